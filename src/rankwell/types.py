@@ -1,0 +1,81 @@
+"""Names for shapes, literals and protocols. Nothing runs here."""
+
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+import torch
+from jaxtyping import Bool, Float, Int, Real
+from torch import Tensor
+
+Scores: TypeAlias = Float[Tensor, "*batch list"]
+"""Scores of lists: dense ``[*batch, list]``, or ragged ``[total]`` beside ``offsets``."""
+
+Labels: TypeAlias = Real[Tensor, "*batch list"] | Bool[Tensor, "*batch list"]
+"""Graded or binary relevance, aligned with the scores; higher is more relevant."""
+
+Mask: TypeAlias = Bool[Tensor, "..."]
+"""True where an item is there. Broadcasts to the scores it masks."""
+
+Offsets: TypeAlias = Int[Tensor, " lists_plus_1"]
+"""Where each ragged list starts, and the total at the end: ``[0, …, total]``."""
+
+Weights: TypeAlias = Float[Tensor, "..."]
+"""Broadcasts to scores: one an item, or ``[*batch, 1]`` for one a list."""
+
+Values: TypeAlias = Float[Tensor, "..."]
+"""What a loss or metric returns: one value a list (``reduction="none"``), or a scalar."""
+
+Reduction: TypeAlias = Literal["none", "mean", "sum"]
+Ties: TypeAlias = Literal["expected", "order"]
+Empty: TypeAlias = Literal["skip", "zero", "one"]
+Similarity: TypeAlias = Literal["dot", "cosine", "euclidean", "squared_euclidean"]
+Kind: TypeAlias = Literal["list", "contrast", "embedding", "head"]
+Alignment: TypeAlias = Literal["list", "item", "pair", "scalar"]
+
+
+class Ragged(NamedTuple):
+    """Lists of different lengths: list ``i`` is ``values[offsets[i]:offsets[i + 1]]``."""
+
+    offsets: Int[Tensor, " lists_plus_1"]
+    values: Tensor
+
+
+class Negatives(NamedTuple):
+    """What a sampler hands out, for a batch of ``b`` positives and ``n`` negatives each.
+
+    ``ids`` is ``[b, n]``, or ``[n]`` when the whole batch shares one pool. ``log_q`` is the log-probability of *one* draw,
+    aligned with ``ids`` or broadcastable to them. ``collisions`` is ``[b, n]``, true where the id is a known positive of
+    the row (None where the sampler promises that there is none).
+    """
+
+    ids: Int[Tensor, "*rows n"]
+    log_q: Float[Tensor, "..."]
+    collisions: Bool[Tensor, "b n"] | None
+
+
+class Scorer(Protocol):
+    """What samplers and generators may ask of a model."""
+
+    def score(self, queries: Int[Tensor, " q"], items: Int[Tensor, "*q m"]) -> Float[Tensor, "q m"]:
+        """Scores of the items, one row a query; items ``[m]`` are shared by all rows."""
+        ...
+
+    def query_vectors(self, queries: Int[Tensor, " q"]) -> Float[Tensor, "q d"]:
+        """Embeddings of queries."""
+        ...
+
+    def item_vectors(self, items: Int[Tensor, " m"] | None = None) -> Float[Tensor, "m d"]:
+        """Embeddings of items; of the whole catalogue for None."""
+        ...
+
+
+class FullRanker(Protocol):
+    """What full-catalogue evaluation and recommendation ask of a model."""
+
+    num_items: int
+
+    def score_all(self, queries: Int[Tensor, " q"], out: Float[Tensor, "q m"] | None = None) -> Float[Tensor, "q m"]:
+        """Scores of every item for each query, written to ``out`` if given."""
+        ...
+
+
+Device: TypeAlias = torch.device | str
