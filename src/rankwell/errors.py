@@ -87,4 +87,6 @@ def require(module: str, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        raise MissingExtra(f"{package} is needed here and is not installed: pip install 'rankwell[{extra}]'.") from error
+        raise MissingExtra(
+            f"{package} is needed here and is not installed: pip install 'rankwell[{extra}]'."
+        ) from error

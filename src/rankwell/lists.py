@@ -1,0 +1,396 @@
+"""The list contract: dense or ragged tensors in, one value a list out, reduced.
+
+Loss bodies hold no branch for the layout. They either use the operations of :class:`Lists` (``sum``, ``mean``,
+``logsumexp``, ``spread``), which both layouts implement in O(total) memory, or take lists of similar length as padded
+blocks of bounded size (:func:`blocks`), where a dense formula is at home.
+
+Masked means absent: :func:`open_lists` replaces masked scores, labels and weights before any operation, so that NaN or
+inf there reaches neither value nor gradient. Half precision is computed in float32.
+"""
+
+import bisect
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol, final
+
+import torch
+from torch import Tensor
+
+from rankwell.errors import InputError
+from rankwell.types import Labels, Mask, Offsets, Reduction, Scores, Values, Weights
+
+__all__ = [
+    "Block",
+    "Dense",
+    "Flat",
+    "Lists",
+    "Opened",
+    "Rows",
+    "blocks",
+    "offsets_from_ids",
+    "offsets_from_sizes",
+    "open_lists",
+    "open_rows",
+    "reduce",
+]
+
+BLOCK_ITEMS = 1 << 18
+"""Padded items that one block of lists may hold: what is made per block stays below a few megabytes."""
+
+
+# ---------------------------------------------------------------------------------------------------------------- edges
+
+
+def offsets_from_sizes(sizes: Tensor) -> Offsets:
+    """Offsets from the lengths of consecutive lists (LightGBM's and XGBoost's ``group``).
+
+    >>> offsets_from_sizes(torch.tensor([2, 0, 3]))
+    tensor([0, 2, 2, 5])
+    """
+    return torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+
+
+def offsets_from_ids(ids: Tensor) -> Offsets:
+    """Offsets from query ids whose equal values stand together; an id that comes back later is an error.
+
+    >>> offsets_from_ids(torch.tensor([7, 7, 3, 3, 3]))
+    tensor([0, 2, 5])
+    """
+    values, sizes = torch.unique_consecutive(ids, return_counts=True)
+    if values.unique().numel() != values.numel():
+        raise InputError(
+            "query ids must stand together: an id comes back after another one. Sort the rows by id first."
+        )
+    return offsets_from_sizes(sizes)
+
+
+def reduce(values: Values, valid: Mask | None, reduction: Reduction) -> Values:
+    """Values of lists to what ``reduction`` asks for; the mean is over valid lists (all, for None)."""
+    if valid is not None:
+        values = torch.where(valid, values, 0)
+    if reduction == "none":
+        return values
+    if reduction == "sum":
+        return values.sum()
+    if reduction == "mean":
+        count = values.new_tensor(max(values.numel(), 1)) if valid is None else valid.sum().clamp(min=1)
+        return values.sum() / count
+    raise InputError(f"reduction must be 'none', 'mean' or 'sum': got {reduction!r}.")
+
+
+def in_full_precision(tensor: Tensor) -> Tensor:
+    """Half precision as float32; float32 and float64 as they are."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+# -------------------------------------------------------------------------------------------------------------- layouts
+
+
+class Lists(Protocol):
+    """What both layouts offer. ``x`` holds one number an item, ``v`` one a list."""
+
+    where: Mask | None
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Sums over the valid items of each list."""
+        ...
+
+    def logsumexp(self, x: Tensor) -> Tensor:
+        """Log of the sum of exponentials over the valid items of each list; the dtype's minimum where there are none."""
+        ...
+
+    def spread(self, v: Tensor) -> Tensor:
+        """Each list's number at each of its items."""
+        ...
+
+    def count(self) -> Tensor:
+        """Valid items of each list, as integers."""
+        ...
+
+
+@final
+class Dense:
+    """Lists as rows: ``[*batch, list]``."""
+
+    def __init__(self, like: Tensor, where: Mask | None) -> None:
+        self._like, self.where = like, where
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Sums along the last axis."""
+        return (x if self.where is None else torch.where(self.where, x, 0)).sum(-1)
+
+    def logsumexp(self, x: Tensor) -> Tensor:
+        """Logsumexp along the last axis."""
+        if x.shape[-1] == 0:
+            return x.new_full(x.shape[:-1], torch.finfo(x.dtype).min)
+        return torch.logsumexp(_absent_to_minimum(x, self.where), -1)
+
+    def spread(self, v: Tensor) -> Tensor:
+        """A view that broadcasts."""
+        return v[..., None]
+
+    def count(self) -> Tensor:
+        """Valid items of each row."""
+        if self.where is not None:
+            return self.where.sum(-1)
+        return torch.full(self._like.shape[:-1], self._like.shape[-1], device=self._like.device)
+
+
+@final
+class Flat:
+    """Lists one behind the other: ``[total]`` with ``offsets``."""
+
+    def __init__(self, like: Tensor, offsets: Offsets, where: Mask | None) -> None:
+        self.where = where
+        self.offsets = offsets
+        self.lengths = offsets.diff()
+        lists = torch.arange(self.lengths.numel(), device=like.device, dtype=torch.int32)
+        self.segment = torch.repeat_interleave(lists, self.lengths, output_size=like.numel())
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Sums of segments."""
+        x = x.expand(self.segment.shape) if self.where is None else torch.where(self.where, x, 0)
+        return _SegmentSum.apply(x, self.offsets, self.segment)  # type: ignore[no-any-return]
+
+    def logsumexp(self, x: Tensor) -> Tensor:
+        """Logsumexp of segments."""
+        x = _absent_to_minimum(x, self.where)
+        return _SegmentLogSumExp.apply(x, self.offsets, self.segment)  # type: ignore[no-any-return]
+
+    def spread(self, v: Tensor) -> Tensor:
+        """One gather."""
+        return _Spread.apply(v, self.offsets, self.segment)  # type: ignore[no-any-return]
+
+    def count(self) -> Tensor:
+        """Lengths, or valid items of each segment."""
+        if self.where is None:
+            return self.lengths
+        return self.lengths.new_zeros(self.lengths.shape).index_add_(0, self.segment, self.where.to(self.lengths.dtype))
+
+
+def _absent_to_minimum(x: Tensor, where: Mask | None) -> Tensor:
+    # The minimum, not -inf: a list with nothing valid then has finite values and gradients.
+    return x if where is None else torch.where(where, x, torch.finfo(x.dtype).min)
+
+
+def _segment_sum(x: Tensor, offsets: Tensor) -> Tensor:
+    return torch.segment_reduce(x, "sum", offsets=offsets, unsafe=True, initial=0)
+
+
+class _SegmentSum(torch.autograd.Function):
+    """Segment sums whose backward pass is one gather; adjoint of :class:`_Spread`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, offsets: Tensor, segment: Tensor) -> Tensor:
+        ctx.save_for_backward(offsets, segment)
+        return _segment_sum(x.contiguous(), offsets)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        offsets, segment = ctx.saved_tensors
+        return _Spread.apply(grad, offsets, segment), None, None
+
+
+class _Spread(torch.autograd.Function):
+    """A gather by list whose backward pass is a segment sum, not a scatter."""
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, offsets: Tensor, segment: Tensor) -> Tensor:
+        ctx.save_for_backward(offsets, segment)
+        return v.index_select(0, segment)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        offsets, segment = ctx.saved_tensors
+        return _SegmentSum.apply(grad, offsets, segment), None, None
+
+
+class _SegmentLogSumExp(torch.autograd.Function):
+    """Stable segment logsumexp that keeps nothing but its input and output for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, offsets: Tensor, segment: Tensor) -> Tensor:
+        least = torch.finfo(x.dtype).min
+        top = torch.segment_reduce(x, "max", offsets=offsets, unsafe=True, initial=least)
+        total = _segment_sum((x - top.index_select(0, segment)).exp_(), offsets)
+        value = torch.where(total > 0, top + total.log(), least)
+        ctx.save_for_backward(x, value, offsets, segment)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        x, value, offsets, segment = ctx.saved_tensors
+        softmax = (x - _Spread.apply(value, offsets, segment)).exp()
+        return softmax * _Spread.apply(grad, offsets, segment), None, None
+
+
+# ---------------------------------------------------------------------------------------------------------------- lists
+
+
+class Opened(NamedTuple):
+    """Checked and cleaned arguments of a list loss, with the operations of their layout."""
+
+    lists: Lists
+    scores: Tensor
+    labels: Tensor
+    weights: Tensor
+    """One an item, or a tensor of ones that broadcasts."""
+
+    @property
+    def where(self) -> Mask | None:
+        """The mask, None where all is valid."""
+        return self.lists.where
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Means over the valid items of each list; 0 where there are none."""
+        return self.lists.sum(x) / self.lists.count().clamp(min=1)
+
+    def reduce(self, values: Tensor, reduction: Reduction) -> Values:
+        """Reduce values of lists; a list counts when it has a valid item."""
+        return reduce(values, self.lists.count() > 0, reduction)
+
+
+def open_lists(
+    scores: Scores, labels: Labels, *, where: Mask | None, weights: Weights | None, offsets: Offsets | None
+) -> Opened:
+    """Check the arguments of a list loss, and put harmless numbers where ``where`` is false."""
+    if labels.shape != scores.shape:
+        raise InputError(
+            f"labels must have the shape of scores: got labels {_shape(labels)} and scores {_shape(scores)}."
+        )
+    if scores.ndim == 0:
+        raise InputError("scores must have a list axis: got a scalar.")
+    if offsets is not None:
+        _check_offsets(offsets, scores)
+    scores = in_full_precision(scores)
+    labels = labels.to(scores.dtype)
+    weights = scores.new_ones(()) if weights is None else in_full_precision(_fits(weights, "weights", scores))
+    if where is not None:
+        where = _fits(where, "where", scores).expand(scores.shape)
+        scores, labels, weights = (torch.where(where, x, 0) for x in (scores, labels, weights))
+    lists: Lists = Dense(scores, where) if offsets is None else Flat(scores, offsets, where)
+    return Opened(lists, scores, labels, weights)
+
+
+def _fits(tensor: Tensor, name: str, scores: Tensor) -> Tensor:
+    """The tensor, if it broadcasts to the scores without making them larger."""
+    padded = (1,) * (scores.ndim - tensor.ndim) + tuple(tensor.shape)
+    if len(padded) != scores.ndim or any(a not in (1, b) for a, b in zip(padded, scores.shape, strict=True)):
+        raise InputError(f"{name} must broadcast to scores {_shape(scores)}: got {_shape(tensor)}.")
+    return tensor
+
+
+def _check_offsets(offsets: Offsets, scores: Tensor) -> None:
+    """Raise unless the offsets cut the flat scores into consecutive lists. Reads two numbers off the device."""
+    if scores.ndim != 1 or offsets.ndim != 1 or offsets.numel() == 0 or offsets.is_floating_point():
+        raise InputError(
+            f"with offsets, scores must be flat [total] and offsets integers [lists + 1]: got scores {_shape(scores)}"
+            f" and offsets {_shape(offsets)} of {offsets.dtype}."
+        )
+    bad = (offsets[0] != 0) | (offsets[-1] != scores.numel()) | (offsets.diff() < 0).any()
+    if bool(bad):
+        raise InputError(
+            f"offsets must start at 0, not fall, and end at the number of scores, {scores.numel()}:"
+            f" got first {int(offsets[0])} and last {int(offsets[-1])}."
+        )
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))
+
+
+# ----------------------------------------------------------------------------------------------------------------- rows
+
+
+class Rows(NamedTuple):
+    """Checked and cleaned arguments of a contrast loss: ``pos [*b, m]``, ``neg [*b, n]``, one value a row."""
+
+    pos: Tensor
+    neg: Tensor
+    pos_where: Mask | None
+    where: Mask | None
+    weights: Tensor
+    """Of the positives, broadcastable to ``pos``."""
+
+    def mean_pos(self, x: Tensor) -> Tensor:
+        """Means over the valid positives of each row; 0 where there are none."""
+        return _masked_mean(x, self.pos_where)
+
+    def mean_neg(self, x: Tensor) -> Tensor:
+        """Means over the valid negatives of each row; 0 where there are none."""
+        return _masked_mean(x, self.where)
+
+    def logsumexp_neg(self, x: Tensor) -> Tensor:
+        """Logsumexp over the valid negatives of each row; the dtype's minimum where there are none."""
+        return Dense(x, self.where).logsumexp(x)
+
+    def has_neg(self) -> Tensor:
+        """Rows with a valid negative, ``[*b]``."""
+        return Dense(self.neg, self.where).count() > 0
+
+    def reduce(self, values: Tensor, reduction: Reduction) -> Values:
+        """Reduce values of rows; a row counts when it has a valid positive."""
+        return reduce(values, Dense(self.pos, self.pos_where).count() > 0, reduction)
+
+
+def _masked_mean(x: Tensor, where: Mask | None) -> Tensor:
+    return Dense(x, where).sum(x) / Dense(x, where).count().clamp(min=1)
+
+
+def open_rows(pos: Tensor, neg: Tensor, *, pos_where: Mask | None, where: Mask | None, weights: Weights | None) -> Rows:
+    """Check the arguments of a contrast loss, and put harmless numbers where a mask is false.
+
+    ``pos`` is ``[*b]`` (one positive) or ``[*b, m]``; ``neg`` is ``[*b, n]``; ``pos_where`` and ``weights`` broadcast to
+    ``pos``, ``where`` to ``neg``.
+    """
+    single = pos.ndim == neg.ndim - 1
+    if neg.ndim == 0 or pos.ndim not in (neg.ndim - 1, neg.ndim) or pos.shape[: neg.ndim - 1] != neg.shape[:-1]:
+        raise InputError(
+            f"pos must be [*b] or [*b, m] and neg [*b, n] with the same *b: got pos {_shape(pos)}, neg {_shape(neg)}."
+        )
+    pos, neg = in_full_precision(pos), in_full_precision(neg)
+    weights = pos.new_ones(()) if weights is None else in_full_precision(_fits(weights, "weights", pos))
+    if pos_where is not None:
+        pos_where = _fits(pos_where, "pos_where", pos).expand(pos.shape)
+        pos, weights = torch.where(pos_where, pos, 0), torch.where(pos_where, weights, 0)
+        pos_where = pos_where[..., None] if single else pos_where
+    if single:
+        pos = pos[..., None]
+        weights = weights[..., None] if weights.ndim else weights
+    if where is not None:
+        where = _fits(where, "where", neg).expand(neg.shape)
+        neg = torch.where(where, neg, 0)
+    return Rows(pos, neg, pos_where, where, weights)
+
+
+# --------------------------------------------------------------------------------------------------------------- blocks
+
+
+class Block(NamedTuple):
+    """Lists of similar length, padded: where each list stands, and each of its items."""
+
+    lists: Tensor
+    """``[g]``: which lists these are."""
+    items: Tensor
+    """``[g, n]``: positions in the flat tensors; padding points at the list's first item."""
+    valid: Mask
+    """``[g, n]``: false at padding."""
+
+
+def blocks(offsets: Offsets, limit: int = BLOCK_ITEMS) -> Iterator[Block]:
+    """Lists grouped by length into padded blocks of at most ``limit`` items (one list at least). Empty lists are left out.
+
+    Lengths in a block differ by less than a quarter, so that padding adds at most a quarter. Reads the lengths off the
+    device once.
+    """
+    lengths = offsets.diff()
+    by_length = lengths.argsort(stable=True)
+    sizes = lengths[by_length].tolist()
+    first = bisect.bisect_right(sizes, 0)
+    while first < len(sizes):
+        last = bisect.bisect_right(sizes, sizes[first] * 5 // 4)
+        last = min(last, first + max(1, limit // sizes[last - 1]))
+        chosen = by_length[first:last]
+        place = torch.arange(sizes[last - 1], device=offsets.device)
+        valid = place < lengths[chosen, None]
+        yield Block(chosen, offsets[chosen, None] + place * valid, valid)
+        first = last

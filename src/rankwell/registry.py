@@ -1,0 +1,187 @@
+"""Names for functions and classes: what the command line, the documentation, the laws and the benchmarks iterate over.
+
+A registry is a dictionary with checks at import. Registration carries facts, not prose; the prose is the docstring.
+"""
+
+import importlib.metadata
+import importlib.util
+import inspect
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+from rankwell.errors import ConfigError, UnknownName
+from rankwell.types import Alignment
+
+__all__ = ["Entry", "Parameter", "Registry", "Search"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Search:
+    """Where tuning looks for a parameter: ``Annotated[float, Search(0.01, 1.0, log=True)]``."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """An own parameter of an entry: what a person may set."""
+
+    name: str
+    annotation: Any
+    default: Any
+    search: Search | None = None
+
+
+@dataclass(frozen=True)
+class Entry(Generic[F]):
+    """A registered function or class, with its facts."""
+
+    name: str
+    function: F
+    kind: str
+    parameters: Mapping[str, Parameter]
+    paper: str | None = None
+    complexity: str | None = None
+    inputs: Mapping[str, Alignment] = field(default_factory=dict)
+    softmax: bool = False
+    """True where the loss estimates a softmax over the catalogue, so that a sampler's log q corrects it."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function."""
+        return self.function(*args, **kwargs)
+
+    @property
+    def summary(self) -> str:
+        """The first line of the docstring."""
+        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+
+class Registry(Generic[F]):
+    """A dictionary of entries of one sort (losses, metrics, samplers, models), filled by decorators.
+
+    ``contract`` maps each kind to the parameters that its functions share, in order; every other parameter of a function
+    is either a declared extra input or its own, and own parameters must be keyword-only, annotated and have a default.
+    """
+
+    def __init__(self, what: str, contract: Mapping[str, tuple[str, ...]], *, suffix: str = "") -> None:
+        self.what = what
+        self.contract = contract
+        self.suffix = suffix
+        self._entries: dict[str, Entry[F]] = {}
+
+    def register(
+        self,
+        kind: str,
+        *,
+        name: str | None = None,
+        paper: str | None = None,
+        complexity: str | None = None,
+        inputs: Mapping[str, Alignment] | None = None,
+        softmax: bool = False,
+    ) -> Callable[[F], F]:
+        """Decorate a function or class to enter it; it comes back unchanged."""
+
+        def enter(function: F) -> F:
+            entry_name = name or function.__name__.removesuffix(self.suffix)
+            if entry_name in self._entries:
+                raise ConfigError(f"{self.what} {entry_name!r} is registered already.")
+            extra = dict(inputs or {})
+            parameters = _own_parameters(function, (*self.contract[kind], *extra), f"{self.what} {entry_name!r}")
+            self._entries[entry_name] = Entry(entry_name, function, kind, parameters, paper, complexity, extra, softmax)
+            return function
+
+        return enter
+
+    def __getitem__(self, name: str) -> Entry[F]:
+        """The entry of that name; ``FILE.py:function`` loads one from a file, which must register it."""
+        if ".py:" in name:
+            return self._from_file(name)
+        if name not in self._entries:
+            self._load_entry_points()
+        if name not in self._entries:
+            raise UnknownName(self.what, name, self._entries)
+        return self._entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[Entry[F]]:
+        return iter(self._entries.values())
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def names(self, kind: str | None = None) -> list[str]:
+        """The registered names, in order of registration, of one kind or of all."""
+        return [entry.name for entry in self if kind in (None, entry.kind)]
+
+    def of(self, function: Callable[..., Any]) -> Entry[F]:
+        """The entry that holds this function."""
+        for entry in self:
+            if entry.function is function:
+                return entry
+        raise UnknownName(self.what, getattr(function, "__name__", repr(function)), self._entries)
+
+    def _load_entry_points(self) -> None:
+        """Import what installed packages offer in the group ``rankwell.<what>s``; importing registers it."""
+        plural = f"{self.what}es" if self.what.endswith("s") else f"{self.what}s"
+        for point in importlib.metadata.entry_points(group=f"rankwell.{plural}"):
+            point.load()
+
+    def _from_file(self, text: str) -> Entry[F]:
+        """Run a user's file and take the function that it registers under the name behind the colon."""
+        path, _, function_name = text.rpartition(":")
+        file = Path(path)
+        if not file.is_file():
+            raise ConfigError(f"{self.what} {text!r}: there is no file {path!r}.")
+        name = function_name.removesuffix(self.suffix)
+        if name in self._entries and inspect.getsourcefile(self._entries[name].function) == str(file.resolve()):
+            return self._entries[name]
+        spec = importlib.util.spec_from_file_location(file.stem, file.resolve())
+        if spec is None or spec.loader is None:
+            raise ConfigError(f"{self.what} {text!r}: {path!r} is not a Python file.")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        if not hasattr(module, function_name):
+            raise UnknownName(f"function in {path}:", function_name, vars(module))
+        return self.of(getattr(module, function_name))
+
+
+def _own_parameters(function: Callable[..., Any], shared: tuple[str, ...], what: str) -> dict[str, Parameter]:
+    """The parameters that are the function's own, checked: keyword-only, annotated, with a default."""
+    signature = inspect.signature(function).parameters
+    missing = [name for name in shared if name not in signature]
+    if missing:
+        raise ConfigError(f"{what} must take {', '.join(shared)}: it lacks {', '.join(missing)}.")
+    own = {}
+    hints: dict[str, Any] = {}
+    for parameter in signature.values():
+        if parameter.name in shared:
+            continue
+        if (
+            parameter.kind is not parameter.KEYWORD_ONLY
+            or parameter.annotation is parameter.empty
+            or parameter.default is parameter.empty
+        ):
+            raise ConfigError(
+                f"{what}: own parameter {parameter.name!r} must be keyword-only, typed and have a default."
+            )
+        hints = hints or typing.get_type_hints(_callable(function), include_extras=True)
+        annotation = hints[parameter.name]
+        search = None
+        if typing.get_origin(annotation) is Annotated:
+            search = next((extra for extra in typing.get_args(annotation)[1:] if isinstance(extra, Search)), None)
+        own[parameter.name] = Parameter(parameter.name, annotation, parameter.default, search)
+    return own
+
+
+def _callable(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What carries the annotations: the function, or a class's ``__init__``."""
+    return function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
