@@ -49,7 +49,7 @@ def hash_ids(ids: pl.Series) -> NDArray[np.uint64]:
     width = -(-max(int(ids.str.len_bytes().max() or 0), 1) // 8) * 8  # type: ignore[call-overload,unused-ignore]
     text = np.array([value.encode() for value in ids.to_list()], dtype=f"S{width}")
     words = text.view("<u8").reshape(len(ids), -1)
-    state = np.full(len(ids), width * 0, dtype=np.uint64)
+    state = np.zeros(len(ids), dtype=np.uint64)
     for column in words.T:
         # Padding words are skipped, so that a longer id elsewhere in the vocabulary does not change this one's hash.
         state = np.where(column != 0, splitmix64(state ^ column), state)

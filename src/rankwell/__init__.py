@@ -1,0 +1,1 @@
+"""Rankwell: learning to rank by loss."""

@@ -1,0 +1,1 @@
+"""Ranking losses: pure functions of scores and labels, one file a family."""

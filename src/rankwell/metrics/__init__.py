@@ -1,0 +1,1 @@
+"""Ranking metrics: pure functions with the losses' call."""
