@@ -46,7 +46,8 @@ def hash_ids(ids: pl.Series) -> NDArray[np.uint64]:
         return splitmix64(ids.to_numpy().astype(np.uint64))
     if ids.is_empty():
         return np.zeros(0, dtype=np.uint64)
-    width = -(-max(int(ids.str.len_bytes().max() or 0), 1) // 8) * 8  # type: ignore[call-overload,unused-ignore]
+    longest = int(ids.str.len_bytes().to_numpy().max())
+    width = max(-(-longest // 8), 1) * 8
     text = np.array([value.encode() for value in ids.to_list()], dtype=f"S{width}")
     words = text.view("<u8").reshape(len(ids), -1)
     state = np.zeros(len(ids), dtype=np.uint64)

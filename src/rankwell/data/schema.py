@@ -53,7 +53,7 @@ class Interactions:
         _check_column("items", self.items, len(self), ("int64",))
         _check_column("weights", self.weights, len(self), ("float32",))
         _check_column("timestamps", self.timestamps, len(self), ("int64", "float64"))
-        keys = self._sorted_keys
+        keys = self.sorted_keys
         if (repeats := int((keys[1:] == keys[:-1]).sum())) > 0:
             raise DataError(
                 f"each pair of user and item must occur once: got {repeats:,} repeats. Merge them first, as the readers do."
@@ -75,16 +75,21 @@ class Interactions:
         """How many items the vocabulary holds, with or without rows here."""
         return len(self.item_ids)
 
+    @property
+    def keys(self) -> Codes:
+        """One integer a pair, ``user * num_items + item``, int64 ``[n]``."""
+        return self.users * np.int64(self.num_items) + self.items
+
     @cached_property
-    def _sorted_keys(self) -> Codes:
-        # One integer a pair: sorting values is several times faster than sorting rows by two columns.
-        return np.sort(self.users * np.int64(max(self.num_items, 1)) + self.items)
+    def sorted_keys(self) -> Codes:
+        """The keys in ascending order; kept. Sorting values is several times faster than sorting rows by two columns."""
+        return np.sort(self.keys)
 
     @cached_property
     def _known(self) -> Ragged:
         lengths = np.bincount(self.users, minlength=self.num_users)
         offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths, dtype=np.int64)])
-        items = self._sorted_keys % max(self.num_items, 1)
+        items = self.sorted_keys % max(self.num_items, 1)
         return Ragged(torch.from_numpy(offsets), torch.from_numpy(items))
 
     def known(self) -> Ragged:

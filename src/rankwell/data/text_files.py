@@ -46,7 +46,9 @@ def unreadable(path: Path, error: OSError) -> DataError:
         beside = sorted(entry.name for entry in path.parent.iterdir())[:5] if path.parent.is_dir() else []
         there = f" In that folder: {', '.join(beside)}." if beside else ""
         return DataError(f"{path}: there is no such file.{there} Check the path.")
-    return DataError(f"{path}: the file must be readable: {error.strerror or error}. Check the path and its permissions.")
+    return DataError(
+        f"{path}: the file must be readable: {error.strerror or error}. Check the path and its permissions."
+    )
 
 
 def line_of_record(data: bytes, delimiter: str, record: int, *, quoting: bool) -> int:

@@ -1,0 +1,75 @@
+"""Counter-based random numbers: each a function of what it is drawn for, not of when or where it is drawn.
+
+A draw is a hash of (seed, epoch, sample, number of the draw), so that the number of workers, ranks or devices, and where a
+run was interrupted, change nothing. The hash is SplitMix64's (Steele et al. 2014), on torch's int64, which wraps around.
+"""
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+__all__ = ["draws", "generator", "mix", "splitmix64"]
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_FIRST = 0xBF58476D1CE4E5B9
+_SECOND = 0x94D049BB133111EB
+_WORD = (1 << 64) - 1
+
+
+def mix(*numbers: int) -> int:
+    """One 63-bit key from several integers; their order matters.
+
+    >>> mix(0, 1) == mix(0, 1), mix(0, 1) == mix(1, 0)
+    (True, False)
+    """
+    state = 0
+    for number in numbers:
+        state = ((state ^ (number & _WORD)) + _GOLDEN) & _WORD
+        state = ((state ^ (state >> 30)) * _FIRST) & _WORD
+        state = ((state ^ (state >> 27)) * _SECOND) & _WORD
+        state ^= state >> 31
+    return state >> 1
+
+
+def generator(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A torch generator for one purpose, keyed by integers such as (seed, epoch, step, purpose)."""
+    return torch.Generator(device).manual_seed(mix(*numbers))
+
+
+def splitmix64(counters: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
+    """One step of SplitMix64 on every element: a bijection of 64 bits. Five passes over the tensor.
+
+    >>> hex(splitmix64(torch.zeros(1, dtype=torch.int64)).item() & (2**64 - 1))
+    '0xe220a8397b1dcdaf'
+    """
+    x = counters + _signed(_GOLDEN)
+    x ^= _shifted(x, 30)
+    x *= _signed(_FIRST)
+    x ^= _shifted(x, 27)
+    x *= _signed(_SECOND)
+    x ^= _shifted(x, 31)
+    return x
+
+
+def draws(key: int, samples: Int[Tensor, "*b"], n: int, bound: int | Int[Tensor, "*b"]) -> Int[Tensor, "*b n"]:
+    """``n`` integers uniform in ``[0, bound)`` for each sample; ``bound`` may differ by sample and is below 2^31.
+
+    A sample's draws depend on the key and the sample alone. By multiplication instead of a remainder; no value's
+    probability is off by more than 2^-32.
+
+    >>> draws(7, torch.tensor([3, 5]), 4, 10).equal(torch.cat([draws(7, torch.tensor([i]), 4, 10) for i in (3, 5)]))
+    True
+    """
+    streams = splitmix64(samples ^ key)[..., None]
+    steps = torch.arange(1, n + 1, device=samples.device) * _signed(_GOLDEN)
+    high = (splitmix64(streams + steps) >> 32) & 0xFFFFFFFF
+    return (high * (bound if isinstance(bound, int) else bound[..., None])) >> 32
+
+
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    """A logical shift to the right: torch's own keeps the sign."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(word: int) -> int:
+    return word - (1 << 64) if word >> 63 else word
