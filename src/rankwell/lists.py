@@ -8,6 +8,8 @@ Masked means absent: :func:`open_lists` replaces masked scores, labels and weigh
 inf there reaches neither value nor gradient. Half precision is computed in float32.
 """
 
+# mypy: allow-untyped-calls
+
 import bisect
 from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, final
@@ -98,6 +100,10 @@ class Lists(Protocol):
         """Log of the sum of exponentials over the valid items of each list; the dtype's minimum where there are none."""
         ...
 
+    def log_softmax(self, x: Tensor) -> Tensor:
+        """``x`` less its list's logsumexp, exact where all of a list is far from zero; no use at masked items."""
+        ...
+
     def spread(self, v: Tensor) -> Tensor:
         """Each list's number at each of its items."""
         ...
@@ -123,6 +129,10 @@ class Dense:
         if x.shape[-1] == 0:
             return x.new_full(x.shape[:-1], torch.finfo(x.dtype).min)
         return torch.logsumexp(_absent_to_minimum(x, self.where), -1)
+
+    def log_softmax(self, x: Tensor) -> Tensor:
+        """Log-softmax along the last axis."""
+        return torch.log_softmax(_absent_to_minimum(x, self.where), -1)
 
     def spread(self, v: Tensor) -> Tensor:
         """A view that broadcasts."""
@@ -155,6 +165,10 @@ class Flat:
         """Logsumexp of segments."""
         x = _absent_to_minimum(x, self.where)
         return _SegmentLogSumExp.apply(x, self.offsets, self.segment)  # type: ignore[no-any-return]
+
+    def log_softmax(self, x: Tensor) -> Tensor:
+        """Log-softmax of segments."""
+        return _SegmentLogSoftmax.apply(_absent_to_minimum(x, self.where), self.offsets, self.segment)  # type: ignore[no-any-return]
 
     def spread(self, v: Tensor) -> Tensor:
         """One gather."""
@@ -221,6 +235,24 @@ class _SegmentLogSumExp(torch.autograd.Function):
         x, value, offsets, segment = ctx.saved_tensors
         softmax = (x - _Spread.apply(value, offsets, segment)).exp()
         return softmax * _Spread.apply(grad, offsets, segment), None, None
+
+
+class _SegmentLogSoftmax(torch.autograd.Function):
+    """Segment log-softmax, centred before the sum, that keeps nothing but its output for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, offsets: Tensor, segment: Tensor) -> Tensor:
+        top = torch.segment_reduce(x, "max", offsets=offsets, unsafe=True, initial=torch.finfo(x.dtype).min)
+        centred = x - top.index_select(0, segment)
+        value = centred - _segment_sum(centred.exp(), offsets).log().index_select(0, segment)
+        ctx.save_for_backward(value, offsets, segment)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        value, offsets, segment = ctx.saved_tensors
+        total = _SegmentSum.apply(grad, offsets, segment)
+        return grad - value.exp() * _Spread.apply(total, offsets, segment), None, None
 
 
 # ---------------------------------------------------------------------------------------------------------------- lists

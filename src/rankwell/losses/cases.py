@@ -1,0 +1,120 @@
+"""Random arguments for each kind of loss, and what the laws need to know of them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rankwell.registry import Entry
+
+__all__ = ["Case", "cases"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Arguments of one call. Axes count from the end, so that rows can be stacked in front."""
+
+    args: dict[str, Tensor]
+    scores: tuple[str, ...]
+    """What gradients are taken by."""
+    items: dict[str, dict[str, int]]
+    """For each mask the tensors (itself among them) that lie along the same items, and the axis."""
+    absent: dict[str, Tensor]
+    """Where each tensor is masked."""
+    valid: str
+    """The mask that decides whether a row counts."""
+    other_side: str
+    """What is false or zero when there is nothing to compare with."""
+    shared: tuple[str, ...] = ()
+    """Tensors that all rows share."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(self.args[self.valid])
+
+    def take(self, rows: Tensor) -> dict[str, Tensor]:
+        """The arguments of some rows."""
+        return {name: x if name in self.shared else x[rows] for name, x in self.args.items()}
+
+
+def cases(
+    entry: Entry[Any],
+    *,
+    rows: int = 4,
+    items: int = 7,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    inputs: bool = False,
+) -> Iterator[Case]:
+    """Small random arguments for the entry's kind, with masks and weights; ``inputs``: with its declared inputs too."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def scores(*shape: int) -> Tensor:
+        # Beyond 1 on both sides, so that every piece of a margin loss is met.
+        return torch.empty(shape, dtype=dtype).uniform_(-1.2, 1.2, generator=draw)
+
+    def mask(*shape: int) -> Tensor:
+        there = torch.rand(shape, generator=draw) < 0.7
+        there[..., :2] = True
+        return there
+
+    for case in _KINDS[entry.kind](rows, items, scores, mask):
+        if inputs:
+            for name, alignment in entry.inputs.items():
+                if alignment == "list":
+                    case.args[name] = torch.randint(max(rows // 2, 1), (rows,), generator=draw)
+        yield case
+
+
+Draw = Callable[..., Tensor]
+
+
+def _lists(rows: int, items: int, scores: Draw, mask: Draw) -> Iterator[Case]:
+    labels = (scores(rows, items).abs() * 2.5).floor() / 3
+    labels[:, 0] = 1
+    where = mask(rows, items)
+    args = {"scores": scores(rows, items), "labels": labels, "where": where, "weights": scores(rows, items).abs()}
+    yield Case(
+        args, ("scores",), {"where": dict.fromkeys(args, -1)}, dict.fromkeys(("scores", "labels", "weights"), ~where),
+        valid="where", other_side="labels",
+    )  # fmt: skip
+
+
+def _rows(rows: int, items: int, scores: Draw, mask: Draw) -> Iterator[Case]:
+    """Several positives, and one."""
+    where, pos_where = mask(rows, items), mask(rows, 3)
+    args = {
+        "pos": scores(rows, 3), "neg": scores(rows, items), "pos_where": pos_where, "where": where,
+        "weights": scores(rows, 3).abs() + 0.1,
+    }  # fmt: skip
+    of_neg = {"where": {"neg": -1, "where": -1}}
+    of_pos = {"pos_where": {"pos": -1, "pos_where": -1, "weights": -1}}
+    absent = {"pos": ~pos_where, "weights": ~pos_where, "neg": ~where}
+    yield Case(args, ("pos", "neg"), of_neg | of_pos, absent, valid="pos_where", other_side="where")
+    single = args | {name: args[name][:, 0] for name in ("pos", "pos_where", "weights")}
+    yield Case(single, ("pos", "neg"), of_neg, {"neg": ~where}, valid="pos_where", other_side="where")
+
+
+def _embeddings(rows: int, items: int, scores: Draw, mask: Draw) -> Iterator[Case]:
+    where, positives = mask(rows, items), scores(rows, items) > 0.6
+    where[:, -1] = False
+    positives[:, 0], positives[:, 1] = True, False
+    args = {
+        "queries": scores(rows, 3), "items": scores(items, 3), "positives": positives, "where": where,
+        "weights": scores(rows, items).abs(),
+    }  # fmt: skip
+    axes = {"items": -2, "positives": -1, "where": -1, "weights": -1}
+    absent = {"items": ~where.any(0)[:, None], "positives": ~where, "weights": ~where}
+    yield Case(
+        args, ("queries", "items"), {"where": axes}, absent, valid="where", other_side="positives", shared=("items",)
+    )  # fmt: skip
+
+
+_KINDS: dict[str, Callable[[int, int, Draw, Draw], Iterator[Case]]] = {
+    "list": _lists,
+    "contrast": _rows,
+    "embedding": _embeddings,
+}

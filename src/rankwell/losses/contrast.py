@@ -1,0 +1,206 @@
+"""Contrast losses: the positives of a row against its negatives, by a logistic or a softmax."""
+
+from typing import Annotated, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rankwell.errors import InputError
+from rankwell.lists import Dense, Rows, open_rows
+from rankwell.losses.pairwise import logistic_loss
+from rankwell.losses.registry import Neg, Pos, contrast_loss
+from rankwell.losses.styles import contrast
+from rankwell.registry import Search
+from rankwell.types import Mask, Reduction, Weights
+
+__all__ = ["bpr_loss", "bsl_loss", "decoupled_softmax_loss", "sampled_softmax_loss"]
+
+Temperature: TypeAlias = Annotated[float, Search(0.01, 1.0, log=True)]
+
+
+@contrast_loss(paper="rendle2009", complexity="m n")
+def bpr_loss(
+    pos: Pos,
+    neg: Neg,
+    *,
+    pos_where: Mask | None = None,
+    where: Mask | None = None,
+    weights: Weights | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""Bayesian personalised ranking: logistic loss of the gap between each positive and each negative.
+
+    .. math:: \ell = \frac{1}{m n} \sum_i \sum_j w_i \log\left(1 + e^{-(s_i - s_j)}\right)
+
+    It is ``contrast(logistic_loss)``. All negatives below the positive share the pull by their number; a softmax lets
+    the hardest ones take it. Time O(m n); memory O(n), or O(m + n) with several positives.
+
+    A pair weighs as its positive. A row without negatives has value 0.
+
+    >>> bpr_loss(torch.tensor([0.0]), torch.tensor([[0.0, 0.0]]))  # log 2
+    tensor(0.6931)
+
+    Source: :cite:`rendle2009`, section 4.1, BPR-Opt. Differs from it: a mean over the pairs of a row, and the regulariser
+    is the optimiser's.
+    """
+    if pos.ndim == neg.ndim:  # several positives
+        rows_loss = contrast(logistic_loss)
+        return rows_loss(pos, neg, pos_where=pos_where, where=where, weights=weights, reduction=reduction)
+    rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
+    # torch's default threshold, 20, is too low for float64.
+    terms = rows.mean_neg(functional.softplus(rows.neg - rows.pos, threshold=40))
+    return rows.reduce(rows.mean_pos(rows.weights * terms[..., None]), reduction)
+
+
+@contrast_loss(paper="wu2024", complexity="m + n", softmax=True)
+def sampled_softmax_loss(
+    pos: Pos,
+    neg: Neg,
+    *,
+    pos_where: Mask | None = None,
+    where: Mask | None = None,
+    weights: Weights | None = None,
+    reduction: Reduction = "mean",
+    temperature: Temperature = 1.0,
+) -> Tensor:
+    r"""Cross-entropy of the softmax over the positive and the negatives, the positive in the denominator.
+
+    .. math:: \ell = -\sum_i w_i \log \frac{e^{s_i/\tau}}{\sum_k e^{s_k/\tau} + \sum_j e^{s_j/\tau}}
+
+    It is ``contrast(softmax_loss, temperature=τ)``: the sum over k is over all positives. Without the positives in the
+    denominator it is :func:`decoupled_softmax_loss`. It estimates the softmax over the catalogue when the negatives are
+    corrected by :func:`~rankwell.transforms.correct_log_q`. Time and memory O(m + n) a row.
+
+    Weights multiply the terms, not the denominator. A row without negatives keeps its positives' denominator: with one
+    positive it is 0.
+
+    Args:
+        temperature: what scores are divided by; lower minds the hardest negatives more. Near 0.1 for cosine scores.
+
+    >>> sampled_softmax_loss(torch.tensor([2.0]), torch.tensor([[1.0, 3.0]]))  # log(1 + 1/e + e)
+    tensor(1.4076)
+
+    Source: :cite:`wu2024`; its text was not at hand, the formula is confirmed by other papers' code. Differs from it: any
+    scores, not only cosines.
+    """
+    rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
+    scores = rows.pos / temperature
+    of_pos = Dense(scores, rows.pos_where).logsumexp(scores)
+    of_all = torch.logaddexp(of_pos, rows.logsumexp_neg(_over(rows.neg, temperature)))
+    return rows.reduce(_sum_pos(rows, of_all[..., None] - scores), reduction)
+
+
+@contrast_loss(paper="yeh2022", complexity="m + n", softmax=True)
+def decoupled_softmax_loss(
+    pos: Pos,
+    neg: Neg,
+    *,
+    pos_where: Mask | None = None,
+    where: Mask | None = None,
+    weights: Weights | None = None,
+    reduction: Reduction = "mean",
+    temperature: Temperature = 1.0,
+) -> Tensor:
+    r"""Softmax loss whose denominator holds the negatives only.
+
+    .. math:: \ell = \sum_i w_i \left( -\frac{s_i}{\tau} + \log \sum_j e^{s_j/\tau} \right)
+
+    The "SL" of BSL and PSL. :func:`sampled_softmax_loss` adds the positives to the denominator, and its pull then fades
+    as the positive wins; here it never does, and the loss has no lower bound: use bounded scores (cosine). Time and memory
+    O(m + n) a row.
+
+    Weights multiply the terms. A row without negatives keeps the pull :math:`-s_i/\tau`.
+
+    Args:
+        temperature: what scores are divided by; lower minds the hardest negatives more. Near 0.1 for cosine scores.
+
+    >>> decoupled_softmax_loss(torch.tensor([2.0]), torch.tensor([[2.0, 2.0]]))  # log 2
+    tensor(0.6931)
+
+    Source: :cite:`yeh2022`, the decoupled loss; equation number unchecked. As :cite:`yang2024`, eq. 4.1, with the exponential
+    as activation. Differs from both: a sum over several positives, not one.
+    """
+    rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
+    of_neg = torch.where(rows.has_neg(), rows.logsumexp_neg(_over(rows.neg, temperature)), 0)
+    return rows.reduce(_sum_pos(rows, of_neg[..., None] - rows.pos / temperature), reduction)
+
+
+@contrast_loss(paper="wu2024bsl", complexity="m + n", inputs={"query_ids": "list"})
+def bsl_loss(
+    pos: Pos,
+    neg: Neg,
+    *,
+    pos_where: Mask | None = None,
+    where: Mask | None = None,
+    weights: Weights | None = None,
+    reduction: Reduction = "mean",
+    query_ids: Tensor | None = None,
+    temperature: Temperature = 0.1,
+    ratio: Annotated[float, Search(0.5, 2.0)] = 1.2,
+    form: Literal["code", "paper"] = "code",
+) -> Tensor:
+    r"""Bilateral softmax: a log of mean exponentials on the side of the positives too, against noisy positives.
+
+    .. math::
+        \ell_\text{code} &= -\log \operatorname{mean}_{i \in P} e^{s_i/\tau}
+            + \rho \log \operatorname{mean}_j e^{s_j/\tau} \\
+        \ell_\text{paper} &= -\tau \log \operatorname{mean}_{i \in P} e^{s_i/\tau}
+            + \rho\tau \log \operatorname{mean}_j e^{s_j/(\rho\tau)}
+
+    :math:`P` is the row's positives or, with ``query_ids``, those of all rows of the batch with the same id. With one
+    positive and ``ratio=1`` the code's form is :func:`decoupled_softmax_loss` less log n. The forms differ: the code has
+    one temperature and an exponent on the negatives' mass, the paper two temperatures. Time and memory O(m + n) a row, and
+    O(rows^2) with ``query_ids``.
+
+    A row's value is multiplied by the mean weight of its positives. A row without negatives keeps its positive term.
+
+    Args:
+        query_ids: ``[*batch]``, whose row it is: pools the positives of equal ids.
+        temperature: what scores are divided by; the positives' temperature in the paper's form. Published for cosine
+            scores: 0.11 (Yelp), 0.08 (Gowalla).
+        ratio: the negatives' exponent, or their temperature over the positives'. Published: 1.10 (Yelp), 1.22 (Gowalla).
+        form: which of the two formulas.
+
+    Raises:
+        InputError: if ``query_ids`` is not one id a row, or ``form`` is neither.
+
+    >>> bsl_loss(torch.tensor([0.3]), torch.tensor([[0.1, 0.1]]), temperature=0.1, ratio=1.0)  # (0.1 - 0.3) / 0.1
+    tensor(-2.)
+
+    Source: :cite:`wu2024bsl` for the paper's form, equation number unchecked; its official code for the other. Differs from
+    the code: rows of one query are found by id, and negatives are averaged in every mode.
+    """
+    if form not in ("code", "paper"):
+        raise InputError(f"form must be 'code' or 'paper': got {form!r}.")
+    rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
+    of_pos, of_neg = Dense(rows.pos, rows.pos_where), Dense(rows.neg, rows.where)
+    total, count = of_pos.logsumexp(rows.pos / temperature), of_pos.count()
+    if query_ids is not None:
+        total, count = _pooled(total, count, query_ids)
+    pull = total - count.clamp(min=1).log()
+    hot = temperature * ratio if form == "paper" else temperature
+    push = of_neg.logsumexp(_over(rows.neg, hot)) - of_neg.count().clamp(min=1).log()
+    push = torch.where(rows.has_neg(), push, 0)
+    values = ratio * push - pull if form == "code" else hot * push - temperature * pull
+    return rows.reduce(values * rows.mean_pos(rows.weights.expand_as(rows.pos)), reduction)
+
+
+def _pooled(total: Tensor, count: Tensor, query_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Logsumexp and number of positives over all rows with the row's id. A mask, as sorting would need sizes on the host."""
+    if query_ids.shape != total.shape:
+        raise InputError(f"query_ids must be one a row: got {tuple(query_ids.shape)} for rows {tuple(total.shape)}.")
+    ids = query_ids.reshape(-1)
+    same = ids[:, None] == ids
+    pooled = Dense(total, same).logsumexp(total.reshape(-1).expand(same.shape))
+    return pooled.reshape(total.shape), (same * count.reshape(-1)).sum(-1).reshape(total.shape)
+
+
+def _over(scores: Tensor, temperature: float) -> Tensor:
+    """Scores divided by the temperature; at 1 without a pass over them."""
+    return scores if temperature == 1 else scores / temperature
+
+
+def _sum_pos(rows: Rows, x: Tensor) -> Tensor:
+    """Weighted sums over the valid positives of each row."""
+    return Dense(rows.pos, rows.pos_where).sum(rows.weights * x)

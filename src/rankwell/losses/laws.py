@@ -1,0 +1,392 @@
+"""What every loss keeps to: each law is one function of a registry entry, and raises AssertionError where it is broken.
+
+The tests run every law on every registered loss, and ``rankwell check`` those of a user's own. An exception to a law
+stands beside it, with its reason.
+"""
+
+# mypy: allow-untyped-calls
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from rankwell.lists import offsets_from_sizes
+from rankwell.losses.cases import Case, cases
+from rankwell.registry import Entry
+from rankwell.types import Kind
+
+__all__ = ["LAWS", "Law"]
+
+ALL: tuple[Kind, ...] = ("list", "contrast", "embedding")
+
+
+@dataclass(frozen=True)
+class Law:
+    """A law, the kinds of losses that it is for, and the losses that it does not hold for, each with a reason."""
+
+    name: str
+    check: Callable[[Entry[Any]], None]
+    kinds: tuple[Kind, ...] = ALL
+    exceptions: Mapping[str, str] = field(default_factory=dict)
+
+    def binds(self, entry: Entry[Any]) -> bool:
+        """Whether the entry has to keep to it."""
+        return entry.kind in self.kinds and entry.name not in self.exceptions
+
+
+LAWS: dict[str, Law] = {}
+
+
+def law(*kinds: Kind, **exceptions: str) -> Callable[[Callable[[Entry[Any]], None]], Callable[[Entry[Any]], None]]:
+    """Enter a law; ``exceptions`` are names of losses and reasons."""
+
+    def enter(check: Callable[[Entry[Any]], None]) -> Callable[[Entry[Any]], None]:
+        LAWS[check.__name__] = Law(check.__name__, check, kinds or ALL, exceptions)
+        return check
+
+    return enter
+
+
+def gradients(entry: Entry[Any], case: Case, args: Mapping[str, Tensor]) -> list[Tensor]:
+    """Values of the rows, and the gradients of their sum by the scores."""
+    leaves = {name: args[name].detach().clone().requires_grad_() for name in case.scores}
+    values = entry(**{**args, **leaves}, reduction="none")
+    return [values.detach(), *torch.autograd.grad(values.sum(), list(leaves.values()))]
+
+
+close = partial(assert_close, rtol=2e-5, atol=2e-5)
+
+
+# ---------------------------------------------------------------------------------------------------- values and batches
+
+
+@law()
+def one_value_a_list(entry: Entry[Any]) -> None:
+    """Unreduced, there is one value a row, of the scores' type."""
+    for case in cases(entry):
+        values = entry(**case.args, reduction="none")
+        assert values.shape == (case.rows,), f"{case.rows} rows gave values of shape {tuple(values.shape)}"
+        assert values.dtype == case.args[case.scores[0]].dtype, values.dtype
+        assert values.isfinite().all(), values
+
+
+@law()
+def reductions_agree(entry: Entry[Any]) -> None:
+    """Sum and mean are those of the values; the mean is also the default."""
+    for case in cases(entry):
+        values = entry(**case.args, reduction="none")
+        close(entry(**case.args, reduction="sum"), values.sum())
+        close(entry(**case.args, reduction="mean"), values.mean())
+        close(entry(**case.args), values.mean())
+
+
+@law()
+def batch_is_independent(entry: Entry[Any]) -> None:
+    """Rows in chunks have the values and gradients that they have together."""
+    for case in cases(entry):
+        whole = gradients(entry, case, case.args)
+        chunks = [
+            gradients(entry, case, case.take(torch.arange(case.rows)[some])) for some in (slice(0, 1), slice(1, None))
+        ]
+        close(torch.cat([chunk[0] for chunk in chunks]), whole[0])
+        for number, name in enumerate(case.scores, 1):
+            parts = [chunk[number] for chunk in chunks]
+            close(sum(parts) if name in case.shared else torch.cat(parts), whole[number])
+
+
+@law()
+def batch_may_have_dimensions(entry: Entry[Any]) -> None:
+    """Two batches in one call are two calls."""
+    for first, second in zip(cases(entry), cases(entry, seed=1), strict=True):
+        both = {name: torch.stack([x, second.args[name]]) for name, x in first.args.items()}
+        expected = torch.stack([entry(**case.args, reduction="none") for case in (first, second)])
+        close(entry(**both, reduction="none"), expected)
+
+
+@law()
+def rows_permute(entry: Entry[Any]) -> None:
+    """A permutation of the rows, and of the declared inputs along with them, permutes the values."""
+    for case in cases(entry, inputs=True):
+        order = torch.randperm(case.rows, generator=torch.Generator().manual_seed(1))
+        close(entry(**case.take(order), reduction="none"), entry(**case.args, reduction="none")[order])
+
+
+@law()
+def inputs_are_unchanged(entry: Entry[Any]) -> None:
+    """Neither call nor backward pass writes to the arguments."""
+    for case in cases(entry, inputs=True):
+        before = {name: x.clone() for name, x in case.args.items()}
+        gradients(entry, case, case.args)
+        for name, x in before.items():
+            assert torch.equal(case.args[name], x), f"{name} was written to"
+
+
+# ---------------------------------------------------------------------------------------------------------------- masks
+
+
+@law()
+def masked_is_removed(entry: Entry[Any]) -> None:
+    """A row has the value that it has without its masked items."""
+    for case in cases(entry):
+        values = entry(**case.args, reduction="none")
+        for row in range(case.rows):
+            alone = case.take(torch.tensor([row]))
+            for mask, axes in case.items.items():
+                kept = alone.pop(mask).flatten().nonzero().flatten()
+                for name, axis in axes.items():
+                    if name in alone:
+                        alone[name] = alone[name].index_select(axis, kept)
+            close(entry(**alone, reduction="none")[0], values[row])
+
+
+@law()
+def masked_values_change_nothing(entry: Entry[Any]) -> None:
+    """NaN, infinities and huge numbers behind a mask reach neither value nor gradient."""
+    for case in cases(entry):
+        clean = gradients(entry, case, case.args)
+        for junk in (torch.nan, torch.inf, -torch.inf, 1e30):
+            args = {
+                name: x.masked_fill(case.absent[name], junk) if name in case.absent else x
+                for name, x in case.args.items()
+            }
+            for poisoned, expected in zip(gradients(entry, case, args), clean, strict=True):
+                assert torch.equal(poisoned, expected), f"{junk} behind the mask changed {expected} to {poisoned}"
+
+
+@law()
+def padding_width_is_irrelevant(entry: Entry[Any]) -> None:
+    """More padding changes nothing."""
+    for case in cases(entry):
+        args = dict(case.args)
+        for mask, axes in case.items.items():
+            for name, axis in axes.items():
+                shape = list(args[name].shape)
+                shape[axis] = 3
+                args[name] = torch.cat([args[name], args[name].new_full(shape, name != mask)], axis)
+        close(entry(**args, reduction="none"), entry(**case.args, reduction="none"))
+
+
+@law()
+def item_order_is_irrelevant(entry: Entry[Any]) -> None:
+    """The items of a list, the positives and the negatives of a row, may stand in any order."""
+    for case in cases(entry):
+        args = dict(case.args)
+        for axes in case.items.values():
+            size = args[name := next(iter(axes))].shape[axes[name]]
+            order = torch.randperm(size, generator=torch.Generator().manual_seed(2))
+            args |= {name: args[name].index_select(axis, order) for name, axis in axes.items()}
+        close(entry(**args, reduction="none"), entry(**case.args, reduction="none"))
+
+
+@law()
+def nothing_valid_gives_zero(entry: Entry[Any]) -> None:
+    """A row with nothing valid has value 0 and gradient 0, and does not count in the mean."""
+    for case in cases(entry):
+        mask = case.args[case.valid].clone()
+        mask[0] = False
+        args = {**case.args, case.valid: mask}
+        values, *slopes = gradients(entry, case, args)
+        assert values[0] == 0, values
+        for name, slope in zip(case.scores, slopes, strict=True):
+            assert slope.isfinite().all() and (name in case.shared or not slope[0].any()), slope
+        close(entry(**args, reduction="mean"), values[1:].mean())
+        for nothing in gradients(entry, case, {**args, case.valid: torch.zeros_like(mask)}):
+            assert not nothing.any(), nothing
+
+
+@law()
+def missing_side_is_finite(entry: Entry[Any]) -> None:
+    """No relevant item, or no negatives: value and gradient are finite, and the row counts."""
+    for case in cases(entry):
+        args = {**case.args, case.other_side: torch.zeros_like(case.args[case.other_side])}
+        values, *slopes = gradients(entry, case, args)
+        assert all(x.isfinite().all() for x in (values, *slopes)), (values, slopes)
+        close(entry(**args, reduction="mean"), values.sum() / case.rows)
+
+
+# ------------------------------------------------------------------------------------------------------------- precision
+
+
+@law()
+def extremes_have_the_gradient_of_float64(entry: Entry[Any]) -> None:
+    """Scores by ten thousand and gaps of sixty: finite values, and the gradient of float64."""
+    for case in cases(entry):
+        for change in (lambda x: x * 1e4, lambda x: 30 * x.sign(), lambda x: 60 * x.sign() + x):
+            args = {name: change(x) if name in case.scores else x for name, x in case.args.items()}
+            exact = {name: x.double() if x.is_floating_point() else x for name, x in args.items()}
+            for single, double in zip(gradients(entry, case, args), gradients(entry, case, exact), strict=True):
+                assert_close(single.double(), double, rtol=1e-4, atol=1e-5 * float(double.abs().max().clamp(min=1)))
+
+
+@law()
+def half_precision_is_summed_in_float32(entry: Entry[Any]) -> None:
+    """Half precision in gives what the same numbers give in float32."""
+    for case in cases(entry):
+        for dtype in (torch.bfloat16, torch.float16):
+            halves = {name: x.to(dtype) if name in case.scores else x for name, x in case.args.items()}
+            floats = {name: x.float() if name in case.scores else x for name, x in halves.items()}
+            expected = gradients(entry, case, floats)
+            for half, single in zip(gradients(entry, case, halves), expected, strict=True):
+                assert_close(half.float(), single, rtol=1e-2, atol=1e-2 * float(single.abs().max()))
+
+
+@law()
+def gradient_is_numerical(entry: Entry[Any]) -> None:
+    """In float64 the gradient, by scores and by weights, is that of finite differences."""
+    for case in cases(entry, dtype=torch.double):
+        names = (*case.scores, "weights")
+        leaves = [case.args[name].clone().requires_grad_() for name in names]
+
+        def values(*tensors: Tensor, case: Case = case, names: tuple[str, ...] = names) -> Tensor:
+            return entry(**{**case.args, **dict(zip(names, tensors, strict=True))}, reduction="none")  # type: ignore[no-any-return]
+
+        assert torch.autograd.gradcheck(values, leaves, fast_mode=True)
+
+
+@law()
+def step_downhill_lowers_it(entry: Entry[Any]) -> None:
+    """A small step against the gradient lowers the loss."""
+    for case in cases(entry, dtype=torch.double):
+        values, *slopes = gradients(entry, case, case.args)
+        size = sum(slope.square().sum() for slope in slopes)
+        assert size > 0, "no gradient at random scores"
+        moved = {
+            name: case.args[name] - 1e-4 * slope / size**0.5 for name, slope in zip(case.scores, slopes, strict=True)
+        }
+        after = entry(**{**case.args, **moved}, reduction="sum")
+        assert after < values.sum(), f"{values.sum()} rose to {after}"
+
+
+@law()
+def weights_are_additive(entry: Entry[Any]) -> None:
+    """Weights of one are none, and doubled weights double the value."""
+    for case in cases(entry):
+        values = entry(**case.args, reduction="none")
+        weights = case.args["weights"]
+        close(entry(**{**case.args, "weights": 2 * weights}, reduction="none"), 2 * values)
+        without = {name: x for name, x in case.args.items() if name != "weights"}
+        close(entry(**without, weights=torch.ones_like(weights), reduction="none"), entry(**without, reduction="none"))
+
+
+# -------------------------------------------------------------------------------------------------------- transformations
+
+
+@law()
+def vmap_is_a_loop(entry: Entry[Any]) -> None:
+    """``torch.func.vmap`` over calls, with and without gradients, gives what the calls give."""
+    for several in zip(*(cases(entry, seed=seed) for seed in range(3)), strict=True):
+        stacked = {name: torch.stack([case.args[name] for case in several]) for name in several[0].args}
+
+        def total(args: dict[str, Tensor]) -> Tensor:
+            return entry(**args, reduction="sum")
+
+        close(torch.func.vmap(total)(stacked), torch.stack([total(case.args) for case in several]))
+        name = several[0].scores[-1]
+
+        def slope(x: Tensor, args: dict[str, Tensor], name: str = name) -> Tensor:
+            return torch.func.grad(lambda x: total({**args, name: x}))(x)  # type: ignore[no-any-return]
+
+        expected = torch.stack([gradients(entry, case, case.args)[-1] for case in several])
+        close(torch.func.vmap(slope)(stacked[name], stacked), expected)
+
+
+@law()
+def compiles_to_the_same(entry: Entry[Any]) -> None:
+    """``torch.compile`` takes it in one graph, forwards and backwards, and changes nothing."""
+    for case in cases(entry):
+        torch._dynamo.reset()
+        compiled = replace(entry, function=torch.compile(entry.function, fullgraph=True, backend="aot_eager"))
+        expected = gradients(entry, case, case.args)
+        with warnings.catch_warnings():
+            # torch's own tracer still instantiates autograd.Function, and warns of it.
+            warnings.filterwarnings("ignore", ".*should not be instantiated", DeprecationWarning)
+            traced = gradients(compiled, case, case.args)
+        for ours, eager in zip(traced, expected, strict=True):
+            close(ours, eager)
+    torch._dynamo.reset()
+
+
+# ----------------------------------------------------------------------------------------------------------------- ragged
+
+
+@law("list")
+def ragged_is_dense_is_a_loop(entry: Entry[Any]) -> None:
+    """Lists one behind the other, as padded rows, and one by one: the same values and gradients."""
+    (case,) = cases(entry, rows=6, items=8)
+    sizes = torch.tensor([3, 0, 8, 1, 5, 8])
+    there = torch.arange(8) < sizes[:, None]
+    dense = {**case.args, "where": case.args["where"] & there}
+    flat = {name: x[there] for name, x in case.args.items()} | {"offsets": offsets_from_sizes(sizes)}
+    padded, ragged = gradients(entry, case, dense), gradients(entry, case, flat)
+    close(ragged[0], padded[0])
+    close(ragged[1], padded[1][there])
+    close(entry(**flat), entry(**dense))
+    for row in range(6):
+        one = {name: x[row, there[row]] for name, x in case.args.items()}
+        close(entry(**one, reduction="none"), ragged[0][row])
+
+
+@law("list")
+def ragged_memory_is_linear(entry: Entry[Any]) -> None:
+    """Forward and backward over heavy-tailed lists take at most six times the bytes of scores and labels."""
+    # The r-th longest of these lists has 4,000 / r^0.6 items: some 180,000 in all.
+    sizes = (4_000 / torch.arange(1, 1_800) ** 0.6).long()
+    offsets = offsets_from_sizes(sizes[torch.randperm(len(sizes), generator=torch.Generator().manual_seed(0))])
+    total = int(offsets[-1])
+    scores = torch.linspace(-3, 3, total).sin().requires_grad_()
+    labels = (torch.arange(total) % 9 == 0).float()
+    peak = peak_bytes(lambda: entry(scores, labels, offsets=offsets).backward())
+    given = 2 * scores.nbytes
+    assert peak <= 6 * given, f"{peak / given:.1f} times the bytes of scores and labels"
+
+
+def peak_bytes(run: Callable[[], Any]) -> int:
+    """The most bytes of tensors that were alive at once, above those alive before."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        run()
+    alive = peak = 0
+    for event in profile.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            alive += event.nbytes()
+            peak = max(peak, alive)
+    return peak
+
+
+# --------------------------------------------------------------------------------------------------------------- contrast
+
+_MEAN = "negatives are averaged"
+
+
+@law("contrast", bpr=_MEAN, bsl=_MEAN, ccl=_MEAN, mml=_MEAN)
+def infinitely_bad_negative_changes_nothing(entry: Entry[Any]) -> None:
+    """Where negatives are summed, one far below all others adds nothing."""
+    for case in cases(entry):
+        args = {name: torch.cat([x, x[:, :1]], -1) if name in ("neg", "where") else x for name, x in case.args.items()}
+        args["neg"][:, -1], args["where"][:, -1] = -1e30, True
+        for ours, expected in zip(gradients(entry, case, args), gradients(entry, case, case.args), strict=True):
+            close(ours[..., : expected.shape[-1]], expected)
+
+
+@law("contrast")
+def lower_positive_never_lowers_it(entry: Entry[Any]) -> None:
+    """With one positive a row, the loss does not fall as the positive does."""
+    case = next(case for case in cases(entry) if case.args["pos"].ndim == 1)
+    values = [
+        entry(**{**case.args, "pos": case.args["pos"] - drop}, reduction="none") for drop in (0.0, 0.1, 1.0, 10.0)
+    ]
+    for before, after in pairwise(values):
+        assert (after >= before).all(), (before, after)
+
+
+def arguments(entry: Entry[Any]) -> Iterator[dict[str, Tensor]]:
+    """All arguments that the laws call the entry with, for a check of its annotations."""
+    for case in cases(entry, inputs=True):
+        yield dict(case.args)

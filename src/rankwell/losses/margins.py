@@ -1,0 +1,205 @@
+"""Margin losses of bounded scores: a pull on the positive, and a push on each negative above a margin."""
+
+# mypy: allow-untyped-calls, allow-untyped-decorators
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from rankwell.errors import InputError
+from rankwell.lists import Dense, Rows, open_rows
+from rankwell.losses.registry import Neg, Pos, contrast_loss
+from rankwell.registry import Search
+from rankwell.types import Mask, Reduction, Weights
+
+__all__ = ["ccl_loss", "mml_loss"]
+
+CHUNK_ITEMS = 1 << 16
+"""Scores worked on at once: a quarter of a megabyte a temporary, small enough for the cache."""
+
+
+@contrast_loss(paper="mao2021", complexity="m + n")
+def ccl_loss(
+    pos: Pos,
+    neg: Neg,
+    *,
+    pos_where: Mask | None = None,
+    where: Mask | None = None,
+    weights: Weights | None = None,
+    reduction: Reduction = "mean",
+    margin: Annotated[float, Search(0.0, 1.0)] = 0.9,
+    neg_weight: Annotated[float, Search(1.0, 1000.0, log=True)] = 150.0,
+) -> Tensor:
+    r"""Cosine contrastive loss: pull the positive to 1, push the negatives that are above the margin.
+
+    .. math:: \ell = \operatorname{mean}_i w_i [1 - s_i]_+ + \frac{\lambda \bar w}{n} \sum_j [s_j - m]_+
+
+    :func:`mml_loss` with one margin of weight one. Unlike the softmax it leaves negatives below the margin alone, and
+    pushes all others alike. For cosine scores. Time and memory O(m + n) a row. No second derivatives.
+
+    A positive's weight multiplies its term; the negatives' sum weighs their mean :math:`\bar w`. A row without negatives
+    keeps its pull.
+
+    Args:
+        margin: the cosine above which a negative is pushed.
+        neg_weight: :math:`\lambda`, the weight of the negatives' mean.
+
+    >>> ccl_loss(torch.tensor([0.8]), torch.tensor([[0.95, 0.5]]), margin=0.9, neg_weight=10.0)  # .2 + 10 * .05 / 2
+    tensor(0.4500)
+
+    Source: :cite:`mao2021`, the loss of SimpleX; confirmed in its code, equation number unchecked. Differs from the code: an
+    unset ``neg_weight`` does not turn the mean into a sum.
+    """
+    rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
+    return rows.reduce(_pull_and_push(rows, (margin,), (1.0,), 1.0, neg_weight), reduction)
+
+
+@contrast_loss(paper="ozsoy2024", complexity="m + n")
+def mml_loss(
+    pos: Pos,
+    neg: Neg,
+    *,
+    pos_where: Mask | None = None,
+    where: Mask | None = None,
+    weights: Weights | None = None,
+    reduction: Reduction = "mean",
+    margins: tuple[float, ...] = (0.7, 0.8, 0.9),
+    margin_weights: tuple[float, ...] = (0.10, 0.15, 0.75),
+    pos_weight: Annotated[float, Search(0.1, 10.0, log=True)] = 1.0,
+    neg_weight: Annotated[float, Search(1.0, 1000.0, log=True)] = 700.0,
+) -> Tensor:
+    r"""Multi-margin loss: each negative is charged by every margin that it is above.
+
+    .. math:: \ell = \lambda^+ \operatorname{mean}_i w_i [1 - s_i]_+
+        + \frac{\lambda^- \bar w}{n} \sum_j \sum_k v_k\, [s_j - m_k]_+
+
+    A convex, piecewise linear push that steepens at each margin: a negative at :math:`s` is pushed by
+    :math:`\lambda^- \sum_{k:\, m_k < s} v_k / n`. One margin of weight one is :func:`ccl_loss`. The steepest slope is
+    :math:`\lambda^- \sum_k v_k`: compare with CCL at that ``neg_weight``, not at CCL's own. For cosine scores. Time
+    O(m + n) a row for each margin, memory O(m + n). No second derivatives.
+
+    A positive's weight multiplies its term; the negatives' sum weighs their mean :math:`\bar w`. A row without negatives
+    keeps its pull.
+
+    Args:
+        margins: :math:`m_k`, cosines. The defaults are those published for Gowalla; for Yelp2018 it is margins
+            (.6, .7, .8, .9), margin weights (.05, .15, .20, .60) and ``neg_weight=400``.
+        margin_weights: :math:`v_k`, one a margin; they need not sum to one.
+        pos_weight: :math:`\lambda^+`.
+        neg_weight: :math:`\lambda^-`, the weight of the negatives' mean.
+
+    Raises:
+        InputError: if there are not as many ``margin_weights`` as ``margins``.
+
+    >>> mml_loss(torch.tensor([1.0]), torch.tensor([[0.8, 0.0]]), margins=(0.5, 0.7), margin_weights=(1.0, 2.0),
+    ...          neg_weight=10.0)  # 10 * (.3 + 2 * .1) / 2
+    tensor(2.5000)
+
+    Source: :cite:`ozsoy2024`; read in its official code, equation number unchecked. Differs from it: several positives, masks
+    and weights, and no tensor of negatives by margins.
+    """
+    if len(margins) != len(margin_weights):
+        raise InputError(
+            f"margin_weights must be as many as margins: got {len(margin_weights)} for {len(margins)} margins."
+        )
+    rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
+    return rows.reduce(_pull_and_push(rows, margins, margin_weights, pos_weight, neg_weight), reduction)
+
+
+def _pull_and_push(
+    rows: Rows, margins: tuple[float, ...], margin_weights: tuple[float, ...], pos_weight: float, neg_weight: float
+) -> Tensor:
+    weights = rows.weights.expand_as(rows.pos)
+    # Not 1 - s: dropout after the normalisation can bring a cosine above 1.
+    pull = rows.mean_pos(weights * torch.relu(1 - rows.pos))
+    neg = rows.neg if rows.where is None else torch.where(rows.where, rows.neg, -torch.inf)
+    push: Tensor = _HingeSums.apply(neg, list(margins), list(margin_weights))
+    push = push / Dense(neg, rows.where).count().clamp(min=1)
+    return pos_weight * pull + neg_weight * rows.mean_pos(weights) * push
+
+
+def _hinge_sums(x: Tensor, margins: list[float], weights: list[float]) -> Tensor:
+    """Sums of ``v_k [x - m_k]_+`` along the last axis."""
+    sums = x.new_zeros(x.shape[:-1].numel())
+    for some, part in _chunks(x):
+        for margin, weight in zip(margins, weights, strict=True):
+            sums[some].add_((part - margin).relu_().sum(-1), alpha=weight)
+    return sums.reshape(x.shape[:-1])
+
+
+def _hinge_slopes(x: Tensor, scale: Tensor, margins: list[float], weights: list[float]) -> Tensor:
+    """Slopes of the sums, times one number a row. Not kept from the forward pass: making them again is faster."""
+    scale = scale.reshape(-1, 1)
+    slopes = x.new_empty(scale.shape[0], x.shape[-1])
+    for some, part in _chunks(x):
+        slopes[some].zero_()
+        above = torch.empty_like(part)
+        for margin, weight in zip(margins, weights, strict=True):
+            slopes[some].add_(torch.gt(part, margin, out=above), alpha=weight)
+        slopes[some].mul_(scale[some])
+    return slopes.reshape(x.shape)
+
+
+def _chunks(x: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Rows in chunks that stay in the cache."""
+    rows = x.reshape(-1, x.shape[-1])
+    step = max(1, CHUNK_ITEMS // max(rows.shape[1], 1))
+    for start in range(0, rows.shape[0], step):
+        some = slice(start, start + step)
+        yield some, rows[some]
+
+
+# Operators, so that tracing takes them whole. Not by custom_op, whose first call imports the compiler: 3 s.
+for operator in (_hinge_sums, _hinge_slopes):
+    name = f"rankwell::{operator.__name__.removeprefix('_')}"
+    torch.library.define(name, torch.library.infer_schema(operator, mutates_args=()))
+    torch.library.impl(name, "CompositeExplicitAutograd", operator)
+
+
+@torch.library.register_fake("rankwell::hinge_sums")
+def _(x: Tensor, _margins: list[float], _weights: list[float]) -> Tensor:
+    return x.new_empty(x.shape[:-1])
+
+
+@torch.library.register_fake("rankwell::hinge_slopes")
+def _(x: Tensor, _scale: Tensor, _margins: list[float], _weights: list[float]) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@torch.library.register_vmap("rankwell::hinge_sums")
+def _(_info: Any, in_dims: tuple[int, ...], x: Tensor, *own: Any) -> tuple[Tensor, int]:
+    return torch.ops.rankwell.hinge_sums(x.movedim(in_dims[0], 0), *own), 0
+
+
+@torch.library.register_vmap("rankwell::hinge_slopes")
+def _(info: Any, in_dims: tuple[int | None, ...], x: Tensor, scale: Tensor, *own: Any) -> tuple[Tensor, int]:
+    x, scale = (
+        t.expand(info.batch_size, *t.shape) if dim is None else t.movedim(dim, 0)
+        for t, dim in zip((x, scale), in_dims, strict=False)
+    )
+    return torch.ops.rankwell.hinge_slopes(x, scale, *own), 0
+
+
+class _HingeSums(torch.autograd.Function):
+    """The sums, differentiable once."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, margins: list[float], weights: list[float]) -> Tensor:
+        sums: Tensor = torch.ops.rankwell.hinge_sums(x, margins, weights)
+        return sums
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
+        x, *ctx.own = inputs
+        ctx.save_for_backward(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        return torch.ops.rankwell.hinge_slopes(x, grad, *ctx.own), None, None

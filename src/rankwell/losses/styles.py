@@ -1,0 +1,146 @@
+"""The styles are one algebra: what makes a contrast or an embedding loss of a list loss."""
+
+# mypy: allow-untyped-calls
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+
+from rankwell.errors import ConfigError, InputError
+from rankwell.lists import in_full_precision, open_rows
+from rankwell.losses.registry import ContrastLoss, EmbeddingLoss, Items, Neg, Pos, Positives, Queries
+from rankwell.registry import Entry, Parameter, Search
+from rankwell.similarity import SIMILARITIES
+from rankwell.types import Mask, Reduction, Similarity, Weights
+
+__all__ = ["as_contrast", "contrast", "in_batch"]
+
+
+def contrast(list_loss: Callable[..., Tensor], *, temperature: float = 1.0) -> ContrastLoss:
+    """The list loss of positives and negatives in one list, labelled 1 and 0, over scores divided by ``temperature``.
+
+    ``contrast(logistic_loss)`` is BPR, ``contrast(softmax_loss)`` the sampled softmax. Own parameters pass
+    through in the call. A negative weighs the mean of its row's valid positives: that matters
+    only to losses with a term for each item. A row without a valid positive gives 0, as in every contrast loss.
+
+    >>> from rankwell.losses import softmax_loss
+    >>> contrast(softmax_loss)(torch.tensor([2.0]), torch.tensor([[1.0, 3.0]]))  # log(1 + 1/e + e)
+    tensor(1.4076)
+    """
+
+    def loss(
+        pos: Pos,
+        neg: Neg,
+        *,
+        pos_where: Mask | None = None,
+        where: Mask | None = None,
+        weights: Weights | None = None,
+        reduction: Reduction = "mean",
+        **own: Any,
+    ) -> Tensor:
+        rows = _concatenated(pos, neg, pos_where, where, weights)
+        scores = rows.pop("scores") / temperature
+        return list_loss(scores, **rows, reduction=reduction, **own)
+
+    return _named(loss, "contrast", list_loss)
+
+
+def _concatenated(
+    pos: Pos, neg: Neg, pos_where: Mask | None, where: Mask | None, weights: Weights | None
+) -> dict[str, Any]:
+    """A list loss's arguments: positives first, then negatives."""
+    rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
+    valid = None
+    if rows.pos_where is not None or rows.where is not None:
+        left, right = (
+            torch.ones_like(x, dtype=torch.bool) if mask is None else mask
+            for x, mask in ((rows.pos, rows.pos_where), (rows.neg, rows.where))
+        )
+        valid = torch.cat([left, right & left.any(-1, keepdim=True)], -1)
+    if weights is not None:
+        of_pos = rows.weights.expand_as(rows.pos)
+        weights = torch.cat([of_pos, rows.mean_pos(of_pos)[..., None].expand_as(rows.neg)], -1)
+    labels = torch.cat([torch.ones_like(rows.pos), torch.zeros_like(rows.neg)], -1)
+    return {"scores": torch.cat([rows.pos, rows.neg], -1), "labels": labels, "where": valid, "weights": weights}
+
+
+def in_batch(
+    list_loss: Callable[..., Tensor], *, similarity: Similarity = "cosine", temperature: float = 1.0
+) -> EmbeddingLoss:
+    """The list loss of each query over all items: scores are similarities over ``temperature``, labels the positives.
+
+    ``in_batch(softmax_loss, temperature=t)`` is InfoNCE. Own parameters pass through in the call. An item or a query
+    that is masked everywhere is replaced by zeros.
+
+    >>> from rankwell.losses import softmax_loss
+    >>> in_batch(softmax_loss)(torch.eye(2), torch.eye(2))  # log(1 + 1/e)
+    tensor(0.3133)
+    """
+    if similarity not in SIMILARITIES:
+        raise InputError(f"similarity must be one of {', '.join(SIMILARITIES)}: got {similarity!r}.")
+
+    def loss(
+        queries: Queries,
+        items: Items,
+        *,
+        positives: Positives | None = None,
+        where: Mask | None = None,
+        weights: Weights | None = None,
+        reduction: Reduction = "mean",
+        **own: Any,
+    ) -> Tensor:
+        queries, items = in_full_precision(queries), in_full_precision(items)
+        if where is not None:
+            where = where.expand(torch.broadcast_shapes(where.shape, (*queries.shape[:-1], items.shape[-2])))
+            queries = torch.where(where.any(-1)[..., None], queries, 0)
+            items = torch.where(where.any(-2)[..., None], items, 0)
+        scores = SIMILARITIES[similarity](queries, items) / temperature
+        labels = _diagonal(scores) if positives is None else positives
+        return list_loss(scores, labels, where=where, weights=weights, reduction=reduction, **own)
+
+    return _named(loss, "in_batch", list_loss)
+
+
+def _diagonal(scores: Tensor) -> Tensor:
+    q, m = scores.shape[-2:]
+    if q > m:
+        raise InputError(f"without positives, item i is query i's own: got {q} queries and only {m} items.")
+    return torch.eye(q, m, dtype=torch.bool, device=scores.device).expand_as(scores)
+
+
+def as_contrast(entry: Entry[Callable[..., Tensor]]) -> Entry[Callable[..., Tensor]]:
+    """The entry as a contrast loss: a contrast loss itself, a list loss by :func:`contrast`.
+
+    A list loss gains the parameter ``temperature``, unless it has one of its own.
+
+    >>> from rankwell.losses import LOSSES
+    >>> list(as_contrast(LOSSES["hinge"]).parameters)
+    ['margin', 'temperature']
+    """
+    if entry.kind == "contrast":
+        return entry
+    if entry.kind != "list":
+        raise ConfigError(f"loss {entry.name!r} is of kind {entry.kind!r}: only list and contrast losses take rows.")
+    if "temperature" in entry.parameters:
+        return replace(entry, kind="contrast", function=contrast(entry.function))
+
+    def loss(pos: Pos, neg: Neg, *, temperature: float = 1.0, **rest: Any) -> Tensor:
+        return contrast(entry.function, temperature=temperature)(pos, neg, **rest)
+
+    search = Search(0.01, 1.0, log=True)
+    parameters = {**entry.parameters, "temperature": Parameter("temperature", Annotated[float, search], 1.0, search)}
+    return replace(entry, kind="contrast", function=_named(loss, "contrast", entry.function), parameters=parameters)
+
+
+def _named(loss: Callable[..., Tensor], style: str, inner: Callable[..., Any]) -> Callable[..., Tensor]:
+    """Name and document a loss after the one that it is made of."""
+    while isinstance(inner, partial):
+        inner = inner.func
+    name = getattr(inner, "__name__", type(inner).__name__)
+    loss.__name__ = loss.__qualname__ = f"{style}_{name}"
+    loss.__doc__ = f"``{style}({name})``. {inner.__doc__ or ''}"
+    return loss

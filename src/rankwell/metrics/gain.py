@@ -1,0 +1,129 @@
+"""Graded metrics: gains at discounts."""
+
+from functools import partial
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from rankwell.errors import InputError
+from rankwell.metrics.ideal import IdealLabels, discounted
+from rankwell.metrics.ranked import Ranked, Ratio, prefix_sums
+from rankwell.metrics.registry import evaluate, metric
+from rankwell.types import Empty, Labels, Mask, Offsets, Reduction, Scores, Ties, Values, Weights
+
+__all__ = ["Gain", "dcg", "ndcg"]
+
+Gain: TypeAlias = Literal["exponential", "linear"]
+
+
+def _exponential(labels: Tensor) -> Tensor:
+    return torch.exp2(labels.clamp(min=0)) - 1
+
+
+def _linear(labels: Tensor) -> Tensor:
+    return labels.clamp(min=0)
+
+
+_GAINS = {"exponential": _exponential, "linear": _linear}
+
+
+def _gains(view: Ranked, k: int | None, gain: Gain) -> Ratio:
+    """DCG of the ranking and of the ideal one."""
+    if gain not in _GAINS:
+        raise InputError(f"gain must be 'exponential' or 'linear': got {gain!r}.")
+    discount = view.average(prefix_sums(discounted(view.places, k)))
+    gained = (view.weights * _GAINS[gain](view.labels) * discount).sum(-1)
+    return Ratio(gained, view.ideal_dcg(k, _GAINS[gain]))
+
+
+def _dcg(view: Ranked, k: int | None, gain: Gain = "exponential") -> Ratio:
+    gained, ideal = _gains(view, k, gain)
+    return Ratio(gained, (ideal > 0).to(gained.dtype))
+
+
+def _ndcg(view: Ranked, k: int | None, gain: Gain = "exponential") -> Ratio:
+    return _gains(view, k, gain)
+
+
+@metric(body=_dcg, paper="jarvelin2002")
+def dcg(
+    scores: Scores,
+    labels: Labels,
+    *,
+    where: Mask | None = None,
+    weights: Weights | None = None,
+    offsets: Offsets | None = None,
+    reduction: Reduction = "mean",
+    k: int | None = None,
+    ties: Ties = "expected",
+    ideal: IdealLabels | None = None,
+    empty: Empty = "skip",
+    gain: Gain = "exponential",
+) -> Values:
+    r"""Discounted cumulative gain: gains of the labels, shared out by position.
+
+    .. math:: \mathrm{DCG@}k(s, y) = \sum_{i:\ \pi_i \le k} \frac{w_i\, g(y_i)}{\log_2(1 + \pi_i)}, \qquad
+              g(y) = 2^y - 1 \ \text{or}\ y
+
+    with :math:`\pi_i` the position of item i by score, the highest score at 1.
+
+    - gain: ``"exponential"`` :math:`2^y - 1`, or ``"linear"`` :math:`y`; equal for binary labels; labels below 0 gain
+      nothing. In float32 the exponential gain overflows from a label of 128.
+    - discount: :math:`1 / \log_2(1 + \pi)`. Denominator: none; the value is not bounded by 1.
+    - cut-off: positions after k gain nothing.
+    - ties: the discount of an item is the mean over the positions of its tie group.
+    - empty: lists without a positive gain; ``ideal`` only decides which these are.
+
+    Time O(n log n), memory O(n) a list. See :class:`~rankwell.metrics.Metric` for the common arguments.
+
+    >>> dcg(torch.tensor([3.0, 1.0, 2.0]), torch.tensor([1.0, 0.0, 2.0]))
+    tensor(2.8928)
+
+    Source: :cite:`jarvelin2002`, discounted cumulated gain; the exponential gain is that of :cite:`burges2005`.
+    Differs from the first: discounts every position from the first on (:math:`\log_2(1 + \pi)`, not
+    :math:`\log_b \pi` from position b), as is usual since.
+    """
+    return evaluate(partial(_dcg, gain=gain), scores, labels, where, weights, offsets, reduction, k, ties, ideal, empty)
+
+
+@metric(body=_ndcg, paper="jarvelin2002")
+def ndcg(
+    scores: Scores,
+    labels: Labels,
+    *,
+    where: Mask | None = None,
+    weights: Weights | None = None,
+    offsets: Offsets | None = None,
+    reduction: Reduction = "mean",
+    k: int | None = None,
+    ties: Ties = "expected",
+    ideal: IdealLabels | None = None,
+    empty: Empty = "skip",
+    gain: Gain = "exponential",
+) -> Values:
+    r"""DCG over the DCG of the best order.
+
+    .. math:: \mathrm{NDCG@}k(s, y) = \frac{\mathrm{DCG@}k(s, y)}{\mathrm{DCG@}k(y, y)}
+
+    - gain and discount: those of :func:`dcg`.
+    - denominator: the DCG of the min(k, n) highest gains (weight times gain) of the list; with ``ideal``, of all relevant
+      items.
+    - cut-off: positions after k gain nothing, above and below.
+    - ties: the discount of an item is the mean over the positions of its tie group.
+    - empty: lists whose best order gains nothing.
+
+    Between 0 and 1, given that ``ideal`` holds whatever is relevant in the list. For binary labels this is what LightGCN
+    and BARS report as NDCG@20; trec_eval's ``ndcg`` and scikit-learn's ``ndcg_score`` have the linear gain.
+
+    Time O(n log n), memory O(n) a list. See :class:`~rankwell.metrics.Metric` for the common arguments.
+
+    >>> ndcg(torch.tensor([3.0, 1.0, 2.0]), torch.tensor([1.0, 0.0, 2.0]))
+    tensor(0.7967)
+
+    Source: :cite:`jarvelin2002`, relative to the ideal vector, with the gain and discount of :func:`dcg`;
+    ties as :cite:`mcsherry2008`.
+    """
+    return evaluate(
+        partial(_ndcg, gain=gain), scores, labels, where, weights, offsets, reduction, k, ties, ideal, empty
+    )

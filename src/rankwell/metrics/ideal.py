@@ -1,0 +1,70 @@
+"""The best order a list could have, where ``ideal`` names relevant items that were not retrieved."""
+
+from collections.abc import Callable
+from typing import TypeAlias, final
+
+import torch
+from jaxtyping import Bool, Real
+from torch import Tensor
+
+from rankwell.errors import InputError
+from rankwell.lists import Dense, Flat, Lists, open_lists
+from rankwell.types import Ragged
+
+__all__ = ["Ideal", "IdealLabels", "discounted", "open_ideal"]
+
+IdealLabels: TypeAlias = Real[Tensor, "..."] | Bool[Tensor, "..."] | Ragged
+"""Labels of all relevant items of each list: ``[*batch, m]`` padded with zeros, or ragged."""
+
+
+def discounted(places: Tensor, k: int | None) -> Tensor:
+    """The logarithmic discount at positions counted from 0, in float64; 0 from position ``k`` on."""
+    discount = 1 / torch.log2(places.double() + 2)
+    return discount if k is None else torch.where(places < k, discount, 0)
+
+
+@final
+class Ideal:
+    """Labels of all relevant items, best first, list by list."""
+
+    def __init__(self, lists: Lists, labels: Tensor, places: Tensor) -> None:
+        self._lists, self._labels, self._places = lists, labels, places
+        self._known: dict[tuple[object, ...], Tensor] = {}
+
+    def positives(self, rel: float) -> Tensor:
+        """Relevant items of each list."""
+        if ("positives", rel) not in self._known:
+            relevant = (self._labels >= rel).to(self._labels.dtype)
+            self._known["positives", rel] = self._lists.sum(relevant)
+        return self._known["positives", rel]
+
+    def dcg(self, k: int | None, gain: Callable[[Tensor], Tensor]) -> Tensor:
+        """DCG at ``k`` of each list's best order."""
+        if (k, gain) not in self._known:
+            discount = discounted(self._places, k).to(self._labels.dtype)
+            self._known[k, gain] = self._lists.sum(gain(self._labels) * discount)
+        return self._known[k, gain]
+
+
+def open_ideal(ideal: IdealLabels, batch: torch.Size, dtype: torch.dtype) -> Ideal:
+    """Check the labels of all relevant items against the lists they belong to, and order them."""
+    if isinstance(ideal, Ragged):
+        return _open_ragged(ideal, batch, dtype)
+    if ideal.ndim == 0 or ideal.shape[:-1] != batch:
+        raise InputError(
+            f"ideal must be [*batch, m] with the batch of the scores, {tuple(batch)}: got {tuple(ideal.shape)}."
+        )
+    labels = ideal.to(dtype).reshape(batch.numel(), -1).sort(dim=-1, descending=True).values
+    return Ideal(Dense(labels, None), labels, torch.arange(labels.shape[-1], device=labels.device))
+
+
+def _open_ragged(ideal: Ragged, batch: torch.Size, dtype: torch.dtype) -> Ideal:
+    values = ideal.values.to(dtype)
+    lists = open_lists(values, values, where=None, weights=None, offsets=ideal.offsets).lists
+    assert isinstance(lists, Flat)
+    if lists.lengths.numel() != batch.numel():
+        raise InputError(f"ideal must have a list for each of the {batch.numel()} lists: got {lists.lengths.numel()}.")
+    by_label = values.argsort(descending=True, stable=True)
+    by_list = lists.segment[by_label].argsort(stable=True)
+    places = torch.arange(values.numel(), device=values.device) - ideal.offsets[lists.segment]
+    return Ideal(lists, values[by_label[by_list]], places)

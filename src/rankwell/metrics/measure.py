@@ -1,0 +1,227 @@
+"""Measures: a metric with its cut-off and parameters as a value whose text is its name everywhere (``ndcg@10``)."""
+
+import contextlib
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, final, get_args, get_origin
+
+from torch import Tensor
+
+from rankwell.errors import ConfigError, UnknownName, nearest
+from rankwell.metrics.ideal import IdealLabels
+from rankwell.metrics.registry import BODIES, METRICS, ratios, settle
+from rankwell.registry import Entry, Parameter
+from rankwell.types import Empty, Labels, Mask, Offsets, Reduction, Scores, Ties, Values, Weights
+
+__all__ = ["Measure", "evaluate_measures", "preset"]
+
+ALIASES = MappingProxyType(
+    {
+        "map": "ap",
+        "rr": "mrr",
+        "recip_rank": "mrr",
+        "r": "recall",
+        "p": "precision",
+        "hit": "hit_rate",
+        "hr": "hit_rate",
+        "success": "hit_rate",
+        "roc_auc": "auc",
+    }
+)
+"""Other names, in lower case: case is ignored."""
+
+CONVENTIONS: Mapping[str, Parameter] = MappingProxyType(
+    {"ties": Parameter("ties", Ties, "expected"), "empty": Parameter("empty", Empty, "skip")}
+)
+"""Arguments of the contract that a measure may fix beside its own parameters."""
+
+PRESETS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        # trec_eval: ties are ordered beforehand (by document id descending); a topic without relevant documents is 0.
+        "trec": MappingProxyType({"ties": "order", "gain": "linear", "empty": "zero"}),
+        # LightGCN's code takes the order that its top-k hands over, binary gains, and users with test items only.
+        "lightgcn": MappingProxyType({"ties": "order", "gain": "linear", "empty": "skip"}),
+    }
+)
+
+_SHAPE = re.compile(r"(?P<name>[^()@]+)(?:\((?P<own>[^()]*)\))?(?:@(?P<k>[^()@]*))?")
+
+
+def preset(name: str) -> Mapping[str, str]:
+    """The conventions of another tool, for ``Measure.parse(text, preset=name)``.
+
+    >>> dict(preset("trec"))
+    {'ties': 'order', 'gain': 'linear', 'empty': 'zero'}
+    """
+    if name not in PRESETS:
+        raise UnknownName("preset", name, PRESETS)
+    return PRESETS[name]
+
+
+@final
+@dataclass(frozen=True)
+class Measure:
+    """A configured metric. Its text gives it back: ``Measure.parse(str(m)) == m``.
+
+    ``parameters`` are the metric's own (``gain``, ``rel``) and the conventions ``ties`` and ``empty``, by name; those at
+    their default are left out, so that equal measures are equal values.
+    """
+
+    name: str
+    k: int | None = None
+    parameters: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        entry = _entry(self.name)
+        if self.k is not None and (not isinstance(self.k, int) or self.k < 1):
+            raise ConfigError(f"{self.name}: the cut-off k must be a whole number of at least 1: got {self.k!r}.")
+        if self.k is not None and entry.kind == "whole":
+            raise ConfigError(f"{entry.name} needs the whole list: it takes no cut-off, got {entry.name}@{self.k}.")
+        known = _settable(entry)
+        given = {name: _value(entry.name, name, value, known) for name, value in self.parameters}
+        own = tuple(sorted((name, value) for name, value in given.items() if value != known[name].default))
+        object.__setattr__(self, "name", entry.name)
+        object.__setattr__(self, "parameters", own)
+
+    @classmethod
+    def parse(cls, text: str, *, preset: str | None = None) -> "Measure":
+        """Read ``name``, ``name@k`` or ``name(parameter=value, …)@k``; a preset fills in what the text does not say.
+
+        >>> Measure.parse("nDCG@10")
+        Measure(name='ndcg', k=10, parameters=())
+        >>> str(Measure.parse("P(rel=2)@10"))
+        'precision(rel=2)@10'
+        >>> str(Measure.parse("ndcg@10", preset="trec"))
+        'ndcg(empty=zero,gain=linear,ties=order)@10'
+        """
+        match = _SHAPE.fullmatch(text.strip())
+        if match is None:
+            raise ConfigError(f"a measure is written name, name@k or name(parameter=value)@k: got {text!r}.")
+        name, own, cut = match.group("name").strip(), match.group("own"), match.group("k")
+        entry = _entry(name)
+        if cut is not None and not (cut.isdecimal() and int(cut) > 0):
+            raise ConfigError(
+                f"measure {text!r}: the cut-off behind @ must be a whole number of at least 1: got {cut!r}."
+            )
+        given: dict[str, Any] = {}
+        if preset is not None:
+            given = {key: value for key, value in _preset(preset).items() if key in _settable(entry)}
+        for part in own.split(",") if own is not None else ():
+            key, equals, value = (piece.strip() for piece in part.partition("="))
+            if not (key and equals and value):
+                raise ConfigError(f"measure {text!r}: parameters are written name=value: got {part.strip()!r}.")
+            given[key] = value
+        return cls(entry.name, None if cut is None else int(cut), tuple(given.items()))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Parameters and conventions with those at their default, by name."""
+        return {name: known.default for name, known in _settable(_entry(self.name)).items()} | dict(self.parameters)
+
+    def __str__(self) -> str:
+        own = ",".join(f"{name}={_written(value)}" for name, value in self.parameters)
+        return self.name + (f"({own})" if own else "") + (f"@{self.k}" if self.k else "")
+
+    def __call__(self, scores: Scores, labels: Labels, **contract: Any) -> Values:
+        """The metric's value; arguments given here override those that the measure fixes."""
+        return METRICS[self.name].function(scores, labels, **{"k": self.k, **dict(self.parameters), **contract})
+
+
+_preset = preset
+
+
+def _entry(name: str) -> Entry[Any]:
+    """The metric of that name or alias; names of files (``my.py:metric``) keep their case."""
+    lower = name.lower()
+    lower = ALIASES.get(lower, lower)
+    try:
+        return METRICS[lower if lower in METRICS else name]
+    except UnknownName:
+        raise UnknownName("metric", name, [*METRICS.names(), *ALIASES]) from None
+
+
+def _settable(entry: Entry[Any]) -> dict[str, Parameter]:
+    return {**CONVENTIONS, **entry.parameters}
+
+
+def _value(metric: str, name: str, value: Any, known: Mapping[str, Parameter]) -> Any:
+    """A parameter's value, read from text where it is text, of the type that the metric declares."""
+    if name not in known:
+        raise ConfigError(f"{metric} has no parameter {name!r}. {nearest(name, known)}")
+    kind = known[name].annotation
+    kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    choices = get_args(kind) if get_origin(kind) is Literal else _READERS.get(kind)
+    if isinstance(choices, tuple) and value in choices:
+        return value
+    if callable(choices):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            return choices(value)
+    wanted = ", ".join(map(repr, choices)) if isinstance(choices, tuple) else getattr(kind, "__name__", str(kind))
+    raise ConfigError(f"{metric}: {name} must be {wanted}: got {value!r}.")
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(value)
+    return number
+
+
+def _whole(value: Any) -> int:
+    return int(str(value))
+
+
+_READERS: Mapping[Any, Any] = MappingProxyType(
+    {float: _finite, int: _whole, str: str, bool: {"true": True, "false": False, True: True, False: False}.__getitem__}
+)
+
+
+def _written(value: Any) -> str:
+    """Text that reads back as the same value."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def evaluate_measures(
+    measures: Iterable[Measure | str],
+    scores: Scores,
+    labels: Labels,
+    *,
+    where: Mask | None = None,
+    weights: Weights | None = None,
+    offsets: Offsets | None = None,
+    reduction: Reduction = "none",
+    ideal: IdealLabels | None = None,
+) -> dict[str, Tensor]:
+    """Several measures on one ranking: each list is sorted once.
+
+    Values by ``str(measure)``, equal to the measure's own call. Ties and empty lists are met as each measure says
+    (``ndcg(ties=order)@10``, or by a preset). Time O(n log n) for all, and O(n) for each.
+
+    >>> import torch
+    >>> evaluate_measures(["mrr", "P@2"], torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([[0.0, 1.0, 1.0]]))
+    {'mrr': tensor([0.5000]), 'precision@2': tensor([0.5000])}
+    """
+    chosen = [Measure.parse(measure) if isinstance(measure, str) else measure for measure in measures]
+    call = {"where": where, "weights": weights, "offsets": offsets, "ideal": ideal}
+    # Metrics from outside need no body: they rank for themselves.
+    values = {str(m): m(scores, labels, reduction=reduction, **call) for m in chosen if m.name not in BODIES}
+    for ties in get_args(Ties):
+        group = [m for m in chosen if m.name in BODIES and m.settings["ties"] == ties]
+        found = _on_one_ranking(group, scores, labels, reduction, ties=ties, **call) if group else []
+        values |= zip(map(str, group), found, strict=True)
+    return {str(measure): values[str(measure)] for measure in chosen}
+
+
+def _on_one_ranking(
+    group: list[Measure], scores: Scores, labels: Labels, reduction: Reduction, **ranking: Any
+) -> list[Tensor]:
+    own = [{name: value for name, value in m.parameters if name not in CONVENTIONS} for m in group]
+    bodies = [partial(BODIES[m.name], k=m.k, **parameters) for m, parameters in zip(group, own, strict=True)]
+    found, present = ratios(bodies, scores, labels, **ranking)
+    return [settle(ratio, present, m.settings["empty"], reduction) for m, ratio in zip(group, found, strict=True)]

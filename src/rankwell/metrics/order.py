@@ -1,0 +1,66 @@
+"""Metrics of order over the whole list."""
+
+from functools import partial
+
+from rankwell.errors import InputError
+from rankwell.metrics.ideal import IdealLabels
+from rankwell.metrics.ranked import Ranked, Ratio, prefix_sums
+from rankwell.metrics.registry import evaluate, metric
+from rankwell.types import Empty, Labels, Mask, Offsets, Reduction, Scores, Ties, Values, Weights
+
+__all__ = ["auc"]
+
+
+def _auc(view: Ranked, k: int | None, rel: float = 1.0) -> Ratio:
+    if k is not None or view.has_ideal:
+        raise InputError(
+            "auc needs the whole list: it takes neither k nor ideal. Cut-off metrics are ndcg, ap, recall."
+        )
+    relevant = view.relevant(rel)
+    irrelevant = 1 - relevant if view.valid is None else view.valid * (1 - relevant)
+    counts = prefix_sums(irrelevant)
+    tied = view.inside(counts)
+    below = counts[..., -1:] - view.before(counts) - tied
+    # Divided before summing: the number of pairs may be beyond what float32 counts exactly.
+    won = (below + tied / 2) / counts[..., -1:].clamp(min=1)
+    weight = view.weights * relevant
+    return Ratio((weight * won).sum(-1), weight.sum(-1) * (counts[..., -1] > 0))
+
+
+@metric(body=_auc, kind="whole", paper="hanley1982")
+def auc(
+    scores: Scores,
+    labels: Labels,
+    *,
+    where: Mask | None = None,
+    weights: Weights | None = None,
+    offsets: Offsets | None = None,
+    reduction: Reduction = "mean",
+    k: int | None = None,
+    ties: Ties = "expected",
+    ideal: IdealLabels | None = None,
+    empty: Empty = "skip",
+    rel: float = 1.0,
+) -> Values:
+    r"""Share of (relevant, irrelevant) pairs in the right order: the area under the ROC curve of one list.
+
+    .. math:: \mathrm{AUC}(s, y) = \frac{1}{N \sum_{y_i \ge rel} w_i} \sum_{y_i \ge rel} w_i
+              \sum_{y_j < rel} [s_i > s_j] + \tfrac{1}{2} [s_i = s_j]
+
+    with N the irrelevant items. A pair weighs as its relevant item.
+
+    - gain: 1 for labels of at least ``rel``; graded labels are cut there, not compared with each other.
+    - denominator: all pairs. Cut-off: none; ``k`` and ``ideal`` are errors, since the list must be whole.
+    - ties: a tied pair counts one half; with ``ties="order"`` it counts by the input order.
+    - empty: lists without a relevant or without an irrelevant item.
+
+    Time O(n log n), memory O(n) a list; no pairs are made.
+    See :class:`~rankwell.metrics.Metric` for the common arguments.
+
+    >>> import torch
+    >>> auc(torch.tensor([3.0, 1.0, 2.0]), torch.tensor([1.0, 0.0, 1.0]))
+    tensor(1.)
+
+    Source: :cite:`hanley1982`, as the Wilcoxon statistic.
+    """
+    return evaluate(partial(_auc, rel=rel), scores, labels, where, weights, offsets, reduction, k, ties, ideal, empty)

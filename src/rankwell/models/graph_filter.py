@@ -1,0 +1,144 @@
+"""Collaborative filtering as a graph signal filter, in closed form: the baseline that trained models answer to."""
+
+from typing import Annotated, Any, ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from rankwell.errors import InputError
+from rankwell.models.registry import MODELS, check_known, take_lists
+from rankwell.models.spectral import normalised_interactions, truncated_svd
+from rankwell.registry import Search
+from rankwell.types import Ragged
+
+__all__ = ["GraphFilter"]
+
+BLOCK_VALUES = 1 << 23
+"""Numbers in each of the two dense blocks that scoring works in: up to 32 MB the allocator hands the same pages out again."""
+
+
+@MODELS.register("interactions", name="graph_filter", paper="shen2021", complexity="interactions a query")
+class GraphFilter(nn.Module):
+    r"""GF-CF: a linear filter on the graph of items, plus an ideal low-pass filter.
+
+    .. math:: s_u = r_u \tilde R^\top \tilde R + \alpha\, r_u D_i^{-1/2} V V^\top D_i^{1/2},
+        \qquad \tilde R = D_u^{-1/2} R\, D_i^{-1/2}
+
+    with :math:`r_u` the user's row of zeros and ones, and V the ``rank`` first right singular vectors of :math:`\tilde R`
+    (fewer where users or items are fewer). The first term counts paths item–user–item; the second keeps what varies slowly
+    over the graph. It has no gradient and no item–item matrix: each block of queries is multiplied by :math:`\tilde R^\top`,
+    by :math:`\tilde R`, and by V. Fit: one truncated SVD. Scoring: O(interactions + items · rank) a query, in blocks of two
+    dense [items or users, block] buffers of at most 32 MB (eight queries at least). A user without interactions scores 0
+    everywhere.
+
+    Own parameters: ``rank``, singular vectors kept; ``alpha``, weight of the low-pass term (0 leaves the linear filter).
+
+    >>> model = GraphFilter(3, 3, rank=2)
+    >>> model.initialise(Ragged(torch.tensor([0, 2, 4, 5]), torch.tensor([0, 1, 0, 1, 2])), seed=0)
+    >>> model.score_all(torch.tensor([0])).round(decimals=2).abs()
+    tensor([[1.3000, 1.3000, 0.0000]])
+
+    Source: :cite:`shen2021`, eq. 9 (its algorithm 1). Differs: none intended; V is found by subspace iteration.
+    """
+
+    trainable: ClassVar[bool] = False
+    history_offsets: Tensor
+    history_items: Tensor
+    item_vectors: Tensor
+    rows: Tensor
+    columns: Tensor
+    item_degrees: Tensor
+
+    def __init__(
+        self,
+        num_users: int,
+        num_items: int,
+        *,
+        rank: Annotated[int, Search(32, 1024, log=True)] = 256,
+        alpha: Annotated[float, Search(0.0, 1.0)] = 0.3,
+    ) -> None:
+        super().__init__()
+        if rank < 1:
+            raise InputError(f"rank must be at least 1: got {rank}. For no low-pass term set alpha=0.")
+        self.num_users, self.num_items, self.alpha = num_users, num_items, alpha
+        self.rank = min(rank, num_users, num_items)
+        self.register_buffer("history_offsets", torch.zeros(num_users + 1, dtype=torch.int64))
+        self.register_buffer("history_items", torch.zeros(0, dtype=torch.int64))
+        self.register_buffer("item_vectors", torch.zeros(num_items, self.rank))
+        for name in ("rows", "columns", "item_degrees"):
+            self.register_buffer(name, None, persistent=False)
+        self._build()
+
+    @torch.no_grad()
+    def initialise(self, known: Ragged, *, seed: int) -> None:
+        """Keep the histories and find the singular vectors."""
+        check_known(known, self.num_users, self.num_items)
+        self.history_offsets, self.history_items = known.offsets.long().clone(), known.values.long().clone()
+        self._build()
+        right = truncated_svd(known, self.num_items, self.rank, seed=seed)[2]
+        self.item_vectors = right.mul_(self.item_degrees.sqrt()[:, None])
+
+    def score_all(self, queries: Int[Tensor, " q"], out: Float[Tensor, "q m"] | None = None) -> Float[Tensor, "q m"]:
+        """Scores of every item for these users, by their histories in training."""
+        return self.score_history(take_lists(Ragged(self.history_offsets, self.history_items), queries), out)
+
+    @torch.no_grad()
+    def score_history(self, history: Ragged, out: Float[Tensor, "q m"] | None = None) -> Float[Tensor, "q m"]:
+        """Scores of every item for each list of item codes (no code twice in a list): users that training did not see."""
+        offsets, items = history
+        queries = offsets.numel() - 1
+        if out is None:
+            out = self.item_vectors.new_empty(queries, self.num_items)
+        most = max(8, min(256, BLOCK_VALUES // max(self.num_items, self.num_users, 1)))
+        block = -(-queries // -(-queries // most)) if queries else 1
+        for first in range(0, queries, block):
+            last = min(first + block, queries)
+            start, stop = int(offsets[first]), int(offsets[last])
+            self._score_block(offsets[first : last + 1] - start, items[start:stop], out[first:last])
+        return out
+
+    def _score_block(self, offsets: Tensor, items: Tensor, out: Tensor) -> None:
+        # Items along the first axis throughout: compressed matrices multiply from the left. One transposed copy ends it.
+        width = offsets.numel() - 1
+        lists = torch.repeat_interleave(offsets.diff(), output_size=items.numel())
+        block = self.item_vectors.new_zeros(self.num_items, width)
+        block.view(-1)[items * width + lists] = 1
+        shared = self.item_vectors.new_empty(self.num_users, width)
+        torch.addmm(shared, self.rows, block, beta=0, out=shared)
+        torch.addmm(block, self.columns, shared, beta=0, out=block)
+        if self.alpha:
+            # The vectors hold D^(1/2) V, so that D^(-1/2) V is 1/d times them, and no second copy is kept.
+            weights = self.item_degrees[items].clamp_(min=1).reciprocal_()
+            smooth = nn.functional.embedding_bag(
+                items, self.item_vectors, offsets[:-1], mode="sum", per_sample_weights=weights
+            )
+            block.addmm_(self.item_vectors, smooth.T, alpha=self.alpha)
+        out.copy_(block.T)
+
+    def _build(self) -> None:
+        """Make what follows from the histories."""
+        matrix = normalised_interactions(Ragged(self.history_offsets, self.history_items), self.num_items)
+        self.rows, self.columns, self.item_degrees = matrix.rows, matrix.columns, matrix.item_degrees
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Take histories of any length, then make what follows from them."""
+        stored = state_dict.get(prefix + "history_items")
+        if stored is not None:
+            self.history_items = self.history_items.new_zeros(stored.shape)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
+        # What is incomplete stays as it is: torch will say what lacks or does not fit.
+        if not error_msgs and not any(key.startswith(prefix) for key in missing_keys):
+            check_known(Ragged(self.history_offsets, self.history_items), self.num_users, self.num_items)
+            self._build()

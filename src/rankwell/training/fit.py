@@ -1,0 +1,241 @@
+"""The training loop."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from rankwell.data.batches import batches, num_batches
+from rankwell.errors import RunError
+from rankwell.registry import Search
+from rankwell.training import checkpoint
+from rankwell.training.objective import Objective
+from rankwell.training.row_adam import RowAdam
+
+__all__ = ["Epoch", "History", "TrainingSettings", "Watcher", "fit"]
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  (pydantic's name; it is not a field)
+
+    epochs: int = 16
+    """Passes over the training pairs at most; the schedule's horizon."""
+    batch_size: int = 1024
+    learning_rate: Annotated[float, Search(1e-4, 1e-1, log=True)] = 0.01
+    schedule: Literal["constant", "cosine", "linear"] = "cosine"
+    """How the learning rate falls over the epochs: not at all, by half a cosine to 0, or straight to 0."""
+    weight_decay: float = 0.0
+    """Decoupled decay of the rows of each batch."""
+    patience: int = 3
+    """Stop after so many validations without a better one; 0 never stops early."""
+    validate_every: int = 1
+    """Epochs between validations; the last epoch is always validated."""
+    refit: bool = True
+    """Train again on training and validation pairs together, for the number of epochs that validation chose."""
+    checkpoint_seconds: float = 30.0
+    """Seconds between checkpoints within an epoch; each epoch ends with one."""
+
+
+@dataclass
+class Epoch:
+    """What the log says of one epoch (numbered from 1)."""
+
+    epoch: int
+    loss: float
+    learning_rate: float
+    """At its start."""
+    seconds: float
+    validation: dict[str, float] | None = None
+
+
+@dataclass
+class History:
+    """Where training stands: all that a checkpoint holds beside tensors."""
+
+    epochs: list[Epoch] = field(default_factory=list)
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+    best_epoch: int = 0
+    best_value: float = -math.inf
+    stale: int = 0
+    """Validations since the best one."""
+
+
+class Watcher(Protocol):
+    """What the loop tells a progress bar."""
+
+    def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        """After every few steps."""
+        ...
+
+    def on_epoch(self, record: Epoch, best: bool) -> None:
+        """After each epoch."""
+        ...
+
+
+def fit(
+    objective: Objective,
+    pairs: tuple[Int[Tensor, " n"], Int[Tensor, " n"]],
+    settings: TrainingSettings,
+    *,
+    seed: int,
+    stop_after: int | None = None,
+    validate: Callable[[], dict[str, float]] | None = None,
+    monitor: str = "",
+    folder: Path | None = None,
+    watcher: Watcher | None = None,
+) -> History:
+    """Train ``objective.groups`` on (users, items) pairs, and leave them as the best validated epoch (or the last) left them.
+
+    ``validate`` gives measures of the model as it is, of which ``monitor`` is to be maximised. With a ``folder``, state is
+    saved there after each epoch and every ``checkpoint_seconds``, and a later call with the same arguments goes on from
+    it: every random number is keyed by seed, epoch and step, so that the result has the same bits. ``stop_after`` ends
+    after so many epochs of the schedule. Raises :class:`RunError` when the loss is no longer finite.
+    """
+    optimisers = {name: _optimisers(group, settings) for name, group in objective.groups.items()}
+    store = _Store(folder, objective, [one for group in optimisers.values() for one in group])
+    at = store.load()
+    steps = num_batches(len(pairs[0]), settings.batch_size)
+    last = min(stop_after or settings.epochs, settings.epochs)
+    while at.epoch < last and not (settings.patience and at.stale >= settings.patience):
+        _train_mode(objective, True)
+        started = time.monotonic() - at.seconds
+        passing = batches(pairs, batch_size=settings.batch_size, seed=seed, epoch=at.epoch, start=at.step)
+        for step, batch in enumerate(passing, at.step):
+            rate = _learning_rate(settings, at.epoch + step / steps)
+            at.loss_sum += _carry_out(objective, batch, at.epoch, step, optimisers, rate)
+            at.step = step + 1
+            if watcher and (at.step % 10 == 0 or at.step == steps):
+                watcher.on_step(at.epoch + 1, at.step, steps, at.loss_sum / at.step)
+            if store.due(settings.checkpoint_seconds):
+                at.seconds = time.monotonic() - started
+                store.save(at)
+        _train_mode(objective, False)
+        started_at = _learning_rate(settings, at.epoch)
+        record = Epoch(at.epoch + 1, at.loss_sum / steps, started_at, time.monotonic() - started)
+        at.epoch, at.step, at.loss_sum, at.seconds = at.epoch + 1, 0, 0.0, 0.0
+        if validate and (at.epoch % settings.validate_every == 0 or at.epoch == last):
+            record.validation = validate()
+            at.stale += 1
+            if record.validation[monitor] > at.best_value:
+                at.best_value, at.best_epoch, at.stale = record.validation[monitor], at.epoch, 0
+                store.keep_best()
+        at.epochs.append(record)
+        store.save(at)
+        if watcher:
+            watcher.on_epoch(record, at.best_epoch == at.epoch)
+    if validate:
+        store.load_best()
+    _train_mode(objective, False)
+    return at
+
+
+def _carry_out(
+    objective: Objective, batch: Any, epoch: int, step: int, optimisers: dict[str, list[Optimizer]], rate: float
+) -> float:
+    """Carry out the plays of one step; gives the first one's value."""
+    first = math.nan
+    for number, play in enumerate(objective.plays(batch, epoch=epoch, step=step)):
+        if step % play.every == 0:
+            (-play.value if play.maximise else play.value).backward()
+            for optimiser in optimisers[play.group]:
+                for group in optimiser.param_groups:
+                    group["lr"] = rate
+                optimiser.step()
+            for optimiser in (one for group in optimisers.values() for one in group):
+                optimiser.zero_grad()
+        if number == 0:
+            first = play.value.item()
+    if not math.isfinite(first):
+        raise RunError(
+            f"the loss is {first} at step {step + 1} of epoch {epoch + 1}: training diverged. Lower --training.learning_rate"
+            " or look for extreme weights in the data."
+        )
+    return first
+
+
+def _optimisers(group: nn.Module, settings: TrainingSettings) -> list[Optimizer]:
+    """Row-wise Adam for what is looked up by rows, AdamW for the rest."""
+    names = set(getattr(group, "row_parameters", ()))
+    rows = [value for name, value in group.named_parameters() if name in names]
+    rest = [value for name, value in group.named_parameters() if name not in names]
+    both: list[tuple[type[RowAdam | AdamW], list[nn.Parameter]]] = [(RowAdam, rows), (AdamW, rest)]
+    return [kind(values, lr=settings.learning_rate, weight_decay=settings.weight_decay) for kind, values in both if values]
+
+
+def _learning_rate(settings: TrainingSettings, epochs_done: float) -> float:
+    done = epochs_done / settings.epochs
+    left = {"constant": 1.0, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done}
+    return settings.learning_rate * left[settings.schedule]
+
+
+def _train_mode(objective: Objective, on: bool) -> None:
+    for group in objective.groups.values():
+        group.train(on)
+
+
+class _Store:
+    """Checkpoints of one training: where it stands, and the best weights so far."""
+
+    def __init__(self, folder: Path | None, objective: Objective, optimisers: Sequence[Optimizer]) -> None:
+        self.folder, self.groups, self.optimisers = folder, objective.groups, optimisers
+        self.best: dict[str, Tensor] | None = None
+        self.saved = time.monotonic()
+
+    def due(self, seconds: float) -> bool:
+        """Whether it is time for a checkpoint within the epoch."""
+        return self.folder is not None and time.monotonic() - self.saved >= seconds
+
+    def save(self, at: History) -> None:
+        """Write where training stands."""
+        if self.folder is not None:
+            tensors, facts = checkpoint.optimiser_tensors(self.optimisers)
+            state = {"history": asdict(at), "optimisers": facts}
+            checkpoint.save(self.folder / "checkpoint.safetensors", {**dict(self._weights()), **tensors}, state)
+            self.saved = time.monotonic()
+
+    def load(self) -> History:
+        """Go back to the checkpoint, if there is one."""
+        if self.folder is None or not (self.folder / "checkpoint.safetensors").exists():
+            return History()
+        tensors, state = checkpoint.load(self.folder / "checkpoint.safetensors")
+        self._restore(tensors)
+        checkpoint.load_optimisers(self.optimisers, tensors, state["optimisers"])
+        history = state["history"]
+        return History(**{**history, "epochs": [Epoch(**record) for record in history["epochs"]]})
+
+    def keep_best(self) -> None:
+        """Remember the weights as they are."""
+        if self.folder is None:
+            self.best = {name: tensor.detach().clone() for name, tensor in self._weights()}
+        else:
+            checkpoint.save(self.folder / "best.safetensors", dict(self._weights()), {})
+
+    def load_best(self) -> None:
+        """Put the remembered weights back."""
+        if self.folder is not None:
+            self._restore(checkpoint.load(self.folder / "best.safetensors")[0])
+        elif self.best is not None:
+            self._restore(self.best)
+
+    def _weights(self) -> Iterator[tuple[str, Tensor]]:
+        for group, module in self.groups.items():
+            for name, tensor in module.state_dict().items():
+                yield f"{group}.{name}", tensor
+
+    def _restore(self, tensors: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, tensor in self._weights():
+                tensor.copy_(tensors[name])

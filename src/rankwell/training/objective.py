@@ -1,0 +1,100 @@
+"""Objectives: the only place where a model meets a loss."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from rankwell import keyed
+from rankwell.errors import ConfigError
+from rankwell.samplers import Sampler
+from rankwell.transforms import correct_log_q
+
+__all__ = ["ContrastModel", "ContrastObjective", "Objective", "Play"]
+
+DROPOUT = 1
+"""Keeps the random numbers of dropout apart from those drawn for other purposes at the same step."""
+
+
+@dataclass(frozen=True)
+class Play:
+    """One move of a training step: whose parameters go down (or up) this value.
+
+    Ordinary training is one play a step. Alternating and min–max training yield several; each is made after the one
+    before has been carried out, and so sees the parameters that it left.
+    """
+
+    value: Float[Tensor, ""]
+    group: str = "model"
+    maximise: bool = False
+    every: int = 1
+    """Carried out at steps that this divides."""
+
+
+class Objective(Protocol):
+    """Turns batches into plays."""
+
+    @property
+    def groups(self) -> Mapping[str, nn.Module]:
+        """The parameter groups that plays name, each with its own optimiser."""
+        ...
+
+    def plays(self, batch: Any, *, epoch: int, step: int) -> Iterator[Play]:
+        """The moves of this step. The first one's value is what the log shows."""
+        ...
+
+
+class ContrastModel(Protocol):
+    """What a contrast objective asks of a model."""
+
+    def contrast_scores(
+        self, queries: Tensor, positives: Tensor, negatives: Tensor, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Scores of positives ``[b]`` and negatives ``[b, n]``."""
+        ...
+
+
+@dataclass
+class ContrastObjective:
+    """One positive against sampled negatives: a contrast loss on a model's scores.
+
+    ``loss`` is a contrast loss with its parameters bound. Where ``correct`` is true (a loss of the softmax family) and the
+    sampler states log q, the negatives' scores are corrected by it; ``temperature`` is the loss's own, since the correction
+    belongs behind the division by it. ``inputs`` are the declared extra inputs that the loss takes. ``weights`` holds one
+    number for each row of the data.
+    """
+
+    model: nn.Module
+    loss: Callable[..., Tensor]
+    sampler: Sampler
+    seed: int
+    correct: bool = False
+    temperature: float = 1.0
+    inputs: Sequence[str] = ()
+    weights: Float[Tensor, " n"] | None = None
+    groups: Mapping[str, nn.Module] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.groups = {"model": self.model}
+        if unknown := [name for name in self.inputs if name not in self._offered(torch.zeros(0))]:
+            raise ConfigError(f"the loss needs {', '.join(unknown)}, which interactions do not tell. Choose another loss.")
+
+    def plays(self, batch: Any, *, epoch: int, step: int) -> Iterator[Play]:
+        """One play: the mean loss of the batch."""
+        ids, log_q, collisions = self.sampler(batch.users, batch.index, epoch=epoch, step=step)
+        dropout = keyed.generator(self.seed, epoch, step, DROPOUT, device=batch.users.device)
+        pos, neg = self.model.contrast_scores(batch.users, batch.items, ids, generator=dropout)  # type: ignore[operator]
+        if self.correct:
+            neg = correct_log_q(neg, log_q, neg.shape[-1], self.temperature)
+        where = None if collisions is None else ~collisions
+        weights = None if self.weights is None else self.weights[batch.index]
+        offered = self._offered(batch.users)
+        extra = {name: offered[name] for name in self.inputs}
+        yield Play(self.loss(pos, neg, where=where, weights=weights, **extra))
+
+    def _offered(self, users: Tensor) -> dict[str, Any]:
+        """The declared extra inputs that batch and data can fill."""
+        return {"query_ids": users, "num_items": self.model.num_items}

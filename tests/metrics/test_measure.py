@@ -1,0 +1,137 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rankwell.errors import ConfigError, UnknownName
+from rankwell.metrics import METRICS, Measure, evaluate_measures, metric, ndcg, precision, preset
+from rankwell.metrics.registry import Metric
+
+SCORES, LABELS = torch.tensor([[0.1, 0.9, 0.9]]), torch.tensor([[2.0, 1.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("ndcg@20", "ndcg@20"),
+        ("nDCG@10", "ndcg@10"),
+        ("NDCG", "ndcg"),
+        (" ndcg @5", "ndcg@5"),
+        ("ndcg(gain=linear)@20", "ndcg(gain=linear)@20"),
+        ("ndcg(gain=exponential)@20", "ndcg@20"),
+        ("P(rel=2)@10", "precision(rel=2)@10"),
+        ("P(rel=1)@10", "precision@10"),
+        ("p( rel = 0.5 )@10", "precision(rel=0.5)@10"),
+        ("AP", "ap"),
+        ("MAP@100", "ap@100"),
+        ("RR@10", "mrr@10"),
+        ("MRR", "mrr"),
+        ("R@20", "recall@20"),
+        ("Recall@20", "recall@20"),
+        ("Success@10", "hit_rate@10"),
+        ("Hit@10", "hit_rate@10"),
+        ("HR@10", "hit_rate@10"),
+        ("AUC", "auc"),
+        ("RR(rel=2,ties=order)@10", "mrr(rel=2,ties=order)@10"),
+        ("RR(ties=order, rel=2)@10", "mrr(rel=2,ties=order)@10"),
+    ],
+)
+def test_parse(text: str, canonical: str) -> None:
+    measure = Measure.parse(text)
+    assert str(measure) == canonical
+    assert Measure.parse(canonical) == measure
+    assert hash(Measure.parse(canonical)) == hash(measure)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("ndcg@0", "the cut-off behind @ must be a whole number of at least 1: got '0'."),
+        ("ndcg@x", "measure 'ndcg@x': the cut-off behind @ must be a whole number of at least 1: got 'x'."),
+        ("ndcg@", "got ''."),
+        ("ndcg@-3", "got '-3'."),
+        ("ndcg@1.5", "got '1.5'."),
+        ("ndcg(gan=linear)@5", "ndcg has no parameter 'gan'. Did you mean 'gain'?"),
+        ("ndcg(rel=2)", "ndcg has no parameter 'rel'."),
+        ("ndcg(gain=cubic)", "ndcg: gain must be 'exponential', 'linear': got 'cubic'."),
+        ("P(rel=high)@5", "precision: rel must be float: got 'high'."),
+        ("P(rel=nan)@5", "precision: rel must be float: got 'nan'."),
+        ("P(rel)@5", "parameters are written name=value: got 'rel'."),
+        ("P()@5", "parameters are written name=value: got ''."),
+        ("P(rel=2", "a measure is written name, name@k or name(parameter=value)@k: got 'P(rel=2'."),
+        ("ndcg@5@10", "a measure is written"),
+        ("", "a measure is written"),
+        ("auc@10", "auc needs the whole list: it takes no cut-off, got auc@10."),
+    ],
+)
+def test_bad_syntax_is_a_clear_error(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        Measure.parse(text)
+    assert message in str(raised.value)
+
+
+def test_unknown_names_offer_the_nearest() -> None:
+    with pytest.raises(UnknownName, match=r"unknown metric 'ndgc'. Did you mean 'ndcg'\?"):
+        Measure.parse("ndgc@10")
+    with pytest.raises(UnknownName, match=r"unknown preset 'treck'. Did you mean 'trec'\?"):
+        Measure.parse("ndcg", preset="treck")
+
+
+@given(st.floats(min_value=1e-12, max_value=1e12), st.integers(min_value=1, max_value=10**9))
+def test_any_threshold_and_cut_off_read_back(rel: float, k: int) -> None:
+    measure = Measure("ap", k, (("rel", rel),))
+    assert Measure.parse(str(measure)) == measure
+
+
+def test_construction_is_checked_and_canonical() -> None:
+    assert Measure("MAP", 5, (("rel", 2),)) == Measure.parse("ap(rel=2)@5")
+    assert Measure("ndcg", parameters=(("gain", "exponential"),)) == Measure("ndcg")
+    with pytest.raises(ConfigError, match="whole number"):
+        Measure("ndcg", 0)
+
+
+def test_presets_fill_in_what_the_text_does_not_say() -> None:
+    assert Measure.parse("ndcg@10", preset="trec").settings == {"ties": "order", "empty": "zero", "gain": "linear"}
+    assert Measure.parse("P@10", preset="trec").settings == {"ties": "order", "empty": "zero", "rel": 1.0}
+    assert Measure.parse("ndcg(ties=expected)", preset="trec").settings["ties"] == "expected"
+    assert preset("lightgcn")["empty"] == "skip"
+
+
+def test_a_measure_is_its_metric() -> None:
+    assert Measure.parse("ndcg@2")(SCORES, LABELS) == ndcg(SCORES, LABELS, k=2)
+    assert Measure.parse("P(rel=2)@2")(SCORES, LABELS) == precision(SCORES, LABELS, k=2, rel=2)
+    assert Measure.parse("P@1")(SCORES, LABELS, ties="order") == precision(SCORES, LABELS, k=1, ties="order")
+    call: Metric = ndcg
+    assert call(SCORES, LABELS).ndim == 0
+
+
+def test_measures_share_a_ranking_under_either_tie_policy() -> None:
+    texts = ["P@1", "P(ties=order)@1", "ndcg", "ndcg(empty=one)", "auc"]
+    scores, labels = torch.cat([SCORES, SCORES]), torch.cat([LABELS, 0 * LABELS])
+    values = evaluate_measures(texts, scores, labels)
+    assert list(values) == ["precision@1", "precision(ties=order)@1", "ndcg", "ndcg(empty=one)", "auc"]
+    assert values["precision@1"].tolist() == [0.5, 0]
+    assert values["precision(ties=order)@1"].tolist() == [1, 0]
+    assert values["ndcg(empty=one)"][1] == 1 and values["ndcg"][1] == 0
+    assert evaluate_measures(["ndcg"], scores, labels, reduction="mean")["ndcg"] == ndcg(scores, labels)
+
+
+def test_a_metric_from_outside_needs_no_body() -> None:
+    def first_label(
+        scores, labels, *, where=None, weights=None, offsets=None, reduction="mean", k=None, ties="expected",
+        ideal=None, empty="skip", times: int = 1, loud: bool = False,
+    ):  # fmt: skip
+        """Label of the first item."""
+        return times * labels[..., 0]
+
+    metric()(first_label)
+    try:
+        measure = Measure.parse("first_label(times=2,loud=true)@3")
+        assert str(measure) == "first_label(loud=true,times=2)@3"
+        assert Measure.parse(str(measure)) == measure
+        values = evaluate_measures([measure, "mrr"], SCORES, LABELS)
+        assert values[str(measure)].tolist() == [4.0]
+        with pytest.raises(ConfigError, match=r"times must be int: got '2.5'"):
+            Measure.parse("first_label(times=2.5)")
+    finally:
+        del METRICS._entries["first_label"]
