@@ -148,7 +148,7 @@ def _(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[tuple[Ten
     starts = torch.arange(size, device=offsets.device)[:, None] * total + offsets[:-1]
     offsets = torch.cat([starts.reshape(-1), offsets.new_full((1,), size * total)])
     outputs = torch.ops.rankwell.pair_sums(*flat, offsets, phi, parameter)
-    return tuple(x.reshape(size, -1) for x in outputs), (0, 0, 0, 0)
+    return tuple(x.reshape(size, x.shape[0] // size) for x in outputs), (0, 0, 0, 0)
 
 
 class _PairSums(torch.autograd.Function):

@@ -10,6 +10,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, Generic, TypeVar
 
 from rankwell.errors import ConfigError, UnknownName
@@ -75,6 +76,7 @@ class Registry(Generic[F]):
         self.contract = contract
         self.suffix = suffix
         self._entries: dict[str, Entry[F]] = {}
+        self._files: dict[Path, ModuleType] = {}
 
     def register(
         self,
@@ -138,17 +140,17 @@ class Registry(Generic[F]):
     def _from_file(self, text: str) -> Entry[F]:
         """Run a user's file and take the function that it registers under the name behind the colon."""
         path, _, function_name = text.rpartition(":")
-        file = Path(path)
+        file = Path(path).resolve()
         if not file.is_file():
             raise ConfigError(f"{self.what} {text!r}: there is no file {path!r}.")
-        name = function_name.removesuffix(self.suffix)
-        if name in self._entries and inspect.getsourcefile(self._entries[name].function) == str(file.resolve()):
-            return self._entries[name]
-        spec = importlib.util.spec_from_file_location(file.stem, file.resolve())
-        if spec is None or spec.loader is None:
-            raise ConfigError(f"{self.what} {text!r}: {path!r} is not a Python file.")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        if file not in self._files:
+            spec = importlib.util.spec_from_file_location(file.stem, file)
+            if spec is None or spec.loader is None:
+                raise ConfigError(f"{self.what} {text!r}: {path!r} is not a Python file.")
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            self._files[file] = module
+        module = self._files[file]
         if not hasattr(module, function_name):
             raise UnknownName(f"function in {path}:", function_name, vars(module))
         return self.of(getattr(module, function_name))

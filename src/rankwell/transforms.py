@@ -28,6 +28,6 @@ def correct_log_q(neg: Tensor, log_q: Tensor, n: int, temperature: float = 1.0) 
     >>> correct_log_q(torch.zeros(4), torch.full((4,), 0.25).log(), n=4)  # all of the catalogue once: nothing to correct
     tensor([0., 0., 0., 0.])
 
-    Source: :cite:`bengio2008`, section 4, importance sampling with n draws.
+    Source: :cite:`bengio2003`, importance sampling of the sum; equation number unchecked. Measured in ``tests/losses``.
     """
     return neg - temperature * (math.log(n) + log_q)

@@ -1,6 +1,6 @@
 """Evaluation against the whole catalogue: every item that the user does not know yet competes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,33 +69,47 @@ def evaluate(
     if not measures or len({str(measure) for measure in measures}) < len(measures):
         raise InputError(f"measures must be at least one, each once: got {[str(measure) for measure in measures]}.")
     num_users = held_out.offsets.numel() - 1
-    for lists in (known, held_out):
-        check_known(lists, num_users, model.num_items)
+    check_known(known, num_users, model.num_items)
+    check_known(held_out, num_users, model.num_items)
     asked = torch.arange(num_users) if users is None else users
     evaluated = asked[held_out.offsets.diff().to(asked.device)[asked] > 0]
     if evaluated.numel() == 0:
         raise InputError(f"at least one user must have held-out items: none of {asked.numel()} has.")
+    values: dict[str, list[Tensor]] = {str(measure): [] for measure in measures}
+    for part in _measured_parts(model, measures, evaluated, known, held_out, block, progress):
+        for name, value in part.items():
+            values[name].append(value.cpu())
+    return Evaluation(
+        evaluated.cpu(), {name: torch.cat(parts) for name, parts in values.items()}, asked.numel() - evaluated.numel()
+    )
+
+
+def _measured_parts(
+    model: FullRanker,
+    measures: Sequence[Measure],
+    users: Tensor,
+    known: Ragged,
+    held_out: Ragged,
+    block: int,
+    progress: Progress | None,
+) -> Iterator[dict[str, Tensor]]:
+    """Values of consecutive users, in order for each measure."""
     cut = [measure for measure in measures if measure.k is not None]
     whole = [measure for measure in measures if measure.k is None]
     k = max((measure.k or 0 for measure in cut), default=0)
-    found: dict[str, list[Tensor]] = {str(measure): [] for measure in measures}
     lists: list[Tensor] = []
     measured = 0
-    for place, rows in scored_blocks(model, evaluated, k, known, block, progress):
-        of_block = dict[str, Tensor]()
-        if cut:
-            lists.append(top_of_rows(rows, k).ids)
-        if cut and ((place.stop - measured) * k >= LIST_VALUES or place.stop == evaluated.numel()):
-            relevant = take_lists(held_out, evaluated[measured : place.stop])
-            of_block |= _measure_lists(cut, torch.cat(lists), relevant, model.num_items)
-            lists, measured = [], place.stop
+    for place, rows in scored_blocks(model, users, k, known, block, progress):
         if whole:
-            relevant, excluded = (take_lists(of, evaluated[place]) for of in (held_out, known))
-            of_block |= _measure_rows(whole, rows[:, : model.num_items], relevant, excluded)
-        for name, value in of_block.items():
-            found[name].append(value.cpu())
-    values = {name: torch.cat(parts) for name, parts in found.items()}
-    return Evaluation(evaluated.cpu(), values, asked.numel() - evaluated.numel())
+            relevant, excluded = (take_lists(of, users[place]) for of in (held_out, known))
+            yield _measure_rows(whole, rows[:, : model.num_items], relevant, excluded)
+        if not cut:
+            continue
+        lists.append(top_of_rows(rows, k).ids)
+        if (place.stop - measured) * k >= LIST_VALUES or place.stop == users.numel():
+            relevant = take_lists(held_out, users[measured : place.stop])
+            yield _measure_lists(cut, torch.cat(lists), relevant, model.num_items)
+            lists, measured = [], place.stop
 
 
 def _measure_lists(measures: list[Measure], ids: Tensor, relevant: Ragged, num_items: int) -> dict[str, Tensor]:

@@ -14,8 +14,8 @@ from rankwell.types import FullRanker, Ragged
 
 __all__ = ["Progress", "TopItems", "scored_blocks", "top_items", "top_of_rows"]
 
-GROUP = 32
-"""Items whose maximum stands for them in the first stage; rows of scores are padded to a multiple of twice this."""
+GROUP = 64
+"""Items whose maximum stands for them in the first stage; rows of scores are padded to a multiple of this."""
 
 PLANNED_BLOCKS = 16
 """Blocks whose known items are looked up at once: small parallel steps cost more by their start than by their work."""
@@ -52,7 +52,7 @@ def top_items(
     that may occur; None ranks everything. Results stand on the model's device.
 
     Scores are made in one reused buffer of ``block`` rows: memory is ``block`` · items numbers and the result. Time is the
-    model's plus O(items) a query: maxima of groups of 32 items, the k + 1 best groups, and the k + 1 best items inside. Rows
+    model's plus O(items) a query: maxima of groups of 64 items, the k + 1 best groups, and the k + 1 best items inside. Rows
     in which place k + 1 scores as much as place k, and only they, are compared with the whole catalogue once more.
 
     Raises :class:`InputError` where a score is NaN (known items may be), or ``k`` is below 1.
@@ -96,7 +96,7 @@ def scored_blocks(
     with _evaluating(model):
         like = _one_row(model, queries)
         queries = queries.to(like.device)
-        width = -(-(max(model.num_items, k) + 1) // (2 * GROUP)) * 2 * GROUP
+        width = -(-(max(model.num_items, k) + 1) // GROUP) * GROUP
         buffer = like.new_full((min(block, queries.numel()), width), -torch.inf)
         for first, chosen, places in _planned(queries, known, block, width):
             rows = buffer[: chosen.numel()]
@@ -124,18 +124,15 @@ def _planned(
             rows = torch.repeat_interleave(rows, offsets.diff(), output_size=items.numel())
             places = (rows * width + items).to(queries.device)
             cuts = [*offsets[::block].tolist(), items.numel()]
-        for number, chosen in enumerate(planned.split(block)):
-            yield start + number * block, chosen, places[cuts[number] : cuts[number + 1]]
+        for number, first in enumerate(range(0, planned.numel(), block)):
+            yield start + first, planned[first : first + block], places[cuts[number] : cuts[number + 1]]
 
 
 def top_of_rows(rows: Float[Tensor, "b width"], k: int) -> TopItems:
     """The ``k`` best of each row of :func:`scored_blocks`."""
-    places = _candidates(rows, k + 1)
-    scores = rows if places is None else rows.gather(1, places)
-    scores, order = scores.topk(k + 1)
+    ids, scores = _best(rows, k + 1)
     if bool(scores[:, 0].isnan().any()):  # topk and maxima put NaN above everything
         raise InputError("scores of items must not be NaN: the model gave NaN. Did its training diverge?")
-    ids = order if places is None else places.gather(1, order)
     shared = (scores[:, k - 1] == scores[:, k]) & (scores[:, k - 1] > -torch.inf)
     ids, scores = ids[:, :k], scores[:, :k]
     tied = shared.nonzero().flatten()
@@ -149,13 +146,19 @@ def top_of_rows(rows: Float[Tensor, "b width"], k: int) -> TopItems:
     return TopItems(ids.masked_fill_(scores == -torch.inf, -1), scores)
 
 
-def _candidates(rows: Tensor, count: int) -> Tensor | None:
-    """Places that hold the ``count`` best of each row, whatever the ties: the groups with the best maxima. None for all."""
-    groups = rows.shape[1] // GROUP
+def _best(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Items and scores of the ``count`` best of each row, best first, ties in any order."""
+    number, width = rows.shape
+    groups = width // GROUP
     if 2 * count > groups:
-        return None
-    best = rows.view(-1, groups, GROUP).amax(-1).topk(count, sorted=False).indices
-    return (best[:, :, None] * GROUP + torch.arange(GROUP, device=rows.device)).flatten(1)
+        scores, ids = rows.topk(count)
+        return ids, scores
+    # The groups with the best maxima hold the best items, whatever the ties.
+    grouped = rows.view(number * groups, GROUP)
+    best = grouped.amax(1).view(number, groups).topk(count, sorted=False).indices
+    flat = best + torch.arange(0, number * groups, groups, device=rows.device)[:, None]
+    scores, place = grouped.index_select(0, flat.view(-1)).view(number, -1).topk(count)
+    return best.gather(1, place // GROUP) * GROUP + place % GROUP, scores
 
 
 def _settle(rows: Tensor, ids: Tensor, scores: Tensor, tied: Tensor) -> None:
@@ -173,12 +176,12 @@ def _settle(rows: Tensor, ids: Tensor, scores: Tensor, tied: Tensor) -> None:
 def _check_queries(queries: Tensor, known: Ragged | None) -> None:
     if queries.ndim != 1 or queries.is_floating_point() or queries.dtype == torch.bool:
         raise InputError(f"queries must be integer codes [q]: got {queries.dtype} of shape {tuple(queries.shape)}.")
-    count = None if known is None else known.offsets.numel() - 1
-    if queries.numel() and (int(queries.min()) < 0 or (count is not None and int(queries.max()) >= count)):
-        raise InputError(
-            f"queries must be codes of the lists in known, from 0 to {(count or 1) - 1}:"
-            f" got {int(queries.min())} to {int(queries.max())}."
-        )
+    if not queries.numel():
+        return
+    first, last = int(queries.min()), int(queries.max())
+    if first < 0 or (known is not None and last >= known.offsets.numel() - 1):
+        lists = "" if known is None else f" and have a list in known, which has {known.offsets.numel() - 1}"
+        raise InputError(f"queries must be codes from 0 on{lists}: got {first} to {last}.")
 
 
 def _one_row(model: FullRanker, queries: Tensor) -> Tensor:

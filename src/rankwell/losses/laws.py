@@ -285,7 +285,8 @@ def vmap_is_a_loop(entry: Entry[Any]) -> None:
         stacked = {name: torch.stack([case.args[name] for case in several]) for name in several[0].args}
 
         def total(args: dict[str, Tensor]) -> Tensor:
-            return entry(**args, reduction="sum")
+            value: Tensor = entry(**args, reduction="sum")
+            return value
 
         close(torch.func.vmap(total)(stacked), torch.stack([total(case.args) for case in several]))
         name = several[0].scores[-1]

@@ -145,7 +145,7 @@ def _hinge_slopes(x: Tensor, scale: Tensor, margins: list[float], weights: list[
 
 def _chunks(x: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Rows in chunks that stay in the cache."""
-    rows = x.reshape(-1, x.shape[-1])
+    rows = x.reshape(x.shape[:-1].numel(), x.shape[-1])
     step = max(1, CHUNK_ITEMS // max(rows.shape[1], 1))
     for start in range(0, rows.shape[0], step):
         some = slice(start, start + step)

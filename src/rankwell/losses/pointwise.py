@@ -34,7 +34,7 @@ def sigmoid_loss(
     >>> sigmoid_loss(torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.0]))  # log 2
     tensor(0.6931)
 
-    Source: :cite:`he2017`, eq. 7. Differs from it: a mean over items, not a sum.
+    Source: :cite:`he2017`, its log loss; equation number unchecked. Differs from it: a mean over items, not a sum.
     """
     lists = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
     s, y = lists.scores, lists.labels

@@ -1,0 +1,218 @@
+"""Strict typed configuration: a TOML file, dotted options on top, and one resolved result.
+
+The layers, later over earlier: the defaults below; what is known to suit the loss (:data:`RECIPES`); the TOML file; the
+options of the command line. Names (of loss, model, sampler) come with their own parameters, which the registries type.
+"""
+
+import tomllib
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from rankwell.errors import ConfigError, DataError, nearest, require
+
+require("pydantic", "cli")
+
+from pydantic import (  # noqa: E402
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
+
+from rankwell.data.readers import Format, Unseen  # noqa: E402
+from rankwell.losses import LOSSES  # noqa: E402
+from rankwell.losses.styles import as_contrast  # noqa: E402
+from rankwell.metrics import Measure  # noqa: E402
+from rankwell.models import MODELS  # noqa: E402
+from rankwell.registry import Entry, Parameter  # noqa: E402
+from rankwell.samplers import SAMPLERS  # noqa: E402
+from rankwell.training import TrainingSettings  # noqa: E402
+
+__all__ = ["RECIPES", "Config", "load_toml", "resolve", "with_option"]
+
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "bpr": {"model": {"similarity": "dot"}},
+}
+"""Settings that suit a loss better than the defaults, by the loss's name; found on validation pairs, see bench/LOG.md."""
+
+
+def _listed(value: Any) -> Any:
+    """A comma-separated text, as the command line gives it, as a list."""
+    return [part.strip() for part in value.strip("[]() ").split(",")] if isinstance(value, str) else value
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Section):
+    """What to read, and how to split it."""
+
+    path: str = "synthetic"
+    """A file or folder; ``synthetic`` generates data whose ideal ranking is known."""
+    format: Format | None = None
+    user: str | None = None
+    item: str | None = None
+    weight: str | None = None
+    timestamp: str | None = None
+    delimiter: str | None = None
+    unseen: Unseen = "error"
+    """Test users or items that training does not know: an error, dropped, or kept (and missed)."""
+    split: Literal["random", "leave_last", "time"] = "random"
+    """How to hold out test pairs, where the data come without."""
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    valid_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of each user's training pairs that chooses the epoch; 0 trains for all epochs without choosing."""
+
+
+class EvaluationConfig(Section):
+    """What to measure."""
+
+    measures: Annotated[list[str], BeforeValidator(_listed)] = ["recall@20", "ndcg@20", "precision@20", "hit_rate@20", "mrr@20"]
+    monitor: str = "ndcg@20"
+    """The measure of the validation pairs that chooses the epoch."""
+    block: Annotated[int, Field(ge=1)] = 256
+    """Users scored at a time."""
+
+    @field_validator("measures", mode="after")
+    @classmethod
+    def _canonical(cls, values: list[str]) -> list[str]:
+        return [str(Measure.parse(value)) for value in values]
+
+
+class Config(Section):
+    """Everything a run is made of. ``loss``, ``model`` and ``sampler`` hold a name and that name's own parameters."""
+
+    data: DataConfig = DataConfig()
+    model: dict[str, Any] = {"name": "mf"}
+    loss: dict[str, Any] = {"name": "bsl"}
+    sampler: dict[str, Any] = {"name": "uniform"}
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    seed: int = 0
+    threads: Annotated[int, Field(ge=0)] = 0
+    """Threads of the processor; 0 leaves it to torch."""
+
+    def parameters(self, section: Literal["model", "loss", "sampler"]) -> dict[str, Any]:
+        """The own parameters of a chosen name."""
+        return {key: value for key, value in getattr(self, section).items() if key != "name"}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for a TOML file; what is None is left out."""
+        return _without_none(self.model_dump(mode="json"))
+
+
+def load_toml(path: Path) -> dict[str, Any]:
+    """Read a configuration file."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no configuration file {path}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}.") from error
+
+
+def with_option(raw: dict[str, Any], path: str, value: Any) -> None:
+    """Set a dotted option in a nested dictionary; ``loss`` alone means ``loss.name``.
+
+    >>> raw = {}
+    >>> with_option(raw, "loss", "hinge"); with_option(raw, "loss.margin", "2"); raw
+    {'loss': {'name': 'hinge', 'margin': '2'}}
+    """
+    if path in ("loss", "model", "sampler"):
+        path += ".name"
+    *sections, key = path.split(".")
+    for section in sections:
+        raw = raw.setdefault(section, {})
+        if not isinstance(raw, dict):
+            raise ConfigError(f"option {path!r}: {section} is not a section.")
+    raw[key] = value
+
+
+def resolve(raw: Mapping[str, Any], source: str = "configuration") -> Config:
+    """Check a nested dictionary and fill in what it leaves open; ``source`` names it in errors."""
+    try:
+        first = Config.model_validate(raw)
+        loss = str(first.loss.get("name", "bsl"))
+        filled = Config.model_validate(_merged(RECIPES.get(loss, {}), raw))
+    except ValidationError as error:
+        raise ConfigError(_sentence(error, source)) from error
+    choices = {
+        "loss": _chosen(as_contrast(LOSSES[loss]), filled.loss, f"{source}: loss"),
+        "model": _chosen(MODELS[filled.model.get("name", "mf")], filled.model, f"{source}: model"),
+        "sampler": _chosen(SAMPLERS[filled.sampler.get("name", "uniform")], filled.sampler, f"{source}: sampler"),
+    }
+    if filled.evaluation.monitor not in filled.evaluation.measures:
+        monitor = str(Measure.parse(filled.evaluation.monitor))
+        measures = [*filled.evaluation.measures, *([monitor] if monitor not in filled.evaluation.measures else [])]
+        evaluation = filled.evaluation.model_copy(update={"monitor": monitor, "measures": measures})
+        choices["evaluation"] = evaluation
+    return filled.model_copy(update=choices)
+
+
+def _chosen(entry: Entry[Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The name, and all its own parameters, typed."""
+    values = {"name": given.get("name", entry.name)}
+    for key in given:
+        if key != "name" and key not in entry.parameters:
+            raise ConfigError(f"{where}.{key}: {entry.name} has no such parameter. {nearest(key, entry.parameters)}")
+    for key, parameter in entry.parameters.items():
+        values[key] = _typed(parameter, given[key], f"{where}.{key}") if key in given else parameter.default
+    return values
+
+
+def _typed(parameter: Parameter, value: Any, where: str) -> Any:
+    """A parameter's value, as its annotation says."""
+    if typing.get_origin(_bare(parameter.annotation)) in (tuple, list):
+        value = _listed(value)
+    try:
+        return TypeAdapter(parameter.annotation).validate_python(value)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {error.errors()[0]['msg']}: got {value!r}.") from error
+
+
+def _bare(annotation: Any) -> Any:
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
+
+
+def _sentence(error: ValidationError, source: str) -> str:
+    """The first fault in words."""
+    fault = error.errors()[0]
+    path = [str(part) for part in fault["loc"]]
+    if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"{source}: unknown key {'.'.join(path)}. {nearest(path[-1], _keys(path[:-1]))}"
+    context = fault.get("ctx", {}).get("error")
+    said = str(context) if isinstance(context, (ConfigError, DataError)) else f"{fault['msg']}: got {fault['input']!r}"
+    return f"{source}: {'.'.join(path)}: {said.rstrip('.')}."
+
+
+def _keys(path: Sequence[str]) -> list[str]:
+    """The keys that a section may hold."""
+    section: Any = Config
+    for part in path:
+        section = section.model_fields[part].annotation
+    if issubclass(section, BaseModel):
+        return list(section.model_fields)
+    return list(section.__dataclass_fields__)
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dictionaries, the second over the first."""
+    both = dict(under)
+    for key, value in over.items():
+        inner = both.get(key)
+        both[key] = _merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return both
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
+    return value

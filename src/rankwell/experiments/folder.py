@@ -1,0 +1,138 @@
+"""A run's folder: what is in it, and how it is read back."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from torch import Tensor, nn
+
+from rankwell.atomic import write_atomically, write_text
+from rankwell.config import Config, load_toml, resolve
+from rankwell.data import Interactions
+from rankwell.errors import RunError, require
+from rankwell.evaluation import Evaluation
+from rankwell.experiments.parts import Data, build_model
+from rankwell.training import History, checkpoint
+from rankwell.types import Ragged
+
+__all__ = ["RunFolder", "SavedRun"]
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A finished run, ready to score: it needs none of the original files."""
+
+    config: Config
+    model: nn.Module
+    user_ids: pl.Series
+    item_ids: pl.Series
+    known: Ragged
+    held_out: Ragged
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where everything of one run lies.
+
+    ``config.toml`` the resolved configuration · ``run.json`` data, versions, notes · ``log.jsonl`` a line an epoch ·
+    ``curve.png`` · ``model.safetensors`` · ``users.parquet``, ``items.parquet`` ids by code · ``pairs.safetensors`` known and
+    test pairs · ``per_user.parquet`` · ``metrics.json``, written last: with it the run is finished. ``select`` and ``refit``
+    hold checkpoints while training lasts.
+    """
+
+    path: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return (self.path / "metrics.json").is_file()
+
+    def create(self, config: Config, facts: Mapping[str, Any]) -> None:
+        """Start a new folder; one that holds anything is an error."""
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise RunError(f"{self.path} exists and is not empty. Give another --out, or go on with it by --resume.")
+        self.write_json("run.json", facts)
+        tomli_w = require("tomli_w", "cli")
+        write_text(self.path / "config.toml", tomli_w.dumps(config.as_dict()))
+
+    def config(self) -> Config:
+        """The resolved configuration."""
+        if not (self.path / "config.toml").is_file():
+            raise RunError(f"{self.path} is not a run: it has no config.toml.")
+        return resolve(load_toml(self.path / "config.toml"), str(self.path / "config.toml"))
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write JSON atomically."""
+        write_text(self.path / name, json.dumps(content, indent=2) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        """Read JSON; None where there is none."""
+        file = self.path / name
+        try:
+            return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+        except ValueError as error:
+            raise RunError(f"{file} is corrupt: {error}. Delete the run folder and train again.") from error
+
+    def save_model(self, model: nn.Module, data: Data) -> None:
+        """Everything that scoring needs."""
+        checkpoint.save(self.path / "model.safetensors", model.state_dict(), {})
+        known, held_out = data.train.known(), data.test.known()
+        pairs = {"known.offsets": known.offsets, "known.values": known.values}
+        pairs |= {"held_out.offsets": held_out.offsets, "held_out.values": held_out.values}
+        checkpoint.save(self.path / "pairs.safetensors", pairs, {})
+        for name, ids in (("users", data.train.user_ids), ("items", data.train.item_ids)):
+            with write_atomically(self.path / f"{name}.parquet") as temporary:
+                pl.DataFrame({"id": ids}).write_parquet(temporary)
+
+    def load(self) -> SavedRun:
+        """Read a finished run back."""
+        config = self.config()
+        if not self.finished:
+            raise RunError(f"{self.path} is not finished. Go on with it by: rankwell train --resume {self.path}")
+        pairs, _ = checkpoint.load(self.path / "pairs.safetensors")
+        ids = [self._ids(name) for name in ("users", "items")]
+        known, held_out = (Ragged(pairs[f"{name}.offsets"], pairs[f"{name}.values"]) for name in ("known", "held_out"))
+        model = build_model(config, *(len(each) for each in ids))
+        self._load_weights(model)
+        return SavedRun(config, model, ids[0], ids[1], known, held_out)
+
+    def write_evaluation(self, evaluation: Evaluation, data: Interactions, test: Ragged) -> None:
+        """Each user's values."""
+        users = evaluation.users.numpy()
+        table = pl.DataFrame(
+            {
+                "user": data.user_ids[users],
+                "test_items": test.offsets.diff()[evaluation.users].numpy(),
+                **{name: values.numpy() for name, values in evaluation.values.items()},
+            }
+        )
+        with write_atomically(self.path / "per_user.parquet") as temporary:
+            table.write_parquet(temporary)
+
+    def write_log(self, history: History) -> None:
+        """A line an epoch."""
+        write_text(self.path / "log.jsonl", "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history.epochs))
+
+    def drop_checkpoints(self) -> None:
+        """Remove what only an interrupted run needs."""
+        for name in ("select", "refit"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def _ids(self, name: str) -> pl.Series:
+        try:
+            return pl.read_parquet(self.path / f"{name}.parquet")["id"]
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise RunError(f"{self.path / name}.parquet cannot be read: {error}. Train again.") from error
+
+    def _load_weights(self, model: nn.Module) -> None:
+        weights: dict[str, Tensor]
+        weights, _ = checkpoint.load(self.path / "model.safetensors")
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise RunError(f"{self.path / 'model.safetensors'} does not fit its configuration: {error}") from error
+        model.eval()

@@ -1,0 +1,227 @@
+"""One run, from a configuration to figures: choose on validation pairs, train on everything, look at the test pairs once."""
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+import rankwell
+from rankwell.config import Config
+from rankwell.data import Interactions
+from rankwell.errors import RunError
+from rankwell.evaluation import Evaluation, evaluate
+from rankwell.experiments.curve import draw_curve
+from rankwell.experiments.folder import RunFolder
+from rankwell.experiments.parts import Data, build_model, build_objective, read
+from rankwell.metrics import Measure
+from rankwell.models import Popularity
+from rankwell.training import History, Watcher, fit
+from rankwell.types import FullRanker, Ragged
+
+__all__ = ["Reporter", "Result", "run"]
+
+
+class Reporter(Protocol):
+    """What a run tells whoever watches."""
+
+    def phase(self, name: str, epochs: int) -> Watcher | None:
+        """A phase begins; training phases get a watcher for their epochs."""
+        ...
+
+    def evaluating(self, done: int, users: int) -> None:
+        """Users evaluated so far."""
+        ...
+
+    def say(self, text: str) -> None:
+        """A sentence."""
+        ...
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run found out."""
+
+    test: dict[str, float]
+    """Of the model, on the test pairs."""
+    baselines: dict[str, dict[str, float]]
+    """Of popularity, and of the ideal ranking where it is known."""
+    users: int
+    """Test users."""
+    epochs: int
+    """Epochs that the model was trained for."""
+    validation: float | None
+    """The monitored measure that chose them."""
+    seconds: dict[str, float]
+    """By phase."""
+
+
+def run(config: Config, folder: RunFolder, *, resume: bool = False, reporter: Reporter | None = None) -> Result:
+    """Carry out a run, or go on with an interrupted one; everything it finds is in the folder.
+
+    The same configuration and data give the same bits, however often the run was interrupted.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    clock = _Clock()
+    data = read(config.data, config.seed)
+    clock.lap("read")
+    facts = _facts(data)
+    if resume and folder.path.exists():
+        _check_same(folder, facts)
+    else:
+        folder.create(config, facts)
+    if folder.finished:
+        return Result(**folder.read_json("metrics.json"))
+    for note in data.notes if reporter else ():
+        reporter.say(note)
+    model = build_model(config, data.train.num_users, data.train.num_items)
+    epochs, validation = _train(config, folder, data, model, reporter, clock)
+    test = data.test.known()
+    measures = [Measure.parse(text) for text in config.evaluation.measures]
+
+    def judge(ranker: FullRanker) -> Evaluation:
+        progress = reporter.evaluating if reporter else None
+        return evaluate(
+            ranker, measures, known=data.train.known(), held_out=test, block=config.evaluation.block, progress=progress
+        )
+
+    if reporter:
+        reporter.phase("evaluate", 0)
+    evaluation = judge(model)  # type: ignore[arg-type]  # every registered model ranks the catalogue
+    clock.lap("evaluate")
+    folder.save_model(model, data)
+    folder.write_evaluation(evaluation, data.test, test)
+    baselines = {name: judge(ranker).means() for name, ranker in _baselines(data).items()}
+    clock.lap("baselines")
+    result = Result(evaluation.means(), baselines, len(evaluation.users), epochs, validation, clock.seconds)
+    folder.write_json("metrics.json", asdict(result))
+    folder.drop_checkpoints()
+    return result
+
+
+def _train(
+    config: Config, folder: RunFolder, data: Data, model: nn.Module, reporter: Reporter | None, clock: "_Clock"
+) -> tuple[int, float | None]:
+    """Train the model; the epochs it took, and the validation that chose them."""
+    if not model.trainable:
+        if reporter:
+            reporter.phase("fit", 0)
+        model.initialise(data.train.known(), seed=config.seed)  # type: ignore[operator]
+        clock.lap("fit")
+        return 0, None
+    selection = folder.read_json("selection.json")
+    if selection is None:
+        validate = None if data.valid is None else _validator(config, model, data.fit.known(), data.valid)
+        history = _fit(config, folder.path / "select", data.fit, model, reporter, validate=validate)
+        selection = asdict(history)
+        folder.write_log(history)
+        draw_curve(folder.path / "curve.png", history, config.evaluation.monitor, str(config.loss["name"]))
+        clock.lap("select")
+        if data.valid is None or not config.training.refit:
+            return history.best_epoch or history.epoch, history.best_value if data.valid is not None else None
+        folder.write_json("selection.json", selection)
+    chosen = selection["best_epoch"]
+    _fit(config, folder.path / "refit", data.train, model, reporter, stop_after=chosen)
+    clock.lap("refit")
+    return chosen, selection["best_value"]
+
+
+def _fit(
+    config: Config,
+    folder: Path,
+    pairs: Interactions,
+    model: nn.Module,
+    reporter: Reporter | None,
+    *,
+    stop_after: int | None = None,
+    validate: Callable[[], dict[str, float]] | None = None,
+) -> History:
+    """One training phase, from its start or its checkpoint."""
+    epochs = stop_after or config.training.epochs
+    watcher = reporter.phase(folder.name, epochs) if reporter else None
+    model.initialise(pairs.known(), seed=config.seed)  # type: ignore[operator]
+    return fit(
+        build_objective(config, model, pairs),
+        pairs.tensors(),
+        config.training,
+        seed=config.seed,
+        stop_after=stop_after,
+        validate=validate,
+        monitor=config.evaluation.monitor,
+        folder=folder,
+        watcher=watcher,
+    )
+
+
+def _validator(config: Config, model: nn.Module, known: Ragged, valid: Interactions) -> Callable[[], dict[str, float]]:
+    monitor = Measure.parse(config.evaluation.monitor)
+    held_out = valid.known()
+    ranker: Any = model
+    return lambda: evaluate(ranker, [monitor], known=known, held_out=held_out, block=config.evaluation.block).means()
+
+
+def _baselines(data: Data) -> dict[str, FullRanker]:
+    """What every figure is to be read against."""
+    popularity = Popularity(data.train.num_users, data.train.num_items)
+    popularity.initialise(data.train.known(), seed=0)
+    rankers: dict[str, FullRanker] = {"popularity": popularity}
+    if data.ideal is not None:
+        rankers["ideal"] = _Fixed(data.ideal)
+    return rankers
+
+
+class _Fixed:
+    """Scores that are given."""
+
+    def __init__(self, scores: Tensor) -> None:
+        self.scores, self.num_items = scores, scores.shape[1]
+
+    def score_all(self, queries: Tensor, out: Tensor | None = None) -> Tensor:
+        return self.scores[queries] if out is None else out.copy_(self.scores[queries])
+
+
+class _Clock:
+    """Seconds by phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.seconds[name] = round(now - self._last, 3)
+        self._last = now
+
+
+def _facts(data: Data) -> dict[str, Any]:
+    return {
+        "rankwell": rankwell.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+        "data": {
+            "users": data.train.num_users,
+            "items": data.train.num_items,
+            "train": len(data.train),
+            "valid": 0 if data.valid is None else len(data.valid),
+            "test": len(data.test),
+            "fingerprint": f"{data.train.fingerprint()[:16]}-{data.test.fingerprint()[:16]}",
+        },
+        "notes": list(data.notes),
+    }
+
+
+def _check_same(folder: RunFolder, facts: Mapping[str, Any]) -> None:
+    """Refuse to go on with other data."""
+    before = folder.read_json("run.json")
+    if before is None:
+        raise RunError(f"{folder.path} is not a run: it has no run.json.")
+    if before["data"] != facts["data"]:
+        raise RunError(f"{folder.path} was started on other data ({before['data']}); now they are {facts['data']}.")
+
+

@@ -1,0 +1,132 @@
+import pytest
+import torch
+from torch import tensor
+from torch.testing import assert_close
+
+from rankwell.errors import InputError
+from rankwell.lists import (
+    Dense,
+    Flat,
+    blocks,
+    offsets_from_ids,
+    offsets_from_sizes,
+    open_lists,
+    open_rows,
+    reduce,
+)
+
+SIZES = tensor([3, 0, 5, 1])
+
+
+@pytest.fixture
+def layouts():
+    """The same numbers dense and flat, with a mask; the fourth list has nothing valid."""
+    there = torch.arange(5) < SIZES[:, None]
+    dense = torch.randn(4, 5, dtype=torch.double, generator=torch.Generator().manual_seed(0))
+    where = there & tensor([True, True, False, True, True])
+    where[3] = False
+    flat = Flat(dense[there], offsets_from_sizes(SIZES), where[there])
+    return there, dense, Dense(dense, where), flat
+
+
+@pytest.mark.parametrize("name", ["sum", "logsumexp", "log_softmax"])
+def test_layouts_agree_in_values_and_gradients(layouts, name):
+    there, x, dense, flat = layouts
+    rows, items = x.clone().requires_grad_(), x[there].requires_grad_()
+    ours, expected = getattr(flat, name)(items), getattr(dense, name)(rows)
+    if name == "log_softmax":
+        valid = dense.where
+        ours, expected = ours[valid[there]], expected[valid]
+    assert_close(ours, expected)
+    up = torch.linspace(1, 2, len(ours), dtype=torch.double)
+    ours.backward(up)
+    expected.backward(up)
+    assert_close(items.grad, rows.grad[there])
+
+
+@pytest.mark.parametrize("name", ["sum", "logsumexp", "log_softmax", "spread"])
+def test_flat_operations_have_numerical_gradients(layouts, name):
+    there, x, _, flat = layouts
+    flat = Flat(x[there], flat.offsets, None)
+    at = (torch.arange(4) if name == "spread" else x[there]).double().requires_grad_()
+    assert torch.autograd.gradcheck(getattr(flat, name), at)
+    if name in ("sum", "spread"):
+        assert torch.autograd.gradgradcheck(getattr(flat, name), at)
+
+
+def test_count_and_spread(layouts):
+    there, _, dense, flat = layouts
+    assert flat.count().tolist() == dense.count().tolist() == [2, 0, 4, 0]
+    numbers = torch.arange(4.0)
+    assert_close(flat.spread(numbers), dense.spread(numbers).expand(4, 5)[there])
+
+
+def test_offsets():
+    assert offsets_from_sizes(SIZES).tolist() == [0, 3, 3, 8, 9]
+    assert offsets_from_ids(tensor([4, 4, 1])).tolist() == [0, 2, 3]
+    with pytest.raises(InputError, match="must stand together"):
+        offsets_from_ids(tensor([1, 2, 1]))
+
+
+@pytest.mark.parametrize("limit", [1, 10, 64, 1 << 18])
+def test_blocks_hold_every_item_once_with_little_padding(limit):
+    sizes = torch.randint(0, 30, (200,), generator=torch.Generator().manual_seed(0))
+    offsets = offsets_from_sizes(sizes)
+    seen = torch.zeros(int(offsets[-1]), dtype=torch.long)
+    for block in blocks(offsets, limit):
+        assert block.items.numel() <= max(limit, block.items.shape[1])
+        assert (block.valid.sum(-1) * 5 >= block.valid.shape[1] * 4).all()
+        assert torch.equal(block.valid.sum(-1), sizes[block.lists])
+        seen.index_add_(0, block.items[block.valid], torch.ones_like(block.items[block.valid]))
+    assert (seen == 1).all()
+
+
+def test_masked_values_are_replaced_before_any_operation():
+    where = tensor([True, False])
+    opened = open_lists(tensor([1.0, torch.nan]), tensor([2.0, torch.inf]), where=where, weights=None, offsets=None)
+    assert opened.scores.tolist() == [1, 0]
+    assert opened.labels.tolist() == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"labels": torch.zeros(2, 4)},
+            r"labels must have the shape of scores: got labels \(2, 4\) and scores \(2, 3\)",
+        ),
+        ({"where": torch.ones(3, 1, dtype=torch.bool)}, r"where must broadcast to scores \(2, 3\): got \(3, 1\)"),
+        ({"weights": torch.ones(5, 2, 3)}, "weights must broadcast to scores"),
+        ({"offsets": tensor([0, 6])}, "scores must be flat"),
+    ],
+)
+def test_shapes_that_do_not_fit(change, message):
+    args = {"labels": torch.zeros(2, 3), "where": None, "weights": None, "offsets": None} | change
+    with pytest.raises(InputError, match=message):
+        open_lists(torch.zeros(2, 3), **args)
+
+
+@pytest.mark.parametrize("offsets", [[1, 3], [0, 2], [0, 2, 1, 3]])
+def test_offsets_that_do_not_cut_the_scores(offsets):
+    with pytest.raises(InputError, match="offsets must start at 0, not fall, and end at the number of scores, 3"):
+        open_lists(torch.zeros(3), torch.zeros(3), where=None, weights=None, offsets=tensor(offsets))
+
+
+def test_scalar_scores():
+    with pytest.raises(InputError, match="a list axis"):
+        open_lists(tensor(1.0), tensor(1.0), where=None, weights=None, offsets=None)
+
+
+@pytest.mark.parametrize(("pos", "neg"), [((2,), (3, 4)), ((2, 1, 1), (2, 4)), ((), ())])
+def test_rows_that_do_not_fit(pos, neg):
+    with pytest.raises(InputError, match="pos must be"):
+        open_rows(torch.zeros(pos), torch.zeros(neg), pos_where=None, where=None, weights=None)
+
+
+def test_mean_is_over_valid_lists_and_zero_over_none():
+    values, valid = tensor([1.0, torch.nan, 5.0]), tensor([True, False, True])
+    assert reduce(values, valid, "mean") == 3
+    assert reduce(values, valid, "sum") == 6
+    assert reduce(values, valid, "none").tolist() == [1, 0, 5]
+    assert reduce(values, torch.zeros(3, dtype=torch.bool), "mean") == 0
+    assert reduce(torch.zeros(0), None, "mean") == 0

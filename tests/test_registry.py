@@ -1,0 +1,88 @@
+from typing import Annotated
+
+import pytest
+
+from rankwell.errors import ConfigError, UnknownName
+from rankwell.losses import LOSSES
+from rankwell.registry import Registry, Search
+
+
+@pytest.fixture
+def registry():
+    return Registry("loss", {"list": ("scores", "labels")}, suffix="_loss")
+
+
+def test_entry_states_the_facts(registry):
+    @registry.register("list", paper="a2000", complexity="n", inputs={"ids": "list"})
+    def some_loss(scores, labels, *, ids=None, margin: Annotated[float, Search(0.1, 1.0, log=True)] = 0.5):
+        """First line."""
+
+    entry = registry["some"]
+    assert (entry.name, entry.function, entry.kind, entry.paper) == ("some", some_loss, "list", "a2000")
+    assert entry.summary == "First line."
+    assert dict(entry.inputs) == {"ids": "list"}
+    assert list(entry.parameters) == ["margin"]
+    assert entry.parameters["margin"].default == 0.5
+    assert entry.parameters["margin"].search == Search(0.1, 1.0, log=True)
+    assert registry.of(some_loss) is entry
+    assert registry.names("list") == ["some"]
+    assert "some" in registry and len(registry) == 1
+
+
+def test_unknown_name_offers_the_nearest():
+    with pytest.raises(UnknownName, match=r"unknown loss 'sofmax'\. Did you mean 'softmax'"):
+        LOSSES["sofmax"]
+
+
+def test_name_is_unique(registry):
+    def some_loss(scores, labels): ...
+
+    registry.register("list")(some_loss)
+    with pytest.raises(ConfigError, match="'some' is registered already"):
+        registry.register("list")(some_loss)
+
+
+def test_contract_parameters_must_be_there(registry):
+    def some_loss(scores): ...
+
+    with pytest.raises(ConfigError, match="it lacks labels"):
+        registry.register("list")(some_loss)
+
+
+def test_own_parameters_are_keyword_only_typed_with_default(registry):
+    def positional_loss(scores, labels, margin: float = 1.0): ...
+
+    def untyped_loss(scores, labels, *, margin=1.0): ...
+
+    def without_default_loss(scores, labels, *, margin: float): ...
+
+    for function in (positional_loss, untyped_loss, without_default_loss):
+        with pytest.raises(ConfigError, match="'margin' must be keyword-only, typed and have a default"):
+            registry.register("list")(function)
+
+
+FILE = """
+from rankwell.losses import {name}
+
+@{name}(paper=None)
+def mine_{tag}_loss(scores, labels, *, where=None, weights=None, offsets=None, reduction="mean", slope: float = 2.0):
+    return slope * scores.sum()
+"""
+
+
+def test_loads_from_a_file(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(FILE.format(name="list_loss", tag=tmp_path.name))
+    entry = LOSSES[f"{path}:mine_{tmp_path.name}_loss"]
+    try:
+        assert entry.parameters["slope"].default == 2.0
+        assert LOSSES[f"{path}:mine_{tmp_path.name}_loss"] is entry, "the same file is not run twice"
+        with pytest.raises(UnknownName, match="unknown function in"):
+            LOSSES[f"{path}:other_loss"]
+    finally:
+        LOSSES._entries.pop(entry.name)
+
+
+def test_file_that_is_not_there():
+    with pytest.raises(ConfigError, match=r"there is no file 'nowhere.py'"):
+        LOSSES["nowhere.py:some_loss"]

@@ -1,0 +1,45 @@
+import pytest
+import torch
+from torch.nn import functional
+from torch.testing import assert_close
+
+from rankwell.similarity import SIMILARITIES, normalise
+
+
+@pytest.fixture
+def vectors():
+    return torch.randn(2, 2, 5, 3, dtype=torch.double, generator=torch.Generator().manual_seed(0)).unbind()
+
+
+REFERENCES = {
+    "dot": lambda q, i: (q * i).sum(-1),
+    "cosine": lambda q, i: functional.cosine_similarity(q, i, dim=-1),
+    "euclidean": lambda q, i: -(q - i).norm(dim=-1),
+    "squared_euclidean": lambda q, i: -(q - i).square().sum(-1),
+}
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_pair_by_pair(name, vectors):
+    queries, items = vectors
+    expected = REFERENCES[name](queries[..., :, None, :], items[..., None, :, :])
+    assert_close(SIMILARITIES[name](queries, items), expected)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_gradient(name, vectors):
+    leaves = [x[0].clone().requires_grad_() for x in vectors]
+    assert torch.autograd.gradcheck(SIMILARITIES[name], leaves, fast_mode=True)
+
+
+@pytest.mark.parametrize("name", SIMILARITIES)
+def test_equal_and_zero_vectors_have_finite_gradients(name):
+    queries = torch.tensor([[0.0, 0.0], [1.0, 2.0]], requires_grad=True)
+    SIMILARITIES[name](queries, queries.detach().clone()).sum().backward()
+    assert queries.grad.isfinite().all()
+
+
+def test_normalise_has_length_one_at_any_size():
+    vectors = torch.tensor([[3.0, 4.0], [3e-6, 4e-6], [3e15, 4e15]])
+    assert_close(normalise(vectors), torch.tensor([[0.6, 0.8]]).expand(3, 2))
+    assert torch.equal(normalise(torch.zeros(2)), torch.zeros(2))
