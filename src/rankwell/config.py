@@ -75,7 +75,13 @@ class DataConfig(Section):
 class EvaluationConfig(Section):
     """What to measure."""
 
-    measures: Annotated[list[str], BeforeValidator(_listed)] = ["recall@20", "ndcg@20", "precision@20", "hit_rate@20", "mrr@20"]
+    measures: Annotated[list[str], BeforeValidator(_listed)] = [
+        "recall@20",
+        "ndcg@20",
+        "precision@20",
+        "hit_rate@20",
+        "mrr@20",
+    ]
     monitor: str = "ndcg@20"
     """The measure of the validation pairs that chooses the epoch."""
     block: Annotated[int, Field(ge=1)] = 256
@@ -106,7 +112,8 @@ class Config(Section):
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a TOML file; what is None is left out."""
-        return _without_none(self.model_dump(mode="json"))
+        plain: dict[str, Any] = _without_none(self.model_dump(mode="json"))
+        return plain
 
 
 def load_toml(path: Path) -> dict[str, Any]:
@@ -144,7 +151,7 @@ def resolve(raw: Mapping[str, Any], source: str = "configuration") -> Config:
         filled = Config.model_validate(_merged(RECIPES.get(loss, {}), raw))
     except ValidationError as error:
         raise ConfigError(_sentence(error, source)) from error
-    choices = {
+    choices: dict[str, Any] = {
         "loss": _chosen(as_contrast(LOSSES[loss]), filled.loss, f"{source}: loss"),
         "model": _chosen(MODELS[filled.model.get("name", "mf")], filled.model, f"{source}: model"),
         "sampler": _chosen(SAMPLERS[filled.sampler.get("name", "uniform")], filled.sampler, f"{source}: sampler"),

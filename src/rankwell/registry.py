@@ -186,4 +186,4 @@ def _own_parameters(function: Callable[..., Any], shared: tuple[str, ...], what:
 
 def _callable(function: Callable[..., Any]) -> Callable[..., Any]:
     """What carries the annotations: the function, or a class's ``__init__``."""
-    return function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
+    return function.__init__ if inspect.isclass(function) else function

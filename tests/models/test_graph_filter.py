@@ -1,4 +1,5 @@
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_chequerboard_puts_the_held_out_item_first(users: int, items: int) -> No
     lists = [[i for i in range(items) if i % 2 == u % 2] for u in range(users)]
     held_out = [own.pop((u // 2) % len(own)) for u, own in enumerate(lists)]
     sizes = torch.tensor([0, *map(len, lists)])
-    model = fitted(Ragged(sizes.cumsum(0), torch.tensor(sum(lists, []))), items)
+    model = fitted(Ragged(sizes.cumsum(0), torch.tensor([item for own in lists for item in own])), items)
     scores = model.score_all(torch.arange(users))
     for user, own in enumerate(lists):
         scores[user, own] = -torch.inf
@@ -83,7 +84,7 @@ def test_same_seed_same_bits() -> None:
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-@pytest.mark.parametrize("way", ["load", "assign", "copy"])
+@pytest.mark.parametrize("way", ["load", "assign", "copy", "pickle"])
 def test_save_and_load(way: str) -> None:
     known, _ = interactions(61, 37)
     model = fitted(known, 37, rank=8)
@@ -92,6 +93,8 @@ def test_save_and_load(way: str) -> None:
     assert all(value.layout == torch.strided and value.is_contiguous() for value in state.values())
     if way == "copy":
         fresh = copy.deepcopy(model)
+    elif way == "pickle":
+        fresh = pickle.loads(pickle.dumps(model))
     else:
         fresh = GraphFilter(61, 37, rank=8)
         fresh.load_state_dict(state, assign=way == "assign")
@@ -110,6 +113,13 @@ def test_states_that_do_not_fit_are_errors() -> None:
         GraphFilter(61, 37, rank=8).load_state_dict({"history_items": state["history_items"]})
     with pytest.raises(InputError, match="must be codes from 0 to 36"):
         GraphFilter(61, 37, rank=8).load_state_dict(state | {"history_items": state["history_items"] + 37})
+
+
+def test_moves_to_another_dtype() -> None:
+    known, _ = interactions(61, 37)
+    model = fitted(known, 37, rank=8)
+    single = model.score_all(torch.arange(61))
+    torch.testing.assert_close(model.double().score_all(torch.arange(61)), single.double(), rtol=1e-4, atol=1e-5)
 
 
 def test_before_the_fit_scores_are_zero() -> None:

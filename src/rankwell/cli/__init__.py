@@ -1,1 +1,5 @@
-"""cli."""
+"""The command line. Needs the extra ``rankwell[cli]``."""
+
+from rankwell.cli.main import main
+
+__all__ = ["main"]

@@ -7,7 +7,7 @@ require("polars", "data")
 
 from rankwell.data.batches import Batch, batches, num_batches
 from rankwell.data.readers import Dataset, Format, Unseen, read_dataset, read_interactions
-from rankwell.data.schema import Interactions
+from rankwell.data.schema import Interactions, codes_of
 from rankwell.data.splits import Split, split_global_time, split_leave_last, split_random
 from rankwell.data.statistics import Statistics, describe
 from rankwell.data.synthetic import Synthetic, synthesise
@@ -22,6 +22,7 @@ __all__ = [
     "Synthetic",
     "Unseen",
     "batches",
+    "codes_of",
     "describe",
     "num_batches",
     "read_dataset",

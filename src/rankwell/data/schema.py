@@ -16,7 +16,7 @@ from torch import Tensor
 from rankwell.errors import DataError
 from rankwell.types import Ragged
 
-__all__ = ["Interactions"]
+__all__ = ["Interactions", "codes_of"]
 
 Codes = NDArray[np.int64]
 
@@ -121,7 +121,7 @@ class Interactions:
 
     def user_codes(self, ids: Sequence[Any] | pl.Series) -> Codes:
         """The codes of original user ids; :class:`DataError` names the unknown ones."""
-        return _lookup("user", self.user_ids, ids)
+        return codes_of(self.user_ids, ids, "user")
 
     def item_codes(self, ids: Sequence[Any] | pl.Series) -> Codes:
         """The codes of original item ids; :class:`DataError` names the unknown ones.
@@ -130,7 +130,7 @@ class Interactions:
         >>> data.item_codes(["jam", "tea"])
         array([1, 0])
         """
-        return _lookup("item", self.item_ids, ids)
+        return codes_of(self.item_ids, ids, "item")
 
     @cached_property
     def _fingerprint(self) -> str:
@@ -166,7 +166,8 @@ def _check_column(name: str, array: NDArray[Any] | None, rows: int, dtypes: tupl
         )
 
 
-def _lookup(what: str, vocabulary: pl.Series, ids: Sequence[Any] | pl.Series) -> Codes:
+def codes_of(vocabulary: pl.Series, ids: Sequence[Any] | pl.Series, what: str) -> Codes:
+    """Original ids to codes; unknown ones are a :class:`DataError` that offers the nearest. ``what`` names them there."""
     values = ids.to_list() if isinstance(ids, pl.Series) else list(ids)
     # Text from a command line finds integer ids and integers find text ids; "7" never finds "007".
     wanted = pl.Series([str(value) for value in values], dtype=pl.String)

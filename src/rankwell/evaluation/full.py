@@ -15,8 +15,9 @@ from rankwell.types import FullRanker, Ragged
 
 __all__ = ["Evaluation", "evaluate"]
 
-LIST_VALUES = 1 << 20
-"""Places in lists that are measured at once: metrics take many small steps."""
+LIST_VALUES = 1 << 14
+"""Places in lists that are measured at once: many blocks of short lists, since metrics take many small steps; but fewer
+numbers than torch would spread over threads (2¹⁵), whose starts would cost more than the steps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +117,10 @@ def _measure_lists(measures: list[Measure], ids: Tensor, relevant: Ragged, num_i
     """Measures with a cut-off, of lists as they would be served."""
     ids = ids.to(relevant.values.device)
     rows = torch.arange(ids.shape[0], device=ids.device)
-    hits = torch.isin(rows[:, None] * num_items + ids, _rows_of(relevant) * num_items + relevant.values)
+    # One number a pair of list and item; those of the relevant pairs are sorted, up to the order inside a list.
+    wanted = (_rows_of(relevant) * num_items + relevant.values).sort().values
+    listed = rows[:, None] * num_items + ids
+    hits = wanted[torch.searchsorted(wanted, listed).clamp_(max=wanted.numel() - 1)] == listed
     # Falling places instead of scores: the metric then meets no ties, and judges the order that a user would see.
     places = torch.arange(ids.shape[1], 0, -1, device=ids.device, dtype=torch.float32).expand(ids.shape)
     ideal = Ragged(relevant.offsets, torch.ones_like(relevant.values, dtype=torch.float32))

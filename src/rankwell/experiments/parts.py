@@ -67,13 +67,20 @@ def read(config: DataConfig, seed: int) -> Data:
 
 
 def _with_validation(
-    config: DataConfig, seed: int, train: Interactions, test: Interactions, notes: tuple[str, ...], ideal: Tensor | None = None
+    config: DataConfig,
+    seed: int,
+    train: Interactions,
+    test: Interactions,
+    notes: tuple[str, ...],
+    ideal: Tensor | None = None,
 ) -> Data:
     if not config.valid_fraction:
         return Data(train, train, None, test, notes, ideal)
     split = _hold_out(config, train, config.valid_fraction, seed, VALID_SPLIT)
     if not len(split.held_out):
-        raise ConfigError("no pair is left for validation: set data.valid_fraction to 0, or give users more than one pair.")
+        raise ConfigError(
+            "no pair is left for validation: set data.valid_fraction to 0, or give users more than one pair."
+        )
     return Data(train, split.train, split.held_out, test, notes, ideal)
 
 

@@ -77,8 +77,9 @@ def run(config: Config, folder: RunFolder, *, resume: bool = False, reporter: Re
         folder.create(config, facts)
     if folder.finished:
         return Result(**folder.read_json("metrics.json"))
-    for note in data.notes if reporter else ():
-        reporter.say(note)
+    if reporter:
+        for note in data.notes:
+            reporter.say(note)
     model = build_model(config, data.train.num_users, data.train.num_items)
     epochs, validation = _train(config, folder, data, model, reporter, clock)
     test = data.test.known()
@@ -223,5 +224,3 @@ def _check_same(folder: RunFolder, facts: Mapping[str, Any]) -> None:
         raise RunError(f"{folder.path} is not a run: it has no run.json.")
     if before["data"] != facts["data"]:
         raise RunError(f"{folder.path} was started on other data ({before['data']}); now they are {facts['data']}.")
-
-

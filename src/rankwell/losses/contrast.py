@@ -49,7 +49,7 @@ def bpr_loss(
         return rows_loss(pos, neg, pos_where=pos_where, where=where, weights=weights, reduction=reduction)
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
     # torch's default threshold, 20, is too low for float64.
-    terms = rows.mean_neg(functional.softplus(rows.neg - rows.pos, threshold=40))
+    terms = functional.softplus(rows.neg - rows.pos, threshold=40).sum(-1) / rows.count_neg().clamp(min=1)
     return rows.reduce(rows.mean_pos(rows.weights * terms[..., None]), reduction)
 
 
@@ -122,7 +122,7 @@ def decoupled_softmax_loss(
     as activation. Differs from both: a sum over several positives, not one.
     """
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
-    of_neg = torch.where(rows.has_neg(), rows.logsumexp_neg(_over(rows.neg, temperature)), 0)
+    of_neg = _or_zero(rows.logsumexp_neg(_over(rows.neg, temperature)))
     return rows.reduce(_sum_pos(rows, of_neg[..., None] - rows.pos / temperature), reduction)
 
 
@@ -174,14 +174,13 @@ def bsl_loss(
     if form not in ("code", "paper"):
         raise InputError(f"form must be 'code' or 'paper': got {form!r}.")
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
-    of_pos, of_neg = Dense(rows.pos, rows.pos_where), Dense(rows.neg, rows.where)
+    of_pos = Dense(rows.pos, rows.pos_where)
     total, count = of_pos.logsumexp(rows.pos / temperature), of_pos.count()
     if query_ids is not None:
         total, count = _pooled(total, count, query_ids)
     pull = total - count.clamp(min=1).log()
     hot = temperature * ratio if form == "paper" else temperature
-    push = of_neg.logsumexp(_over(rows.neg, hot)) - of_neg.count().clamp(min=1).log()
-    push = torch.where(rows.has_neg(), push, 0)
+    push = _or_zero(rows.logsumexp_neg(_over(rows.neg, hot)) - rows.count_neg().clamp(min=1).log())
     values = ratio * push - pull if form == "code" else hot * push - temperature * pull
     return rows.reduce(values * rows.mean_pos(rows.weights.expand_as(rows.pos)), reduction)
 
@@ -199,6 +198,11 @@ def _pooled(total: Tensor, count: Tensor, query_ids: Tensor) -> tuple[Tensor, Te
 def _over(scores: Tensor, temperature: float) -> Tensor:
     """Scores divided by the temperature; at 1 without a pass over them."""
     return scores if temperature == 1 else scores / temperature
+
+
+def _or_zero(x: Tensor) -> Tensor:
+    """0 for the rows without negatives, whose logarithm is minus infinity."""
+    return torch.where(x == -torch.inf, 0, x)
 
 
 def _sum_pos(rows: Rows, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from rankwell.errors import InputError
-from rankwell.lists import Dense, Rows, open_rows
+from rankwell.lists import Rows, open_rows
 from rankwell.losses.registry import Neg, Pos, contrast_loss
 from rankwell.registry import Search
 from rankwell.types import Mask, Reduction, Weights
@@ -115,9 +115,8 @@ def _pull_and_push(
     weights = rows.weights.expand_as(rows.pos)
     # Not 1 - s: dropout after the normalisation can bring a cosine above 1.
     pull = rows.mean_pos(weights * torch.relu(1 - rows.pos))
-    neg = rows.neg if rows.where is None else torch.where(rows.where, rows.neg, -torch.inf)
-    push: Tensor = _HingeSums.apply(neg, list(margins), list(margin_weights))
-    push = push / Dense(neg, rows.where).count().clamp(min=1)
+    push: Tensor = _HingeSums.apply(rows.neg, list(margins), list(margin_weights))
+    push = push / rows.count_neg().clamp(min=1)
     return pos_weight * pull + neg_weight * rows.mean_pos(weights) * push
 
 

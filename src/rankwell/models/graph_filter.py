@@ -121,6 +121,14 @@ class GraphFilter(nn.Module):
         matrix = normalised_interactions(Ragged(self.history_offsets, self.history_items), self.num_items)
         self.rows, self.columns, self.item_degrees = matrix.rows, matrix.columns, matrix.item_degrees
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: without the compressed matrices, which torch cannot copy."""
+        return self.__dict__ | {"_buffers": self._buffers | {"rows": None, "columns": None}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._build()
+
     def _load_from_state_dict(
         self,
         state_dict: dict[str, Any],

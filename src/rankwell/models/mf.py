@@ -93,7 +93,7 @@ class MatrixFactorisation(nn.Module):
         users = self._dropped(self._vectors(self.users, queries), generator)
         # One look-up for both kinds of items: one sparse gradient instead of two to be added.
         items = self._vectors(self.items, torch.cat([positives.flatten(), negatives.flatten()]))
-        pos_items, neg_items = items.split([positives.numel(), negatives.numel()])
+        pos_items, neg_items = torch.split(items, [positives.numel(), negatives.numel()])
         pos = torch.einsum("bd,bmd->bm", users, pos_items.view(len(queries), -1, users.shape[1])).view(positives.shape)
         if negatives.ndim == 1:
             return pos, users @ neg_items.T

@@ -49,7 +49,7 @@ class UniformSampler:
         if num_items < 1 or n < 1:
             raise InputError(f"a sampler needs at least one item and one negative: got {num_items} items, n = {n}.")
         if shared and collisions == "redraw":
-            raise InputError("a pool shared by the batch cannot redraw for one row: set collisions to mask, or shared to false.")
+            raise InputError("a pool shared by the batch cannot redraw for one row: mask collisions, or set shared to false.")
         self.known, self.num_items, self.seed, self.n, self.shared = known, num_items, seed, n, shared
         self.collisions = ("mask" if shared else "redraw") if collisions == "auto" else collisions
         self._sizes = known.offsets.diff()

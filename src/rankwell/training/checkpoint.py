@@ -36,7 +36,9 @@ def load(path: Path) -> tuple[dict[str, Tensor], Any]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dictionary)
         facts = json.loads(header["facts"])
     except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
-        raise RunError(f"{path} is corrupt and cannot be read ({error}). Delete the run folder and train again.") from error
+        raise RunError(
+            f"{path} is corrupt and cannot be read ({error}). Delete the run folder and train again."
+        ) from error
     if header.get("checksum") != _checksum(tensors):
         raise RunError(f"{path} is corrupt: its checksum differs. Delete the run folder and train again.")
     return tensors, facts
@@ -74,5 +76,5 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
     value = 0
     for name in sorted(tensors):
         value = zlib.crc32(name.encode(), value)
-        value = zlib.crc32(tensors[name].contiguous().cpu().view(-1).view(torch.uint8).numpy(), value)
+        value = zlib.crc32(memoryview(tensors[name].contiguous().cpu().view(-1).view(torch.uint8).numpy()), value)
     return f"{value:08x}"

@@ -149,7 +149,7 @@ def _carry_out(
     first = math.nan
     for number, play in enumerate(objective.plays(batch, epoch=epoch, step=step)):
         if step % play.every == 0:
-            (-play.value if play.maximise else play.value).backward()
+            (-play.value if play.maximise else play.value).backward()  # type: ignore[no-untyped-call]
             for optimiser in optimisers[play.group]:
                 for group in optimiser.param_groups:
                     group["lr"] = rate
@@ -172,7 +172,9 @@ def _optimisers(group: nn.Module, settings: TrainingSettings) -> list[Optimizer]
     rows = [value for name, value in group.named_parameters() if name in names]
     rest = [value for name, value in group.named_parameters() if name not in names]
     both: list[tuple[type[RowAdam | AdamW], list[nn.Parameter]]] = [(RowAdam, rows), (AdamW, rest)]
-    return [kind(values, lr=settings.learning_rate, weight_decay=settings.weight_decay) for kind, values in both if values]
+    return [
+        kind(values, lr=settings.learning_rate, weight_decay=settings.weight_decay) for kind, values in both if values
+    ]
 
 
 def _learning_rate(settings: TrainingSettings, epochs_done: float) -> float:

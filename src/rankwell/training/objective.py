@@ -80,7 +80,9 @@ class ContrastObjective:
     def __post_init__(self) -> None:
         self.groups = {"model": self.model}
         if unknown := [name for name in self.inputs if name not in self._offered(torch.zeros(0))]:
-            raise ConfigError(f"the loss needs {', '.join(unknown)}, which interactions do not tell. Choose another loss.")
+            raise ConfigError(
+                f"the loss needs {', '.join(unknown)}, which interactions do not tell. Choose another loss."
+            )
 
     def plays(self, batch: Any, *, epoch: int, step: int) -> Iterator[Play]:
         """One play: the mean loss of the batch."""

@@ -1,0 +1,66 @@
+"""``rankwell losses`` and ``rankwell metrics``: what there is, and what each is."""
+
+import inspect
+import typing
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.table import Table
+
+from rankwell.cli.screen import output
+from rankwell.losses import LOSSES
+from rankwell.metrics import METRICS
+from rankwell.registry import Entry, Parameter, Registry
+
+__all__ = ["losses", "metrics"]
+
+Name = Annotated[Optional[str], typer.Argument(help="One of them, to see its formula, source and parameters.")]  # noqa: UP045
+
+
+def losses(name: Name = None) -> None:
+    """List the losses, or show one: formula, source, parameters."""
+    _show(LOSSES, name)
+
+
+def metrics(name: Name = None) -> None:
+    """List the metrics, or show one: definition, source, parameters."""
+    _show(METRICS, name)
+
+
+def _show(registry: Registry[Any], name: str | None) -> None:
+    if name is None:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for heading in ("name", "kind", "", "source"):
+            table.add_column(heading)
+        for entry in registry:
+            table.add_row(entry.name, entry.kind, entry.summary, entry.paper or "")
+        output.print(table)
+        return
+    entry = registry[name]
+    output.print(f"[bold]{entry.name}[/]  ({entry.kind})\n")
+    output.print(inspect.getdoc(entry.function) or "", markup=False)
+    _show_parameters(entry)
+
+
+def _show_parameters(entry: Entry[Any]) -> None:
+    if not entry.parameters:
+        output.print("\nNo parameters of its own.")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("parameter", "type", "default", "search range"):
+        table.add_column(heading)
+    for parameter in entry.parameters.values():
+        search = parameter.search
+        span = f"{search.low} … {search.high}{', log' if search.log else ''}" if search else ""
+        table.add_row(parameter.name, _type(parameter), str(parameter.default), span)
+    output.print()
+    output.print(table, markup=False)
+
+
+def _type(parameter: Parameter) -> str:
+    annotation = parameter.annotation
+    if typing.get_origin(annotation) is Annotated:
+        annotation = typing.get_args(annotation)[0]
+    if typing.get_origin(annotation) is typing.Literal:
+        return " | ".join(str(value) for value in typing.get_args(annotation))
+    return annotation.__name__ if isinstance(annotation, type) and not typing.get_args(annotation) else str(annotation)

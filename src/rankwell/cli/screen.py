@@ -1,0 +1,123 @@
+"""What commands share on the screen: consoles, tables, the progress of a run, dotted options."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from rankwell.config import with_option
+from rankwell.errors import ConfigError
+from rankwell.training import Epoch
+
+__all__ = ["RunProgress", "dotted", "errors", "figures_table", "output"]
+
+output = Console(highlight=False)
+"""Results."""
+
+
+class _Errors(Console):
+    escape = staticmethod(escape)
+
+
+errors = _Errors(stderr=True, highlight=False, soft_wrap=True)
+"""Everything else: errors, notes, progress."""
+
+PHASES = {"select": "choose epochs", "refit": "train on all", "fit": "fit", "evaluate": "evaluate"}
+
+
+def dotted(arguments: Sequence[str], raw: dict[str, Any]) -> None:
+    """Put ``--section.key value`` and ``--section.key=value`` into a nested dictionary."""
+    rest = list(arguments)
+    while rest:
+        option = rest.pop(0)
+        if not option.startswith("--") or len(option) < 3:
+            raise ConfigError(f"unexpected argument {option!r}. Options are --section.key value.")
+        path, equals, value = option[2:].partition("=")
+        if not equals:
+            if not rest or (rest[0].startswith("--") and len(rest[0]) > 2):
+                raise ConfigError(f"option --{path} needs a value.")
+            value = rest.pop(0)
+        with_option(raw, path.replace("-", "_"), value)
+
+
+def figures_table(rows: dict[str, dict[str, float]]) -> Table:
+    """Named rows of measures."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    names = list(next(iter(rows.values())))
+    for name in names:
+        table.add_column(escape(name), justify="right")
+    for row, values in rows.items():
+        table.add_row(row, *(f"{values[name]:.4f}" for name in names))
+    return table
+
+
+def facts_table(rows: Iterable[tuple[str, str]]) -> Table:
+    """Two columns: what, and its value."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold")
+    table.add_column()
+    for name, value in rows:
+        table.add_row(escape(name), escape(value))
+    return table
+
+
+class RunProgress:
+    """A run's progress on the screen: a bar with loss, speed and time left; a line for each validated epoch."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[said]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._epochs = 0
+
+    def __enter__(self) -> "RunProgress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def phase(self, name: str, epochs: int) -> "RunProgress":
+        """A phase begins."""
+        if self._task is not None:
+            self.bar.remove_task(self._task)
+        self._epochs = epochs
+        self._task = self.bar.add_task(PHASES.get(name, name), total=None, said="")
+        return self
+
+    def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        """Move the bar."""
+        if self._task is not None:
+            done = (epoch - 1) * steps + step
+            speed = self.bar.tasks[0].speed or 0.0
+            said = f"epoch {epoch}/{self._epochs}  loss {loss:.4f}  {speed:.0f} steps/s"
+            self.bar.update(self._task, completed=done, total=self._epochs * steps, said=said)
+
+    def on_epoch(self, record: Epoch, best: bool) -> None:
+        """A line for the epoch."""
+        measured = "  ".join(f"{name} {value:.4f}" for name, value in (record.validation or {}).items())
+        star = "  [green]best[/]" if best and measured else ""
+        line = f"epoch {record.epoch:>3}  loss {record.loss:.4f}  {record.seconds:.1f} s"
+        self.console.print(f"{line}  {escape(measured)}{star}")
+
+    def evaluating(self, done: int, users: int) -> None:
+        """Move the bar of an evaluation."""
+        if self._task is not None:
+            self.bar.update(self._task, completed=done, total=users, said=f"{done:,} of {users:,} users")
+
+    def say(self, text: str) -> None:
+        """A note."""
+        self.console.print(f"[yellow]note:[/] {escape(text)}")

@@ -1,0 +1,92 @@
+"""``rankwell train``."""
+
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from rankwell.cli.screen import RunProgress, dotted, errors, facts_table, figures_table, output
+from rankwell.config import Config, load_toml, resolve
+from rankwell.errors import ConfigError
+from rankwell.experiments import Result, RunFolder, run
+from rankwell.experiments.plan import plan
+
+__all__ = ["train"]
+
+
+def train(
+    context: typer.Context,
+    path: Annotated[
+        Optional[str],  # noqa: UP045  (Typer reads this form)
+        typer.Argument(help="Interactions: a file or folder. 'synthetic' generates data with a known ideal."),
+    ] = None,
+    config: Annotated[Optional[Path], typer.Option(help="A TOML file; options override it.")] = None,  # noqa: UP045
+    out: Annotated[Path, typer.Option(help="The run's folder; it must not exist.")] = Path("runs/latest"),
+    resume: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Go on with an interrupted run's folder, bit for bit."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show configuration, work and memory; train nothing.")
+    ] = False,
+) -> None:
+    """Train a recommender, choose its epoch on held-out pairs, and measure it on test pairs.
+
+    Every setting is an option --section.key VALUE, as in the TOML file: --loss mml --loss.neg_weight 400 --model.dim 128
+    --sampler.n 512 --training.epochs 20 --evaluation.measures recall@20,ndcg@10 --seed 1. 'rankwell train --dry-run'
+    prints them all; 'rankwell losses' lists losses.
+    """
+    if resume is not None:
+        if path or config or context.args:
+            raise ConfigError("--resume takes the run's own configuration: give nothing else beside it.")
+        settings, folder = RunFolder(resume).config(), RunFolder(resume)
+    else:
+        settings, folder = _resolved(path, config, context.args), RunFolder(out)
+    if dry_run:
+        _show_plan(settings)
+        return
+    with RunProgress(errors) as progress:
+        result = run(settings, folder, resume=resume is not None, reporter=progress)
+    _show_result(settings, result, folder)
+
+
+def _resolved(path: str | None, config: Path | None, options: list[str]) -> Config:
+    raw: dict[str, Any] = load_toml(config) if config else {}
+    source = str(config) if config else "options"
+    if path is not None:
+        raw.setdefault("data", {})["path"] = path
+    dotted(options, raw)
+    return resolve(raw, source)
+
+
+def _show_plan(settings: Config) -> None:
+    import tomli_w
+
+    output.print(tomli_w.dumps(settings.as_dict()), markup=False)
+    output.print(facts_table(plan(settings).rows()))
+
+
+def _show_result(settings: Config, result: Result, folder: RunFolder) -> None:
+    model = str(settings.model["name"])
+    name = f"{model}, {settings.loss['name']}" if result.epochs else model
+    output.print(figures_table({**{name: result.test}, **result.baselines}))
+    trained = f"{result.epochs} epochs" if result.epochs else "closed form"
+    chosen = ""
+    if result.validation is not None:
+        chosen = f", chosen by {settings.evaluation.monitor} {result.validation:.4f} on validation pairs"
+    seconds = "  ".join(f"{phase} {value:.1f}" for phase, value in result.seconds.items())
+    output.print(f"{result.users:,} test users · {trained}{chosen}", markup=False)
+    output.print(f"seconds: {seconds}  (sum {sum(result.seconds.values()):.1f})", markup=False)
+    output.print(f"run folder: {folder.path}", markup=False)
+    monitor = settings.evaluation.monitor
+    if "ideal" in result.baselines:
+        low, high = (result.baselines[row][monitor] for row in ("popularity", "ideal"))
+        share = (result.test[monitor] - low) / (high - low)
+        output.print(
+            f"\nOn generated data the best possible ranking is known: {name} covers {share:.0%} of the way from"
+            f" popularity to it in {monitor}."
+            "\nTry another loss:        rankwell train synthetic --loss mml --out runs/mml"
+            f"\nRecommend for two users: rankwell recommend {folder.path} --users u000,u001"
+            "\nYour own data:           rankwell data FILE, then rankwell train FILE --dry-run",
+            markup=False,
+        )

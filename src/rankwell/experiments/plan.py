@@ -1,0 +1,73 @@
+"""What a run will take, before it is run."""
+
+from dataclasses import dataclass
+
+from rankwell.config import Config
+from rankwell.data import num_batches
+from rankwell.evaluation.top import GROUP
+from rankwell.experiments.parts import read
+from rankwell.models import MODELS
+
+__all__ = ["Plan", "plan"]
+
+BASE = 450e6
+"""Bytes of Python, torch, Polars and their libraries before any data, measured on Linux."""
+
+SCORE_COPIES = 6
+"""Tensors of the size of the batch's scores that a loss and its gradient hold at once, at most."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The size of the work."""
+
+    users: int
+    items: int
+    pairs: dict[str, int]
+    steps: int
+    """Training steps an epoch."""
+    epochs: int
+    memory: dict[str, float]
+    """Predicted bytes, by what holds them; their sum is the peak."""
+
+    def rows(self) -> list[tuple[str, str]]:
+        """For printing."""
+        counts = ", ".join(f"{count:,} {name}" for name, count in self.pairs.items())
+        parts = ", ".join(f"{name} {size / 1e6:,.0f}" for name, size in self.memory.items())
+        work = f"{self.steps:,} steps an epoch, at most {self.epochs} epochs" if self.epochs else "closed form"
+        return [
+            ("users, items", f"{self.users:,}, {self.items:,}"),
+            ("pairs", counts),
+            ("work", work),
+            ("peak memory", f"about {sum(self.memory.values()) / 1e6:,.0f} MB ({parts})"),
+        ]
+
+
+def plan(config: Config) -> Plan:
+    """Read the data and predict steps and peak memory.
+
+    Memory: the library itself; pairs, 48 bytes each for codes, keys and lists; the model's weights, its two moments and a
+    copy being written; the batch's scores, positives and negatives; a block of scores of the whole catalogue.
+    """
+    data = read(config.data, config.seed)
+    pairs = {"train": len(data.train), "test": len(data.test)}
+    if data.valid is not None:
+        pairs["valid"] = len(data.valid)
+    users, items = data.train.num_users, data.train.num_items
+    trainable = bool(getattr(MODELS[config.model["name"]].function, "trainable", True))
+    memory = {"library": BASE, "pairs": 48.0 * sum(pairs.values())}
+    if trainable:
+        weights = 4.0 * (users + items) * config.model["dim"]
+        memory["model"] = 4 * weights
+        memory["batch scores"] = 4.0 * SCORE_COPIES * config.training.batch_size * config.sampler["n"]
+    else:
+        memory["model"] = 8.0 * (len(data.train) + (users + items) * config.model.get("rank", 1))
+    memory["evaluation"] = 4.0 * config.evaluation.block * (items + GROUP) * 1.2
+    return Plan(
+        users,
+        items,
+        pairs,
+        num_batches(len(data.fit), config.training.batch_size) if trainable else 0,
+        config.training.epochs if trainable else 0,
+        memory,
+    )
