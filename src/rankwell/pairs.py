@@ -6,7 +6,8 @@ For one list
 
 Each list is sorted by label, best first, so that the worse items of a row are the columns behind it; rows that have
 nothing worse are skipped, and binary labels cost positives x negatives. Rows go in chunks that stay in the cache, and
-each chunk gives its values and its slopes at once: the backward pass is one multiplication.
+each chunk gives its values and its slopes at once: the backward pass is one multiplication. The sizes of the chunks
+follow from the labels, so a block of lists on another device is waited for twice.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-decorators

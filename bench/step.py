@@ -1,0 +1,92 @@
+"""A training step of matrix factorisation against its three matrix products, side by side in one run.
+
+    python bench/step.py [--steps 200]
+
+Step: sample 1,024 shared negatives, mask known positives, look up, normalise, drop out, score, loss, backward, row-wise
+Adam. Products: [1024, 64] x [64, 1024] and the two of its backward pass, into tensors that exist already.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from rankwell.losses import LOSSES
+from rankwell.losses.styles import as_contrast
+from rankwell.models import MatrixFactorisation
+from rankwell.samplers import UniformSampler
+from rankwell.training import ContrastObjective, RowAdam
+from rankwell.types import Ragged
+
+USERS, ITEMS, DIM, BATCH, NEGATIVES, DEGREE = 29_858, 40_981, 64, 1_024, 1_024, 27
+
+
+def products() -> Callable[[], None]:
+    generator = torch.Generator().manual_seed(0)
+    queries, items = (torch.randn(n, DIM, generator=generator) for n in (BATCH, NEGATIVES))
+    scores, grad = torch.empty(BATCH, NEGATIVES), torch.randn(BATCH, NEGATIVES, generator=generator)
+    by_queries, by_items = torch.empty(BATCH, DIM), torch.empty(NEGATIVES, DIM)
+
+    def once() -> None:
+        torch.mm(queries, items.T, out=scores)
+        torch.mm(grad, items, out=by_queries)
+        torch.mm(grad.T, queries, out=by_items)
+
+    return once
+
+
+def step(loss: str, known: Ragged, *, cosine: bool) -> Callable[[], None]:
+    from rankwell.data import Batch
+
+    entry = as_contrast(LOSSES[loss])
+    model = MatrixFactorisation(USERS, ITEMS, dim=DIM, dropout=0.1 if cosine else 0.0, similarity="cosine" if cosine else "dot")
+    model.initialise(known, seed=0)
+    sampler = UniformSampler(known, ITEMS, n=NEGATIVES, seed=0)
+    objective = ContrastObjective(model, entry.function, sampler, seed=0, correct=entry.softmax)
+    optimiser = RowAdam(model.parameters(), lr=0.01)
+    generator = torch.Generator().manual_seed(1)
+    count = 0
+
+    def once() -> None:
+        nonlocal count
+        index = torch.randint(len(known.values), (BATCH,), generator=generator)
+        users = torch.bucketize(index, known.offsets, right=True) - 1
+        batch = Batch(users, known.values[index], index)
+        for play in objective.plays(batch, epoch=0, step=count):
+            play.value.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        count += 1
+
+    return once
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=200)
+    steps = parser.parse_args().steps
+    generator = torch.Generator().manual_seed(0)
+    known = Ragged(
+        torch.arange(USERS + 1) * DEGREE,
+        torch.rand(USERS, ITEMS // 8, generator=generator).topk(DEGREE).indices.sort(1).values.flatten() * 8,
+    )
+    losses = ["bpr", "sampled_softmax", "decoupled_softmax", "bsl", "ccl", "mml", "sigmoid"]
+    runs = {"products": products(), **{loss: step(loss, known, cosine=loss not in ("bpr", "sigmoid")) for loss in losses}}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for number in range(steps + 10):
+        for name, once in runs.items():
+            started = time.perf_counter()
+            once()
+            if number >= 10:
+                seconds[name].append(time.perf_counter() - started)
+    floor = statistics.median(seconds["products"])
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, median of {steps} interleaved steps")
+    for name, values in seconds.items():
+        median = statistics.median(values)
+        print(f"{name:>18}  {median * 1e3:6.2f} ms  {median / floor:5.2f} x products")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Shapes in signatures are checked at run time, in tests only."""
+
+import functools
+import inspect
+import typing
+
+import jaxtyping
+import torch
+from beartype import BeartypeConf, beartype
+
+CHECKED = ["lists", "losses", "metrics", "models", "samplers", "similarity", "types"]
+typechecker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float
+jaxtyped = jaxtyping.jaxtyped
+
+
+def checked(function=None, **_):
+    """What the import hook decorates functions with: ``jaxtyped``, with two exceptions.
+
+    A call that breaks an annotation is made nevertheless, so that tests of bad input see our sentence; only where we have
+    none does the checker speak. And what ``torch.compile`` traces is the function itself.
+    """
+    if function is None:
+        return checked
+    if inspect.isclass(function):
+        is_protocol = getattr(function, "_is_protocol", False)
+        return typing.runtime_checkable(function) if is_protocol else jaxtyped(function, typechecker=typechecker)
+    if isinstance(function, staticmethod | classmethod):
+        return type(function)(checked(function.__func__))
+    strict = jaxtyped(function, typechecker=typechecker)
+    if isinstance(function, property):
+        return strict
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        if torch.compiler.is_compiling():
+            return function(*args, **kwargs)
+        try:
+            return strict(*args, **kwargs)
+        except jaxtyping.TypeCheckError:
+            function(*args, **kwargs)
+            raise
+
+    return call
+
+
+# The hook writes ``@jaxtyping.jaxtyped(…)`` above every function of these modules, in every process that loads this file.
+jaxtyping.jaxtyped = checked
+jaxtyping.install_import_hook([f"rankwell.{name}" for name in CHECKED], "beartype.beartype")
