@@ -21,6 +21,8 @@ def checked(function=None, **_):
     """
     if function is None:
         return checked
+    if torch.compiler.is_compiling():
+        return function
     if inspect.isclass(function):
         is_protocol = getattr(function, "_is_protocol", False)
         return typing.runtime_checkable(function) if is_protocol else jaxtyped(function, typechecker=typechecker)

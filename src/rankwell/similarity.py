@@ -52,8 +52,9 @@ class _Normalise(torch.autograd.Function):
         ctx.save_for_backward(*output)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, grad_lengths: Tensor | None) -> Tensor:
+    def backward(ctx: Any, grad: Tensor | None, grad_lengths: Tensor | None) -> Tensor:
         unit, lengths = ctx.saved_tensors
+        grad = torch.zeros_like(unit) if grad is None else grad
         # Below the floor the length is a constant, and nothing is projected away.
         along = torch.where(lengths > 1e-8, (grad * unit).sum(-1, keepdim=True), 0)
         by_vectors = torch.addcmul(grad, unit, along, value=-1) / lengths
