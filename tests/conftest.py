@@ -2,35 +2,31 @@
 
 import functools
 import inspect
-import typing
 
 import jaxtyping
 import torch
 from beartype import BeartypeConf, beartype
 
-CHECKED = ["lists", "losses", "metrics", "models", "samplers", "similarity", "types"]
+CHECKED = ["lists", "losses", "metrics", "models", "samplers", "similarity"]
 typechecker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float
 jaxtyped = jaxtyping.jaxtyped
 
 
 def checked(function=None, **_):
-    """What the import hook decorates functions with: ``jaxtyped``, with two exceptions.
+    """What the import hook decorates with: ``jaxtyped``, for functions whose annotations name shapes (mypy has the rest).
 
     A call that breaks an annotation is made nevertheless, so that tests of bad input see our sentence; only where we have
-    none does the checker speak. And what ``torch.compile`` traces is the function itself.
+    none does the checker speak. And what ``torch.compile`` traces is the functions themselves.
     """
     if function is None:
         return checked
     if torch.compiler.is_compiling():
         return function
-    if inspect.isclass(function):
-        is_protocol = getattr(function, "_is_protocol", False)
-        return typing.runtime_checkable(function) if is_protocol else jaxtyped(function, typechecker=typechecker)
     if isinstance(function, staticmethod | classmethod):
         return type(function)(checked(function.__func__))
+    if not inspect.isfunction(function) or "jaxtyping" not in str(function.__annotations__):
+        return function
     strict = jaxtyped(function, typechecker=typechecker)
-    if isinstance(function, property):
-        return strict
 
     @functools.wraps(function)
     def call(*args, **kwargs):

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol, final
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from rankwell.errors import InputError
 from rankwell.types import Labels, Mask, Offsets, Reduction, Scores, Values, Weights
@@ -353,9 +354,12 @@ class Rows(NamedTuple):
         """How many valid negatives each row has, ``[*b]``."""
         return Dense(self.neg, self.where).count()
 
-    def logsumexp_neg(self, x: Tensor) -> Tensor:
-        """Logsumexp of what is minus infinity at masked negatives; minus infinity in rows that have none."""
-        return torch.logsumexp(x, -1) if x.shape[-1] else x.new_full(x.shape[:-1], -torch.inf)
+    def logsumexp_neg(self, temperature: float) -> Tensor:
+        """Logsumexp of the negatives divided by the temperature; minus infinity in rows that have none."""
+        if not self.neg.shape[-1]:
+            return self.neg.new_full(self.neg.shape[:-1], -torch.inf)
+        value: Tensor = _ScaledLogSumExp.apply(self.neg, temperature)[0]
+        return value
 
     def reduce(self, values: Tensor, reduction: Reduction) -> Values:
         """Reduce values of rows; a row counts when it has a valid positive."""
@@ -388,8 +392,53 @@ def open_rows(pos: Tensor, neg: Tensor, *, pos_where: Mask | None, where: Mask |
         weights = weights[..., None] if weights.ndim else weights
     if where is not None:
         where = _fits(where, "where", neg).expand(neg.shape)
-        neg = torch.where(where, neg, -torch.inf)
+        neg = _Absent.apply(neg, where)
     return Rows(pos, neg, pos_where, where, weights)
+
+
+class _Absent(torch.autograd.Function):
+    """Minus infinity where masked. Contrast losses have no gradient there, so the backward pass hands it on unchanged."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(neg: Tensor, where: Tensor) -> Tensor:
+        return torch.where(where, neg, -torch.inf)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
+        return grad, None
+
+
+class _ScaledLogSumExp(torch.autograd.Function):
+    """Logsumexp of ``x`` / temperature along the last axis, in half the passes: it keeps the exponentials."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+        terms = x * (1 / temperature)
+        top = terms.amax(-1, keepdim=True)
+        top = torch.where(top == -torch.inf, 0, top)
+        terms = terms.sub_(top).exp_()
+        total = terms.sum(-1, keepdim=True)
+        return (top + total.log()).squeeze(-1), terms, total
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*output[1:])
+        ctx.temperature = inputs[1]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None]:
+        terms, total = ctx.saved_tensors
+        return terms * (grad[..., None] / (ctx.temperature * torch.where(total == 0, 1, total))), None
 
 
 # --------------------------------------------------------------------------------------------------------------- blocks

@@ -58,7 +58,8 @@ class _Normalise(torch.autograd.Function):
         # Below the floor the length is a constant, and nothing is projected away.
         along = torch.where(lengths > 1e-8, (grad * unit).sum(-1, keepdim=True), 0)
         by_vectors = torch.addcmul(grad, unit, along, value=-1) / lengths
-        return by_vectors if grad_lengths is None else by_vectors + grad_lengths * unit
+        both: Tensor = by_vectors if grad_lengths is None else by_vectors + grad_lengths * unit
+        return both
 
 
 def dot(queries: Queries, items: Items) -> Scores:

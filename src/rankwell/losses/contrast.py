@@ -87,7 +87,7 @@ def sampled_softmax_loss(
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
     scores = rows.pos / temperature
     of_pos = Dense(scores, rows.pos_where).logsumexp(scores)
-    of_all = torch.logaddexp(of_pos, rows.logsumexp_neg(_over(rows.neg, temperature)))
+    of_all = torch.logaddexp(of_pos, rows.logsumexp_neg(temperature))
     return rows.reduce(_sum_pos(rows, of_all[..., None] - scores), reduction)
 
 
@@ -122,7 +122,7 @@ def decoupled_softmax_loss(
     as activation. Differs from both: a sum over several positives, not one.
     """
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
-    of_neg = _or_zero(rows.logsumexp_neg(_over(rows.neg, temperature)))
+    of_neg = _or_zero(rows.logsumexp_neg(temperature))
     return rows.reduce(_sum_pos(rows, of_neg[..., None] - rows.pos / temperature), reduction)
 
 
@@ -180,7 +180,7 @@ def bsl_loss(
         total, count = _pooled(total, count, query_ids)
     pull = total - count.clamp(min=1).log()
     hot = temperature * ratio if form == "paper" else temperature
-    push = _or_zero(rows.logsumexp_neg(_over(rows.neg, hot)) - rows.count_neg().clamp(min=1).log())
+    push = _or_zero(rows.logsumexp_neg(hot) - rows.count_neg().clamp(min=1).log())
     values = ratio * push - pull if form == "code" else hot * push - temperature * pull
     return rows.reduce(values * rows.mean_pos(rows.weights.expand_as(rows.pos)), reduction)
 
@@ -193,11 +193,6 @@ def _pooled(total: Tensor, count: Tensor, query_ids: Tensor) -> tuple[Tensor, Te
     same = ids[:, None] == ids
     pooled = Dense(total, same).logsumexp(total.reshape(-1).expand(same.shape))
     return pooled.reshape(total.shape), (same * count.reshape(-1)).sum(-1).reshape(total.shape)
-
-
-def _over(scores: Tensor, temperature: float) -> Tensor:
-    """Scores divided by the temperature; at 1 without a pass over them."""
-    return scores if temperature == 1 else scores / temperature
 
 
 def _or_zero(x: Tensor) -> Tensor:
