@@ -41,7 +41,9 @@ def step(loss: str, known: Ragged, *, cosine: bool) -> Callable[[], None]:
     from rankwell.data import Batch
 
     entry = as_contrast(LOSSES[loss])
-    model = MatrixFactorisation(USERS, ITEMS, dim=DIM, dropout=0.1 if cosine else 0.0, similarity="cosine" if cosine else "dot")
+    model = MatrixFactorisation(
+        USERS, ITEMS, dim=DIM, dropout=0.1 if cosine else 0.0, similarity="cosine" if cosine else "dot"
+    )
     model.initialise(known, seed=0)
     sampler = UniformSampler(known, ITEMS, n=NEGATIVES, seed=0)
     objective = ContrastObjective(model, entry.function, sampler, seed=0, correct=entry.softmax)
@@ -73,7 +75,10 @@ def main() -> None:
         torch.rand(USERS, ITEMS // 8, generator=generator).topk(DEGREE).indices.sort(1).values.flatten() * 8,
     )
     losses = ["bpr", "sampled_softmax", "decoupled_softmax", "bsl", "ccl", "mml", "sigmoid"]
-    runs = {"products": products(), **{loss: step(loss, known, cosine=loss not in ("bpr", "sigmoid")) for loss in losses}}
+    runs = {
+        "products": products(),
+        **{loss: step(loss, known, cosine=loss not in ("bpr", "sigmoid")) for loss in losses},
+    }
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(steps + 10):
         for name, once in runs.items():

@@ -8,6 +8,17 @@ tensor(1.4076)
 from rankwell import errors, losses, metrics, nn, samplers, similarity, transforms, types
 from rankwell.metrics import Measure
 
-__all__ = ["Measure", "__version__", "errors", "losses", "metrics", "nn", "samplers", "similarity", "transforms", "types"]
+__all__ = [
+    "Measure",
+    "__version__",
+    "errors",
+    "losses",
+    "metrics",
+    "nn",
+    "samplers",
+    "similarity",
+    "transforms",
+    "types",
+]
 
 __version__ = "0.1.0"

@@ -1,6 +1,7 @@
 """Files that are either there whole or not at all."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,36 +9,53 @@ from pathlib import Path
 
 from rankwell.errors import RunError
 
-__all__ = ["write_atomically", "write_text"]
+__all__ = ["sweep", "write_atomically", "write_text"]
+
+PREFIX = ".partial-"
+"""Of the folders that hold files being written."""
 
 
 @contextmanager
-def write_atomically(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to; it takes the place of ``path`` when the block ends without an error.
+def write_atomically(path: Path, *failures: type[Exception]) -> Iterator[Path]:
+    """A temporary path to write to; it takes the place of ``path`` when the block ends without an error.
 
     The data is on the disk before the name changes, so that neither a killed process nor a power cut leaves half a file.
-    An error of the disk (full, read-only) is a :class:`RunError`, and what stood at ``path`` is still there.
+    An error of the disk (full, read-only) is a :class:`RunError`, and what stood at ``path`` is still there; ``failures``
+    are the exceptions by which the library that writes reports such an error, where it is no OSError. A killed process
+    leaves a hidden folder beside ``path`` (see :func:`sweep`).
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-        os.close(handle)
+        # A folder of its own, for libraries put temporary files of theirs beside what they write.
+        folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=PREFIX))
     except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror}. Nothing was changed.") from error
-    temporary = Path(name)
+        raise _refused(path, error) from error
+    temporary = folder / path.name
+    refused: tuple[type[Exception], ...] = (OSError, *failures)
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}. Nothing was changed.") from error
+    except refused as error:
+        raise _refused(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left of files that they were writing into this folder."""
+    for left in folder.glob(f"{PREFIX}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _refused(path: Path, error: Exception) -> RunError:
+    reason = (isinstance(error, OSError) and error.strerror) or " ".join(str(error).split())
+    return RunError(f"cannot write {path}: {reason}. Nothing was changed: free space or choose another place.")

@@ -4,6 +4,7 @@ The layers, later over earlier: the defaults below; what is known to suit the lo
 options of the command line. Names (of loss, model, sampler) come with their own parameters, which the registries type.
 """
 
+import re
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,10 @@ from rankwell.registry import Entry, Parameter  # noqa: E402
 from rankwell.samplers import SAMPLERS  # noqa: E402
 from rankwell.training import TrainingSettings  # noqa: E402
 
-__all__ = ["RECIPES", "Config", "load_toml", "resolve", "with_option"]
+__all__ = ["RECIPES", "Config", "listed", "load_toml", "resolve", "with_option"]
+
+NAMED = ("loss", "model", "sampler")
+"""Sections that hold a name and that name's own parameters."""
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "bpr": {"model": {"similarity": "dot"}},
@@ -41,15 +45,19 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
 """Settings that suit a loss better than the defaults, by the loss's name; found on validation pairs, see bench/LOG.md."""
 
 
-def _listed(value: Any) -> Any:
-    """A comma-separated text, as the command line gives it, as a list."""
-    return [part.strip() for part in value.strip("[]() ").split(",")] if isinstance(value, str) else value
+def listed(value: Any) -> Any:
+    """A comma-separated text, as the command line gives it, as a list; commas inside parentheses do not count.
+
+    >>> listed("recall@20, ndcg(gain=linear,ties=order)@10")
+    ['recall@20', 'ndcg(gain=linear,ties=order)@10']
+    """
+    return [part.strip() for part in re.split(r",(?![^(]*\))", value)] if isinstance(value, str) else value
 
 
 class Section(BaseModel):
     """A part of the configuration: unknown keys are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -75,7 +83,7 @@ class DataConfig(Section):
 class EvaluationConfig(Section):
     """What to measure."""
 
-    measures: Annotated[list[str], BeforeValidator(_listed)] = [
+    measures: Annotated[list[str], BeforeValidator(listed)] = [
         "recall@20",
         "ndcg@20",
         "precision@20",
@@ -90,7 +98,12 @@ class EvaluationConfig(Section):
     @field_validator("measures", mode="after")
     @classmethod
     def _canonical(cls, values: list[str]) -> list[str]:
-        return [str(Measure.parse(value)) for value in values]
+        return list(dict.fromkeys(str(Measure.parse(value)) for value in values))
+
+    @field_validator("monitor", mode="after")
+    @classmethod
+    def _canonical_monitor(cls, value: str) -> str:
+        return str(Measure.parse(value))
 
 
 class Config(Section):
@@ -102,7 +115,7 @@ class Config(Section):
     sampler: dict[str, Any] = {"name": "uniform"}
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationConfig = EvaluationConfig()
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     threads: Annotated[int, Field(ge=0)] = 0
     """Threads of the processor; 0 leaves it to torch."""
 
@@ -117,13 +130,16 @@ class Config(Section):
 
 
 def load_toml(path: Path) -> dict[str, Any]:
-    """Read a configuration file."""
+    """Read a configuration file. ``loss = "bpr"`` is short for ``loss.name = "bpr"``, also for model and sampler."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ConfigError(f"there is no configuration file {path}.") from error
+        raise ConfigError(f"there is no configuration file {path}. Check the path.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not TOML: {error}.") from error
+        raise ConfigError(f"{path} is not TOML: {error}. Correct the file.") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}. Check the path.") from error
+    return raw | {section: {"name": raw[section]} for section in NAMED if isinstance(raw.get(section), str)}
 
 
 def with_option(raw: dict[str, Any], path: str, value: Any) -> None:
@@ -133,7 +149,7 @@ def with_option(raw: dict[str, Any], path: str, value: Any) -> None:
     >>> with_option(raw, "loss", "hinge"); with_option(raw, "loss.margin", "2"); raw
     {'loss': {'name': 'hinge', 'margin': '2'}}
     """
-    if path in ("loss", "model", "sampler"):
+    if path in NAMED:
         path += ".name"
     *sections, key = path.split(".")
     for section in sections:
@@ -146,27 +162,40 @@ def with_option(raw: dict[str, Any], path: str, value: Any) -> None:
 def resolve(raw: Mapping[str, Any], source: str = "configuration") -> Config:
     """Check a nested dictionary and fill in what it leaves open; ``source`` names it in errors."""
     try:
-        first = Config.model_validate(raw)
-        loss = str(first.loss.get("name", "bsl"))
-        filled = Config.model_validate(_merged(RECIPES.get(loss, {}), raw))
+        names = _names(Config.model_validate(raw))
+        filled = Config.model_validate(_merged(_recipe(names), raw))
     except ValidationError as error:
         raise ConfigError(_sentence(error, source)) from error
     choices: dict[str, Any] = {
-        "loss": _chosen(as_contrast(LOSSES[loss]), filled.loss, f"{source}: loss"),
-        "model": _chosen(MODELS[filled.model.get("name", "mf")], filled.model, f"{source}: model"),
-        "sampler": _chosen(SAMPLERS[filled.sampler.get("name", "uniform")], filled.sampler, f"{source}: sampler"),
+        "loss": _chosen(as_contrast(LOSSES[names["loss"]]), filled.loss, f"{source}: loss"),
+        "model": _chosen(MODELS[names["model"]], filled.model, f"{source}: model"),
+        "sampler": _chosen(SAMPLERS[names["sampler"]], filled.sampler, f"{source}: sampler"),
     }
-    if filled.evaluation.monitor not in filled.evaluation.measures:
-        monitor = str(Measure.parse(filled.evaluation.monitor))
-        measures = [*filled.evaluation.measures, *([monitor] if monitor not in filled.evaluation.measures else [])]
-        evaluation = filled.evaluation.model_copy(update={"monitor": monitor, "measures": measures})
-        choices["evaluation"] = evaluation
+    monitor, measures = filled.evaluation.monitor, filled.evaluation.measures
+    if monitor not in measures:
+        choices["evaluation"] = filled.evaluation.model_copy(update={"measures": [*measures, monitor]})
     return filled.model_copy(update=choices)
+
+
+def _names(config: Config) -> dict[str, str]:
+    """The chosen name of each section that has one."""
+    return {name: str(getattr(config, name).get("name", Config.model_fields[name].default["name"])) for name in NAMED}
+
+
+def _recipe(names: Mapping[str, str]) -> dict[str, Any]:
+    """What suits the loss, less the parameters of another model or sampler than the chosen one."""
+    recipe = RECIPES.get(names["loss"], {})
+    default = {name: Config.model_fields[name].default["name"] for name in NAMED} | {"loss": names["loss"]}
+    return {
+        section: values
+        for section, values in recipe.items()
+        if section not in NAMED or values.get("name", default[section]) == names[section]
+    }
 
 
 def _chosen(entry: Entry[Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The name, and all its own parameters, typed."""
-    values = {"name": given.get("name", entry.name)}
+    values = {"name": str(given.get("name", entry.name))}
     for key in given:
         if key != "name" and key not in entry.parameters:
             raise ConfigError(f"{where}.{key}: {entry.name} has no such parameter. {nearest(key, entry.parameters)}")
@@ -177,10 +206,10 @@ def _chosen(entry: Entry[Any], given: Mapping[str, Any], where: str) -> dict[str
 
 def _typed(parameter: Parameter, value: Any, where: str) -> Any:
     """A parameter's value, as its annotation says."""
-    if typing.get_origin(_bare(parameter.annotation)) in (tuple, list):
-        value = _listed(value)
+    if isinstance(value, str) and typing.get_origin(_bare(parameter.annotation)) in (tuple, list):
+        value = listed(value.strip("[]() "))
     try:
-        return TypeAdapter(parameter.annotation).validate_python(value)
+        return TypeAdapter(parameter.annotation, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
     except ValidationError as error:
         raise ConfigError(f"{where}: {error.errors()[0]['msg']}: got {value!r}.") from error
 

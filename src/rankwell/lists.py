@@ -431,6 +431,7 @@ class _ScaledLogSumExp(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)  # no zeros for the exponentials
         ctx.save_for_backward(*output[1:])
         ctx.temperature = inputs[1]
 

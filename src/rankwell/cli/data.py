@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from rankwell.cli.screen import dotted, errors, facts_table, output
-from rankwell.config import resolve
+from rankwell.config import resolve, with_option
 from rankwell.data import describe, read_dataset, synthesise
-from rankwell.errors import RunError
+from rankwell.errors import ConfigError, RunError
 
 __all__ = ["data"]
 
@@ -21,8 +21,14 @@ def data(
     ] = False,
 ) -> None:
     """Describe interactions: counts, density, activity, popularity. Takes --data.user, --data.format … as train does."""
-    raw: dict[str, Any] = {"data": {"path": path}}
-    dotted(context.args, raw)
+    raw: dict[str, Any] = {}
+    plain = dotted(path, context.args, raw)
+    if plain is None:
+        raise ConfigError("say which interactions: rankwell data PATH.")
+    path = plain
+    if other := sorted(raw.keys() - {"data", "seed"}):
+        raise ConfigError(f"rankwell data takes --data.user and its like, and --seed: got --{other[0]}.")
+    with_option(raw, "data.path", path)
     config = resolve(raw, "options")
     settings = config.data
     if generate:

@@ -7,6 +7,7 @@ import typer
 
 from rankwell import evaluation
 from rankwell.cli.screen import RunProgress, errors, figures_table, output
+from rankwell.config import listed
 from rankwell.experiments import RunFolder
 from rankwell.metrics import Measure
 
@@ -19,7 +20,7 @@ def evaluate(
 ) -> None:
     """Measure a finished run on its test pairs, against the whole catalogue, known items left out."""
     saved = RunFolder(folder).load()
-    texts = [text.strip() for text in measures.split(",")] if measures else saved.config.evaluation.measures
+    texts = listed(measures) if measures else saved.config.evaluation.measures
     with RunProgress(errors) as progress:
         progress.phase("evaluate", 0)
         result = evaluation.evaluate(

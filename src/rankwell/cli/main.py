@@ -1,12 +1,14 @@
 """Dispatch: commands to their files, errors to one sentence and exit code 2."""
 
 import sys
+from typing import NoReturn
 
 from rankwell.errors import RankwellError, require
 
 require("typer", "cli")
 
 import typer  # noqa: E402
+from rich.markup import escape  # noqa: E402
 
 from rankwell.cli.data import data  # noqa: E402
 from rankwell.cli.evaluate import evaluate  # noqa: E402
@@ -20,7 +22,6 @@ __all__ = ["main"]
 app = typer.Typer(
     name="rankwell",
     help="Learning to rank by loss: train, evaluate and recommend.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -37,10 +38,23 @@ app.command()(metrics)
 def main() -> None:
     """Run the command line."""
     try:
-        app()
+        # Not standalone: Typer would frame its errors over several lines, and take KeyboardInterrupt for itself.
+        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0)
     except RankwellError as error:
-        errors.print(f"[bold red]error:[/] {errors.escape(str(error))}")
-        sys.exit(2)
-    except KeyboardInterrupt:
+        _refuse(str(error))
+    except OSError as error:
+        _refuse(f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}.")
+    except (KeyboardInterrupt, typer.Abort):
         errors.print("interrupted.")
         sys.exit(130)
+    except Exception as error:
+        # The class of Typer's usage errors has moved between its versions; this method has stayed.
+        if not hasattr(error, "format_message"):
+            raise
+        message = error.format_message().rstrip(".")
+        _refuse(f"{message}{'' if message.endswith('?') else '.'} See rankwell --help.")
+
+
+def _refuse(sentence: str) -> NoReturn:
+    errors.print(f"[bold red]error:[/] {escape(sentence)}")
+    sys.exit(2)

@@ -5,6 +5,7 @@ import typing
 from typing import Annotated, Any, Optional
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from rankwell.cli.screen import output
@@ -33,7 +34,7 @@ def _show(registry: Registry[Any], name: str | None) -> None:
         for heading in ("name", "kind", "", "source"):
             table.add_column(heading)
         for entry in registry:
-            table.add_row(entry.name, entry.kind, entry.summary, entry.paper or "")
+            table.add_row(*map(escape, (entry.name, entry.kind, entry.summary, entry.paper or "")))
         output.print(table)
         return
     entry = registry[name]
@@ -52,9 +53,9 @@ def _show_parameters(entry: Entry[Any]) -> None:
     for parameter in entry.parameters.values():
         search = parameter.search
         span = f"{search.low} … {search.high}{', log' if search.log else ''}" if search else ""
-        table.add_row(parameter.name, _type(parameter), str(parameter.default), span)
+        table.add_row(*map(escape, (parameter.name, _type(parameter), str(parameter.default), span)))
     output.print()
-    output.print(table, markup=False)
+    output.print(table)
 
 
 def _type(parameter: Parameter) -> str:

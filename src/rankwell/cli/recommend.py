@@ -6,6 +6,7 @@ from typing import Annotated, Optional
 import polars as pl
 import torch
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from rankwell.atomic import write_atomically
@@ -49,7 +50,7 @@ def recommend(
     if output_file is None:
         _show(table)
         return
-    with write_atomically(output_file) as temporary:
+    with write_atomically(output_file, pl.exceptions.PolarsError) as temporary:
         table.write_parquet(temporary) if output_file.suffix == ".parquet" else table.write_csv(temporary)
     output.print(f"{len(table):,} rows for {len(queries):,} users: {output_file}", markup=False)
 
@@ -92,5 +93,5 @@ def _show(table: pl.DataFrame) -> None:
     for name in table.columns:
         shown.add_column(name, justify="left" if name in ("user", "item") else "right")
     for user, rank, item, score in table.iter_rows():
-        shown.add_row(str(user), str(rank), str(item), f"{score:.4f}")
+        shown.add_row(escape(str(user)), str(rank), escape(str(item)), f"{score:.4f}")
     output.print(shown)

@@ -1,5 +1,6 @@
 """What commands share on the screen: consoles, tables, the progress of a run, dotted options."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,35 +13,39 @@ from rankwell.config import with_option
 from rankwell.errors import ConfigError
 from rankwell.training import Epoch
 
-__all__ = ["RunProgress", "dotted", "errors", "figures_table", "output"]
+__all__ = ["RunProgress", "dotted", "errors", "facts_table", "figures_table", "output"]
 
-output = Console(highlight=False)
+# Without a terminal nothing is wrapped or cut: what reads a pipe wants whole lines and whole figures.
+output = Console(highlight=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 10_000)
 """Results."""
 
-
-class _Errors(Console):
-    escape = staticmethod(escape)
-
-
-errors = _Errors(stderr=True, highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 """Everything else: errors, notes, progress."""
 
 PHASES = {"select": "choose epochs", "refit": "train on all", "fit": "fit", "evaluate": "evaluate"}
 
 
-def dotted(arguments: Sequence[str], raw: dict[str, Any]) -> None:
-    """Put ``--section.key value`` and ``--section.key=value`` into a nested dictionary."""
-    rest = list(arguments)
+def dotted(path: str | None, arguments: Sequence[str], raw: dict[str, Any]) -> str | None:
+    """Put ``--section.key value`` and ``--section.key=value`` into a nested dictionary; gives the one other argument.
+
+    Typer takes the first of the arguments that it does not know for ``path``, be it an option: all are looked at here.
+    """
+    rest = [*([] if path is None else [path]), *arguments]
+    plain: str | None = None
     while rest:
         option = rest.pop(0)
         if not option.startswith("--") or len(option) < 3:
-            raise ConfigError(f"unexpected argument {option!r}. Options are --section.key value.")
+            if plain is not None:
+                raise ConfigError(f"unexpected argument {option!r} beside {plain!r}. Options are --section.key VALUE.")
+            plain = option
+            continue
         path, equals, value = option[2:].partition("=")
         if not equals:
             if not rest or (rest[0].startswith("--") and len(rest[0]) > 2):
                 raise ConfigError(f"option --{path} needs a value.")
             value = rest.pop(0)
         with_option(raw, path.replace("-", "_"), value)
+    return plain
 
 
 def figures_table(rows: dict[str, dict[str, float]]) -> Table:
@@ -51,7 +56,7 @@ def figures_table(rows: dict[str, dict[str, float]]) -> Table:
     for name in names:
         table.add_column(escape(name), justify="right")
     for row, values in rows.items():
-        table.add_row(row, *(f"{values[name]:.4f}" for name in names))
+        table.add_row(escape(row), *(f"{values[name]:.4f}" for name in names))
     return table
 
 
@@ -111,7 +116,7 @@ class RunProgress:
         measured = "  ".join(f"{name} {value:.4f}" for name, value in (record.validation or {}).items())
         star = "  [green]best[/]" if best and measured else ""
         line = f"epoch {record.epoch:>3}  loss {record.loss:.4f}  {record.seconds:.1f} s"
-        self.console.print(f"{line}  {escape(measured)}{star}")
+        self.console.print(f"{line}  {escape(measured)}{star}".rstrip())
 
     def evaluating(self, done: int, users: int) -> None:
         """Move the bar of an evaluation."""

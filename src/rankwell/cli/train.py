@@ -6,7 +6,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from rankwell.cli.screen import RunProgress, dotted, errors, facts_table, figures_table, output
-from rankwell.config import Config, load_toml, resolve
+from rankwell.config import Config, load_toml, resolve, with_option
 from rankwell.errors import ConfigError
 from rankwell.experiments import Result, RunFolder, run
 from rankwell.experiments.plan import plan
@@ -21,7 +21,10 @@ def train(
         typer.Argument(help="Interactions: a file or folder. 'synthetic' generates data with a known ideal."),
     ] = None,
     config: Annotated[Optional[Path], typer.Option(help="A TOML file; options override it.")] = None,  # noqa: UP045
-    out: Annotated[Path, typer.Option(help="The run's folder; it must not exist.")] = Path("runs/latest"),
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="The run's folder; it must not exist. runs/latest without this option."),
+    ] = None,
     resume: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="Go on with an interrupted run's folder, bit for bit."),
@@ -37,11 +40,11 @@ def train(
     prints them all; 'rankwell losses' lists losses.
     """
     if resume is not None:
-        if path or config or context.args:
+        if path or config or out or context.args:
             raise ConfigError("--resume takes the run's own configuration: give nothing else beside it.")
         settings, folder = RunFolder(resume).config(), RunFolder(resume)
     else:
-        settings, folder = _resolved(path, config, context.args), RunFolder(out)
+        settings, folder = _resolved(path, config, context.args), RunFolder(out or Path("runs/latest"))
     if dry_run:
         _show_plan(settings)
         return
@@ -53,9 +56,9 @@ def train(
 def _resolved(path: str | None, config: Path | None, options: list[str]) -> Config:
     raw: dict[str, Any] = load_toml(config) if config else {}
     source = str(config) if config else "options"
-    if path is not None:
-        raw.setdefault("data", {})["path"] = path
-    dotted(options, raw)
+    plain = dotted(path, options, raw)
+    if plain is not None:
+        with_option(raw, "data.path", plain)
     return resolve(raw, source)
 
 
@@ -63,7 +66,8 @@ def _show_plan(settings: Config) -> None:
     import tomli_w
 
     output.print(tomli_w.dumps(settings.as_dict()), markup=False)
-    output.print(facts_table(plan(settings).rows()))
+    # As comments, so that what was printed is a configuration file as a whole.
+    output.print(facts_table((f"# {name}", value) for name, value in plan(settings).rows()))
 
 
 def _show_result(settings: Config, result: Result, folder: RunFolder) -> None:

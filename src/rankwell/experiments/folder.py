@@ -10,16 +10,19 @@ from typing import Any
 import polars as pl
 from torch import Tensor, nn
 
-from rankwell.atomic import write_atomically, write_text
+from rankwell.atomic import sweep, write_atomically, write_text
 from rankwell.config import Config, load_toml, resolve
 from rankwell.data import Interactions
-from rankwell.errors import RunError, require
+from rankwell.errors import InputError, RunError, require
 from rankwell.evaluation import Evaluation
 from rankwell.experiments.parts import Data, build_model
 from rankwell.training import History, checkpoint
 from rankwell.types import Ragged
 
 __all__ = ["RunFolder", "SavedRun"]
+
+PHASES = ("select", "refit")
+"""Folders of checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +54,38 @@ class RunFolder:
         """Whether the run came to its end."""
         return (self.path / "metrics.json").is_file()
 
+    def check_new(self) -> None:
+        """Raise :class:`RunError` where something is already."""
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path} is a file, where a run needs a folder. Give another --out.")
+        if self.path.exists() and any(self.path.iterdir()):
+            raise RunError(
+                f"{self.path} exists and is not empty. Give another --out, delete it, or go on with it by --resume."
+            )
+
     def create(self, config: Config, facts: Mapping[str, Any]) -> None:
-        """Start a new folder; one that holds anything is an error."""
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            raise RunError(f"{self.path} exists and is not empty. Give another --out, or go on with it by --resume.")
-        self.write_json("run.json", facts)
+        """Write what identifies the run, the configuration first: with it a run can be resumed."""
         tomli_w = require("tomli_w", "cli")
-        write_text(self.path / "config.toml", tomli_w.dumps(config.as_dict()))
+        if not (self.path / "config.toml").is_file():
+            write_text(self.path / "config.toml", tomli_w.dumps(config.as_dict()))
+        self.write_json("run.json", facts)
+
+    def discard_untrained(self) -> None:
+        """Remove the folder of a run that failed before anything was trained."""
+        if not self.finished and not any(self.path.glob("*/checkpoint.safetensors")):
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def started_with(self) -> Mapping[str, Any] | None:
+        """What ``run.json`` says; None where the run was killed before it was written."""
+        facts = self.read_json("run.json")
+        if facts is not None and not (isinstance(facts, dict) and {"data", "threads"} <= facts.keys()):
+            raise RunError(f"{self.path / 'run.json'} is corrupt: it lacks data and threads. Train again.")
+        return facts
 
     def config(self) -> Config:
         """The resolved configuration."""
         if not (self.path / "config.toml").is_file():
-            raise RunError(f"{self.path} is not a run: it has no config.toml.")
+            raise RunError(f"{self.path} is not a run's folder: it has no config.toml. Check the path.")
         return resolve(load_toml(self.path / "config.toml"), str(self.path / "config.toml"))
 
     def write_json(self, name: str, content: Any) -> None:
@@ -74,7 +97,7 @@ class RunFolder:
         file = self.path / name
         try:
             return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise RunError(f"{file} is corrupt: {error}. Delete the run folder and train again.") from error
 
     def save_model(self, model: nn.Module, data: Data) -> None:
@@ -85,7 +108,7 @@ class RunFolder:
         pairs |= {"held_out.offsets": held_out.offsets, "held_out.values": held_out.values}
         checkpoint.save(self.path / "pairs.safetensors", pairs, {})
         for name, ids in (("users", data.train.user_ids), ("items", data.train.item_ids)):
-            with write_atomically(self.path / f"{name}.parquet") as temporary:
+            with write_atomically(self.path / f"{name}.parquet", pl.exceptions.PolarsError) as temporary:
                 pl.DataFrame({"id": ids}).write_parquet(temporary)
 
     def load(self) -> SavedRun:
@@ -110,7 +133,7 @@ class RunFolder:
                 **{name: values.numpy() for name, values in evaluation.values.items()},
             }
         )
-        with write_atomically(self.path / "per_user.parquet") as temporary:
+        with write_atomically(self.path / "per_user.parquet", pl.exceptions.PolarsError) as temporary:
             table.write_parquet(temporary)
 
     def write_log(self, history: History) -> None:
@@ -119,20 +142,29 @@ class RunFolder:
 
     def drop_checkpoints(self) -> None:
         """Remove what only an interrupted run needs."""
-        for name in ("select", "refit"):
+        for name in PHASES:
             shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove what a killed process was writing."""
+        for folder in (self.path, *(self.path / name for name in PHASES)):
+            sweep(folder)
 
     def _ids(self, name: str) -> pl.Series:
         try:
             return pl.read_parquet(self.path / f"{name}.parquet")["id"]
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise RunError(f"{self.path / name}.parquet cannot be read: {error}. Train again.") from error
+            reason = str(error).partition("\n")[0].rstrip(".")
+            raise RunError(f"{self.path / name}.parquet is corrupt or missing: {reason}. Train again.") from error
 
     def _load_weights(self, model: nn.Module) -> None:
         weights: dict[str, Tensor]
         weights, _ = checkpoint.load(self.path / "model.safetensors")
         try:
             model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise RunError(f"{self.path / 'model.safetensors'} does not fit its configuration: {error}") from error
+        except (RuntimeError, InputError) as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise RunError(
+                f"{self.path / 'model.safetensors'} does not fit config.toml and the ids beside it: {reason}. Train again."
+            ) from error
         model.eval()

@@ -85,7 +85,7 @@ def _with_validation(
 
 
 def _hold_out(config: DataConfig, data: Interactions, fraction: float, seed: int, purpose: int) -> Split:
-    """Hold out pairs in the way of the configuration. Given test files are not split, and validation then is random."""
+    """Hold out pairs in the way of the configuration: test pairs where no file gives them, and validation pairs."""
     if config.split == "leave_last":
         return split_leave_last(data)
     if config.split == "time":

@@ -57,9 +57,9 @@ def plan(config: Config) -> Plan:
     trainable = bool(getattr(MODELS[config.model["name"]].function, "trainable", True))
     memory = {"library": BASE, "pairs": 48.0 * sum(pairs.values())}
     if trainable:
-        weights = 4.0 * (users + items) * config.model["dim"]
+        weights = 4.0 * (users + items) * config.model.get("dim", 64)
         memory["model"] = 4 * weights
-        memory["batch scores"] = 4.0 * SCORE_COPIES * config.training.batch_size * config.sampler["n"]
+        memory["batch scores"] = 4.0 * SCORE_COPIES * config.training.batch_size * config.sampler.get("n", 1)
     else:
         memory["model"] = 8.0 * (len(data.train) + (users + items) * config.model.get("rank", 1))
     memory["evaluation"] = 4.0 * config.evaluation.block * (items + GROUP) * 1.2

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import rankwell
-from rankwell.config import Config
+from rankwell.config import Config, resolve
 from rankwell.data import Interactions
-from rankwell.errors import RunError
+from rankwell.errors import ConfigError, DataError, InputError, RunError
 from rankwell.evaluation import Evaluation, evaluate
 from rankwell.experiments.curve import draw_curve
 from rankwell.experiments.folder import RunFolder
@@ -63,20 +63,41 @@ class Result:
 def run(config: Config, folder: RunFolder, *, resume: bool = False, reporter: Reporter | None = None) -> Result:
     """Carry out a run, or go on with an interrupted one; everything it finds is in the folder.
 
-    The same configuration and data give the same bits, however often the run was interrupted.
+    The same configuration and data give the same bits, however often the run was interrupted. A resumed run takes the number
+    of threads that it was started with; a finished one gives its result. Bad input leaves no folder behind.
     """
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    if not (resume and folder.path.exists()):
+        folder.check_new()
+        try:
+            return _carry_out(config, folder, None, reporter)
+        except (ConfigError, DataError, InputError):
+            folder.discard_untrained()
+            raise
+    _check_configuration(config, folder)
+    folder.sweep()
+    if folder.finished:
+        folder.drop_checkpoints()
+        return _result(folder)
+    return _carry_out(config, folder, folder.started_with(), reporter)
+
+
+def _carry_out(
+    config: Config, folder: RunFolder, before: Mapping[str, Any] | None, reporter: Reporter | None
+) -> Result:
+    """A run from its start or, with what it was started with, from where it was interrupted."""
+    if threads := before["threads"] if before else config.threads:
+        torch.set_num_threads(threads)
     clock = _Clock()
     data = read(config.data, config.seed)
     clock.lap("read")
     facts = _facts(data)
-    if resume and folder.path.exists():
-        _check_same(folder, facts)
-    else:
+    if before is None:
         folder.create(config, facts)
-    if folder.finished:
-        return Result(**folder.read_json("metrics.json"))
+    elif before["data"] != facts["data"]:
+        raise RunError(
+            f"{folder.path} was started on other data: they were {_said(before['data'])}, now they are"
+            f" {_said(facts['data'])}. Give back the files that it was started on, or train in another folder."
+        )
     if reporter:
         for note in data.notes:
             reporter.say(note)
@@ -217,10 +238,18 @@ def _facts(data: Data) -> dict[str, Any]:
     }
 
 
-def _check_same(folder: RunFolder, facts: Mapping[str, Any]) -> None:
-    """Refuse to go on with other data."""
-    before = folder.read_json("run.json")
-    if before is None:
-        raise RunError(f"{folder.path} is not a run: it has no run.json.")
-    if before["data"] != facts["data"]:
-        raise RunError(f"{folder.path} was started on other data ({before['data']}); now they are {facts['data']}.")
+def _check_configuration(config: Config, folder: RunFolder) -> None:
+    """Refuse to go on with another configuration."""
+    if folder.config().as_dict() != resolve(config.as_dict()).as_dict():
+        raise RunError(f"{folder.path} was started with another configuration: leave it as its config.toml has it.")
+
+
+def _result(folder: RunFolder) -> Result:
+    try:
+        return Result(**folder.read_json("metrics.json"))
+    except TypeError as error:
+        raise RunError(f"{folder.path / 'metrics.json'} is corrupt: {error}. Train again.") from error
+
+
+def _said(data: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in data.items())

@@ -55,13 +55,15 @@ class UniformSampler:
         self.known, self.num_items, self.seed, self.n, self.shared = known, num_items, seed, n, shared
         self.collisions = ("mask" if shared else "redraw") if collisions == "auto" else collisions
         self._sizes = known.offsets.diff()
+        users = torch.repeat_interleave(torch.arange(len(self._sizes), device=known.values.device), self._sizes)
         if self.collisions == "redraw":
             self._refuse_full_rows()
-            users = torch.repeat_interleave(torch.arange(len(self._sizes), device=known.values.device), self._sizes)
             rank = torch.arange(len(known.values), device=known.values.device) - known.offsets[users]
             # Ascending over the whole array: within a user (item − rank) does not fall, and it stays below num_items.
             self._unknown_before = users * num_items + known.values - rank
-        if self.collisions == "mask":
+        elif self.collisions == "mask" and not shared:
+            self._pairs = users * num_items + known.values
+        elif self.collisions == "mask":
             self._column = torch.full((num_items,), -1, dtype=torch.int64, device=known.values.device)
 
     def __call__(self, queries: Int[Tensor, " b"], samples: Int[Tensor, " b"], *, epoch: int, step: int) -> Negatives:
@@ -111,11 +113,10 @@ class UniformSampler:
 
     def _is_known(self, queries: Tensor, ids: Tensor) -> Tensor:
         """``[b, n]``: whether the row knows the item, by one binary search each."""
-        users = torch.repeat_interleave(torch.arange(len(self._sizes), device=ids.device), self._sizes)
-        keys = users * self.num_items + self.known.values
+        if not len(self._pairs):
+            return torch.zeros_like(ids, dtype=torch.bool)
         wanted = queries[:, None] * self.num_items + ids
-        place = torch.searchsorted(keys, wanted).clamp(max=max(len(keys) - 1, 0))
-        return keys[place] == wanted if len(keys) else torch.zeros_like(wanted, dtype=torch.bool)
+        return self._pairs[torch.searchsorted(self._pairs, wanted).clamp(max=len(self._pairs) - 1)] == wanted
 
     def _refuse_full_rows(self) -> None:
         full = (self._sizes >= self.num_items).nonzero()

@@ -18,16 +18,17 @@ __all__ = ["load", "load_optimisers", "optimiser_tensors", "save"]
 
 def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write tensors and JSON facts as one file. Time: one pass for the checksum, one for the disk."""
-    safetensors = require("safetensors.torch", "cli")
+    safetensors = _safetensors()
     whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    header = {"facts": json.dumps(facts), "checksum": _checksum(whole)}
-    with write_atomically(path) as temporary:
-        safetensors.save_file(whole, temporary, metadata=header)
+    text = json.dumps(facts)
+    header = {"facts": text, "checksum": _checksum(whole, text)}
+    with write_atomically(path, safetensors.SafetensorError) as temporary:
+        safetensors.torch.save_file(whole, temporary, metadata=header)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], Any]:
     """Read what :func:`save` wrote; a file that is not whole is a :class:`RunError`."""
-    safetensors = require("safetensors", "cli")
+    safetensors = _safetensors()
     if not path.is_file():
         raise RunError(f"there is no {path}. Is this the folder of a finished run?")
     try:
@@ -39,7 +40,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], Any]:
         raise RunError(
             f"{path} is corrupt and cannot be read ({error}). Delete the run folder and train again."
         ) from error
-    if header.get("checksum") != _checksum(tensors):
+    if header.get("checksum") != _checksum(tensors, header["facts"]):
         raise RunError(f"{path} is corrupt: its checksum differs. Delete the run folder and train again.")
     return tensors, facts
 
@@ -72,9 +73,15 @@ def load_optimisers(optimisers: Sequence[Optimizer], tensors: Mapping[str, Tenso
         optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    value = 0
+def _safetensors() -> Any:
+    require("safetensors.torch", "cli")
+    return require("safetensors", "cli")
+
+
+def _checksum(tensors: Mapping[str, Tensor], facts: str) -> str:
+    value = zlib.crc32(facts.encode())
     for name in sorted(tensors):
-        value = zlib.crc32(name.encode(), value)
-        value = zlib.crc32(tensors[name].contiguous().cpu().view(-1).view(torch.uint8).numpy().data, value)
+        tensor = tensors[name]
+        value = zlib.crc32(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode(), value)
+        value = zlib.crc32(tensor.contiguous().cpu().view(-1).view(torch.uint8).numpy().data, value)
     return f"{value:08x}"

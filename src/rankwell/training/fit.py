@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from rankwell.data.batches import batches, num_batches
-from rankwell.errors import RunError
+from rankwell.errors import ConfigError, InputError, RunError
 from rankwell.registry import Search
 from rankwell.training import checkpoint
 from rankwell.training.objective import Objective
@@ -22,11 +22,22 @@ from rankwell.training.row_adam import RowAdam
 __all__ = ["Epoch", "History", "TrainingSettings", "Watcher", "fit"]
 
 
+LEAST = {
+    "epochs": 1,
+    "batch_size": 1,
+    "weight_decay": 0,
+    "patience": 0,
+    "validate_every": 1,
+    "checkpoint_seconds": 0,
+}
+"""The smallest value of each setting."""
+
+
 @dataclass(frozen=True)
 class TrainingSettings:
     """How to train."""
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012  (pydantic's name; it is not a field)
+    __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # noqa: RUF012  (pydantic's name; it is not a field)
 
     epochs: int = 16
     """Passes over the training pairs at most; the schedule's horizon."""
@@ -44,6 +55,13 @@ class TrainingSettings:
     """Train again on training and validation pairs together, for the number of epochs that validation chose."""
     checkpoint_seconds: float = 30.0
     """Seconds between checkpoints within an epoch; each epoch ends with one."""
+
+    def __post_init__(self) -> None:
+        for name, least in LEAST.items():
+            if not getattr(self, name) >= least:  # so that NaN is refused too
+                raise ConfigError(f"{name} must be at least {least}: got {getattr(self, name)}.")
+        if not 0 < self.learning_rate < math.inf:
+            raise ConfigError(f"learning_rate must be a finite number above 0: got {self.learning_rate}.")
 
 
 @dataclass
@@ -102,8 +120,11 @@ def fit(
     ``validate`` gives measures of the model as it is, of which ``monitor`` is to be maximised. With a ``folder``, state is
     saved there after each epoch and every ``checkpoint_seconds``, and a later call with the same arguments goes on from
     it: every random number is keyed by seed, epoch and step, so that the result has the same bits. ``stop_after`` ends
-    after so many epochs of the schedule. Raises :class:`RunError` when the loss is no longer finite.
+    after so many epochs of the schedule. Raises :class:`RunError` when the loss is no longer finite, :class:`InputError`
+    without pairs.
     """
+    if not len(pairs[0]):
+        raise InputError("training needs at least one pair of user and item: got none.")
     optimisers = {name: _optimisers(group, settings) for name, group in objective.groups.items()}
     store = _Store(folder, objective, [one for group in optimisers.values() for one in group])
     at = store.load()
@@ -148,6 +169,12 @@ def _carry_out(
     """Carry out the plays of one step; gives the first one's value."""
     first = math.nan
     for number, play in enumerate(objective.plays(batch, epoch=epoch, step=step)):
+        value = play.value.item()
+        if not math.isfinite(value):
+            raise RunError(
+                f"the loss is {value} at step {step + 1} of epoch {epoch + 1}: training diverged. Lower"
+                " --training.learning_rate or look for extreme weights in the data."
+            )
         if step % play.every == 0:
             (-play.value if play.maximise else play.value).backward()  # type: ignore[no-untyped-call]
             for optimiser in optimisers[play.group]:
@@ -157,12 +184,7 @@ def _carry_out(
             for optimiser in (one for group in optimisers.values() for one in group):
                 optimiser.zero_grad()
         if number == 0:
-            first = play.value.item()
-    if not math.isfinite(first):
-        raise RunError(
-            f"the loss is {first} at step {step + 1} of epoch {epoch + 1}: training diverged. Lower --training.learning_rate"
-            " or look for extreme weights in the data."
-        )
+            first = value
     return first
 
 
@@ -213,7 +235,7 @@ class _Store:
         if self.folder is None or not (self.folder / "checkpoint.safetensors").exists():
             return History()
         tensors, state = checkpoint.load(self.folder / "checkpoint.safetensors")
-        self._restore(tensors)
+        self._restore(tensors, "checkpoint.safetensors")
         checkpoint.load_optimisers(self.optimisers, tensors, state["optimisers"])
         history = state["history"]
         return History(**{**history, "epochs": [Epoch(**record) for record in history["epochs"]]})
@@ -228,7 +250,7 @@ class _Store:
     def load_best(self) -> None:
         """Put the remembered weights back."""
         if self.folder is not None:
-            self._restore(checkpoint.load(self.folder / "best.safetensors")[0])
+            self._restore(checkpoint.load(self.folder / "best.safetensors")[0], "best.safetensors")
         elif self.best is not None:
             self._restore(self.best)
 
@@ -237,7 +259,12 @@ class _Store:
             for name, tensor in module.state_dict().items():
                 yield f"{group}.{name}", tensor
 
-    def _restore(self, tensors: dict[str, Tensor]) -> None:
+    def _restore(self, tensors: dict[str, Tensor], file: str = "") -> None:
         with torch.no_grad():
             for name, tensor in self._weights():
+                if name not in tensors or tensors[name].shape != tensor.shape:
+                    raise RunError(
+                        f"{self.folder}/{file} is of another model: it lacks {name} of shape {tuple(tensor.shape)}."
+                        " Go on with the settings that the training was started with."
+                    )
                 tensor.copy_(tensors[name])
