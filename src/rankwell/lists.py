@@ -437,7 +437,9 @@ class _ScaledLogSumExp(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor | None, *_: Tensor) -> tuple[Tensor | None, None]:
+        if grad is None:
+            return None, None
         terms, total = ctx.saved_tensors
         return terms * (grad[..., None] / (ctx.temperature * torch.where(total == 0, 1, total))), None
 
