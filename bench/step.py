@@ -18,6 +18,7 @@ from rankwell.losses.styles import as_contrast
 from rankwell.models import MatrixFactorisation
 from rankwell.samplers import UniformSampler
 from rankwell.training import ContrastObjective, RowAdam
+from rankwell.training.allocator import keep_freed_memory
 from rankwell.types import Ragged
 
 USERS, ITEMS, DIM, BATCH, NEGATIVES, DEGREE = 29_858, 40_981, 64, 1_024, 1_024, 27
@@ -69,6 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=200)
     steps = parser.parse_args().steps
+    keep_freed_memory()  # as fit does
     generator = torch.Generator().manual_seed(0)
     known = Ragged(
         torch.arange(USERS + 1) * DEGREE,

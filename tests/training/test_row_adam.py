@@ -125,7 +125,7 @@ def test_the_learning_rate_may_change():
 def test_a_dense_gradient_is_an_error():
     weights = table()
     look_up(weights, [0, 1], 0, sparse=False)
-    with pytest.raises(InputError, match="needs sparse gradients of a table .* look it up with sparse=True"):
+    with pytest.raises(InputError, match=r"needs sparse gradients of a table .* look it up with sparse=True"):
         RowAdam([weights]).step()
     assert weights.equal(table())
 

@@ -26,6 +26,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+INTERRUPTED = 130
+"""The exit code of programs that were interrupted from the keyboard."""
+
 OPEN = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command(context_settings=OPEN)(train)
 app.command()(evaluate)
@@ -39,20 +42,23 @@ def main() -> None:
     """Run the command line."""
     try:
         # Not standalone: Typer would frame its errors over several lines, and take KeyboardInterrupt for itself.
-        sys.exit(app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
     except RankwellError as error:
         _refuse(str(error))
     except OSError as error:
         _refuse(f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}.")
     except (KeyboardInterrupt, typer.Abort):
-        errors.print("interrupted.")
-        sys.exit(130)
+        code = INTERRUPTED  # some versions of Typer give this code themselves
     except Exception as error:
         # The class of Typer's usage errors has moved between its versions; this method has stayed.
         if not hasattr(error, "format_message"):
             raise
         message = error.format_message().rstrip(".")
         _refuse(f"{message}{'' if message.endswith('?') else '.'} See rankwell --help.")
+
+    if code == INTERRUPTED:
+        errors.print("interrupted. Go on with a training by 'rankwell train --resume FOLDER'.", markup=False)
+    sys.exit(code)
 
 
 def _refuse(sentence: str) -> NoReturn:

@@ -57,6 +57,8 @@ def _resolved(path: str | None, config: Path | None, options: list[str]) -> Conf
     raw: dict[str, Any] = load_toml(config) if config else {}
     source = str(config) if config else "options"
     plain = dotted(path, options, raw)
+    if plain is not None and any(option.partition("=")[0] == "--data.path" for option in options):
+        raise ConfigError(f"name the data once: by {plain!r} or by --data.path.")
     if plain is not None:
         with_option(raw, "data.path", plain)
     return resolve(raw, source)

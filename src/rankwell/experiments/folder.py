@@ -115,7 +115,7 @@ class RunFolder:
         """Read a finished run back."""
         config = self.config()
         if not self.finished:
-            raise RunError(f"{self.path} is not finished. Go on with it by: rankwell train --resume {self.path}")
+            raise RunError(f"{self.path} is not finished. Go on with it by 'rankwell train --resume {self.path}'.")
         pairs, _ = checkpoint.load(self.path / "pairs.safetensors")
         ids = [self._ids(name) for name in ("users", "items")]
         known, held_out = (Ragged(pairs[f"{name}.offsets"], pairs[f"{name}.values"]) for name in ("known", "held_out"))

@@ -15,13 +15,17 @@ from rankwell.errors import RunError, require
 
 __all__ = ["load", "load_optimisers", "optimiser_tensors", "save"]
 
+HEADER = "rankwell"
+"""The header's entry for checksum and facts."""
+
 
 def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
     """Write tensors and JSON facts as one file. Time: one pass for the checksum, one for the disk."""
     safetensors = _safetensors()
     whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(facts)
-    header = {"facts": text, "checksum": _checksum(whole, text)}
+    # One entry: the library writes several in any order, and the same state would not give the same bytes.
+    header = {HEADER: f"{_checksum(whole, text)} {text}"}
     with write_atomically(path, safetensors.SafetensorError) as temporary:
         safetensors.torch.save_file(whole, temporary, metadata=header)
 
@@ -33,14 +37,14 @@ def load(path: Path) -> tuple[dict[str, Tensor], Any]:
         raise RunError(f"there is no {path}. Is this the folder of a finished run?")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+            checksum, _, text = (file.metadata() or {}).get(HEADER, "").partition(" ")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dictionary)
-        facts = json.loads(header["facts"])
-    except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
+        facts = json.loads(text)
+    except (safetensors.SafetensorError, ValueError, OSError) as error:
         raise RunError(
             f"{path} is corrupt and cannot be read ({error}). Delete the run folder and train again."
         ) from error
-    if header.get("checksum") != _checksum(tensors, header["facts"]):
+    if checksum != _checksum(tensors, text):
         raise RunError(f"{path} is corrupt: its checksum differs. Delete the run folder and train again.")
     return tensors, facts
 

@@ -16,6 +16,7 @@ from rankwell.data.batches import batches, num_batches
 from rankwell.errors import ConfigError, InputError, RunError
 from rankwell.registry import Search
 from rankwell.training import checkpoint
+from rankwell.training.allocator import keep_freed_memory
 from rankwell.training.objective import Objective
 from rankwell.training.row_adam import RowAdam
 
@@ -125,6 +126,7 @@ def fit(
     """
     if not len(pairs[0]):
         raise InputError("training needs at least one pair of user and item: got none.")
+    keep_freed_memory()
     optimisers = {name: _optimisers(group, settings) for name, group in objective.groups.items()}
     store = _Store(folder, objective, [one for group in optimisers.values() for one in group])
     at = store.load()
