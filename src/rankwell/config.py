@@ -34,7 +34,17 @@ from rankwell.registry import Entry, Parameter  # noqa: E402
 from rankwell.samplers import SAMPLERS  # noqa: E402
 from rankwell.training import TrainingSettings  # noqa: E402
 
-__all__ = ["RECIPES", "Config", "listed", "load_toml", "resolve", "with_option"]
+__all__ = [
+    "RECIPES",
+    "Config",
+    "DataConfig",
+    "EvaluationConfig",
+    "Section",
+    "listed",
+    "load_toml",
+    "resolve",
+    "with_option",
+]
 
 NAMED = ("loss", "model", "sampler")
 """Sections that hold a name and that name's own parameters."""

@@ -29,6 +29,7 @@ __all__ = [
     "Opened",
     "Rows",
     "blocks",
+    "in_full_precision",
     "offsets_from_ids",
     "offsets_from_sizes",
     "open_lists",

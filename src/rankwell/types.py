@@ -6,6 +6,26 @@ import torch
 from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
+__all__ = [
+    "Alignment",
+    "Device",
+    "Empty",
+    "FullRanker",
+    "Kind",
+    "Labels",
+    "Mask",
+    "Negatives",
+    "Offsets",
+    "Ragged",
+    "Reduction",
+    "Scorer",
+    "Scores",
+    "Similarity",
+    "Ties",
+    "Values",
+    "Weights",
+]
+
 Scores: TypeAlias = Float[Tensor, "*batch list"]
 """Scores of lists: dense ``[*batch, list]``, or ragged ``[total]`` beside ``offsets``."""
 

@@ -151,7 +151,7 @@ def bsl_loss(
     :math:`P` is the row's positives or, with ``query_ids``, those of all rows of the batch with the same id. With one
     positive and ``ratio=1`` the code's form is :func:`decoupled_softmax_loss` less log n. The forms differ: the code has
     one temperature and an exponent on the negatives' mass, the paper two temperatures. Time and memory O(m + n) a row, and
-    O(rows^2) with ``query_ids``.
+    a sort of the rows with ``query_ids``.
 
     A row's value is multiplied by the mean weight of its positives. A row without negatives keeps its positive term.
 
@@ -186,13 +186,23 @@ def bsl_loss(
 
 
 def _pooled(total: Tensor, count: Tensor, query_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Logsumexp and number of positives over all rows with the row's id. A mask, as sorting would need sizes on the host."""
+    """Logsumexp and number of positives over all rows with the row's id, by one sort."""
     if query_ids.shape != total.shape:
         raise InputError(f"query_ids must be one a row: got {tuple(query_ids.shape)} for rows {tuple(total.shape)}.")
-    ids = query_ids.reshape(-1)
-    same = ids[:, None] == ids
-    pooled = Dense(total, same).logsumexp(total.reshape(-1).expand(same.shape))
-    return pooled.reshape(total.shape), (same * count.reshape(-1)).sum(-1).reshape(total.shape)
+    group = _group_numbers(query_ids.reshape(-1))
+    flat = total.reshape(-1)
+    # As many groups as rows at most: shapes do not depend on the ids.
+    top = torch.full_like(flat, torch.finfo(flat.dtype).min).scatter_reduce(0, group, flat.detach(), "amax").gather(0, group)
+    terms = torch.zeros_like(flat).scatter_add(0, group, (flat - top).exp()).gather(0, group)
+    counts = torch.zeros_like(flat).scatter_add(0, group, count.reshape(-1).to(flat.dtype)).gather(0, group)
+    return (top + terms.log()).reshape(total.shape), counts.reshape(total.shape)
+
+
+def _group_numbers(ids: Tensor) -> Tensor:
+    """For each id ``[n]`` the number of its value among the distinct ones."""
+    ascending, order = ids.sort(stable=True)
+    steps = torch.cat([ascending.new_zeros(1), (ascending[1:] != ascending[:-1]).to(ascending.dtype)])
+    return torch.zeros_like(order).scatter(0, order, steps[: len(ids)].cumsum(0).to(order.dtype))
 
 
 def _or_zero(x: Tensor) -> Tensor:

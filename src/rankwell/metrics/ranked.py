@@ -17,7 +17,13 @@ from rankwell.lists import BLOCK_ITEMS, Opened, blocks
 from rankwell.metrics.ideal import Ideal, discounted
 from rankwell.types import Mask, Offsets, Ties
 
-__all__ = ["Body", "Ranked", "Ratio", "ranked_blocks"]
+__all__ = [
+    "Body",
+    "Ranked",
+    "Ratio",
+    "prefix_sums",
+    "ranked_blocks",
+]
 
 
 class Ratio(NamedTuple):

@@ -14,7 +14,16 @@ from rankwell.metrics.ranked import Body, Ratio, ranked_blocks
 from rankwell.registry import Registry
 from rankwell.types import Empty, Labels, Mask, Offsets, Reduction, Scores, Ties, Values, Weights
 
-__all__ = ["BODIES", "METRICS", "Metric", "evaluate", "metric", "ratios", "settle"]
+__all__ = [
+    "BODIES",
+    "METRICS",
+    "Metric",
+    "checked_cut",
+    "evaluate",
+    "metric",
+    "ratios",
+    "settle",
+]
 
 F = TypeVar("F", bound=Callable[..., Tensor])
 
