@@ -99,7 +99,9 @@ class RowAdam(Optimizer):
         Repeated rows keep their places and get equal bits, so that writing them back twice is harmless: cheaper than a
         sort or a search for the distinct ones.
         """
-        slots = self._slots.setdefault(table, torch.zeros(len(table), dtype=torch.int64, device=table.device))
+        if table not in self._slots:
+            self._slots[table] = torch.zeros(len(table), dtype=torch.int64, device=table.device)
+        slots = self._slots[table]
         places = torch.arange(len(rows), device=rows.device)
         slots.scatter_reduce_(0, rows, places, "amax", include_self=False)
         representative = slots.index_select(0, rows)
