@@ -348,12 +348,20 @@ class Rows(NamedTuple):
     """Checked and cleaned arguments of a contrast loss: ``pos [*b, m]``, ``neg [*b, n]``, one value a row."""
 
     pos: Tensor
-    neg: Tensor
-    """Minus infinity where masked: so bad a negative vanishes from sums of hinges, of softplus and of exponentials."""
+    given_neg: Tensor
+    """As given: whatever stands at masked places."""
     pos_where: Mask | None
     where: Mask | None
     weights: Tensor
     """Of the positives, broadcastable to ``pos``."""
+
+    @property
+    def neg(self) -> Tensor:
+        """Minus infinity where masked: so bad a negative vanishes from sums of hinges, of softplus and of exponentials."""
+        if self.where is None:
+            return self.given_neg
+        neg: Tensor = _Absent.apply(self.given_neg, self.where)
+        return neg
 
     def mean_pos(self, x: Tensor) -> Tensor:
         """Means over the valid positives of each row; 0 where there are none."""
@@ -361,13 +369,13 @@ class Rows(NamedTuple):
 
     def count_neg(self) -> Tensor:
         """How many valid negatives each row has, ``[*b]``."""
-        return Dense(self.neg, self.where).count()
+        return Dense(self.given_neg, self.where).count()
 
     def logsumexp_neg(self, temperature: float) -> Tensor:
         """Logsumexp of the negatives divided by the temperature; minus infinity in rows that have none."""
-        if not self.neg.shape[-1]:
-            return self.neg.new_full(self.neg.shape[:-1], -torch.inf)
-        value: Tensor = _ScaledLogSumExp.apply(self.neg, temperature)[0]
+        if not self.given_neg.shape[-1]:
+            return self.given_neg.new_full(self.given_neg.shape[:-1], -torch.inf)
+        value: Tensor = _ScaledLogSumExp.apply(self.given_neg, self.where, temperature)[0]
         return value
 
     def reduce(self, values: Tensor, reduction: Reduction) -> Values:
@@ -380,7 +388,7 @@ def _masked_mean(x: Tensor, where: Mask | None) -> Tensor:
 
 
 def open_rows(pos: Tensor, neg: Tensor, *, pos_where: Mask | None, where: Mask | None, weights: Weights | None) -> Rows:
-    """Check the arguments of a contrast loss, and put 0 at masked positives and minus infinity at masked negatives.
+    """Check the arguments of a contrast loss, and put 0 at masked positives.
 
     ``pos`` is ``[*b]`` (one positive) or ``[*b, m]``; ``neg`` is ``[*b, n]``; ``pos_where`` and ``weights`` broadcast to
     ``pos``, ``where`` to ``neg``.
@@ -401,7 +409,6 @@ def open_rows(pos: Tensor, neg: Tensor, *, pos_where: Mask | None, where: Mask |
         weights = weights[..., None] if weights.ndim else weights
     if where is not None:
         where = _fits(where, "where", neg).expand(neg.shape)
-        neg = _Absent.apply(neg, where)
     return Rows(pos, neg, pos_where, where, weights)
 
 
@@ -429,8 +436,9 @@ class _ScaledLogSumExp(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-        terms = x * (1 / temperature)
+    def forward(x: Tensor, where: Tensor | None, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+        scale = 1 / temperature
+        terms = x * scale if where is None else torch.where(where, x, -torch.inf).mul_(scale)
         top = terms.amax(-1, keepdim=True)
         top = torch.where(top == -torch.inf, 0, top)
         terms = terms.sub_(top).exp_()
@@ -442,15 +450,15 @@ class _ScaledLogSumExp(torch.autograd.Function):
         ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)  # no zeros for the exponentials
         ctx.save_for_backward(*output[1:])
-        ctx.temperature = inputs[1]
+        ctx.temperature = inputs[2]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor | None, *_: Tensor) -> tuple[Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor | None, *_: Tensor) -> tuple[Tensor | None, None, None]:
         if grad is None:
-            return None, None
+            return None, None, None
         terms, total = ctx.saved_tensors
-        return terms * (grad[..., None] / (ctx.temperature * torch.where(total == 0, 1, total))), None
+        return terms * (grad[..., None] / (ctx.temperature * torch.where(total == 0, 1, total))), None, None
 
 
 # --------------------------------------------------------------------------------------------------------------- blocks

@@ -58,14 +58,14 @@ def _concatenated(
     if rows.pos_where is not None or rows.where is not None:
         left, right = (
             torch.ones_like(x, dtype=torch.bool) if mask is None else mask
-            for x, mask in ((rows.pos, rows.pos_where), (rows.neg, rows.where))
+            for x, mask in ((rows.pos, rows.pos_where), (rows.given_neg, rows.where))
         )
         valid = torch.cat([left, right & left.any(-1, keepdim=True)], -1)
     if weights is not None:
         of_pos = rows.weights.expand_as(rows.pos)
-        weights = torch.cat([of_pos, rows.mean_pos(of_pos)[..., None].expand_as(rows.neg)], -1)
-    labels = torch.cat([torch.ones_like(rows.pos), torch.zeros_like(rows.neg)], -1)
-    return {"scores": torch.cat([rows.pos, rows.neg], -1), "labels": labels, "where": valid, "weights": weights}
+        weights = torch.cat([of_pos, rows.mean_pos(of_pos)[..., None].expand_as(rows.given_neg)], -1)
+    labels = torch.cat([torch.ones_like(rows.pos), torch.zeros_like(rows.given_neg)], -1)
+    return {"scores": torch.cat([rows.pos, rows.given_neg], -1), "labels": labels, "where": valid, "weights": weights}
 
 
 def in_batch(
