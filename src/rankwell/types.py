@@ -2,13 +2,11 @@
 
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
-import torch
 from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
 __all__ = [
     "Alignment",
-    "Device",
     "Empty",
     "FullRanker",
     "Kind",
@@ -96,6 +94,3 @@ class FullRanker(Protocol):
     def score_all(self, queries: Int[Tensor, " q"], out: Float[Tensor, "q m"] | None = None) -> Float[Tensor, "q m"]:
         """Scores of every item for each query, written to ``out`` if given."""
         ...
-
-
-Device: TypeAlias = torch.device | str

@@ -1,7 +1,7 @@
 import numpy as np
 import polars as pl
 
-from rankwell.data.keys import hash_ids, mix, splitmix64
+from rankwell.data.keys import hash_ids, splitmix64
 
 WORD = (1 << 64) - 1
 
@@ -17,10 +17,6 @@ def reference(state: int) -> int:
 def test_splitmix64_equals_integers_of_any_size():
     states = [0, 1, 2, WORD, 1 << 63, 123456789]
     assert splitmix64(np.array(states, dtype=np.uint64)).tolist() == [reference(state) for state in states]
-
-
-def test_mix_is_a_chain_of_steps():
-    assert mix(3, -1) == reference(reference(3) ^ WORD)
 
 
 def test_ids_hash_as_words_of_their_bytes():

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from rankwell.data.keys import mix
+from rankwell import keyed
 from rankwell.errors import ConfigError, InputError
 
 __all__ = ["Batch", "batches", "num_batches"]
@@ -44,7 +44,7 @@ def batches(data: tuple[Tensor, Tensor], *, batch_size: int, seed: int, epoch: i
     steps = num_batches(len(users), batch_size)
     if not 0 <= start <= steps:
         raise ConfigError(f"start must be a step of the epoch, 0 … {steps}: got {start}.")
-    return _batches(users, items, batch_size, mix(seed, epoch), start)
+    return _batches(users, items, batch_size, keyed.generator(seed, epoch), start)
 
 
 def num_batches(rows: int, batch_size: int) -> int:
@@ -58,9 +58,9 @@ def num_batches(rows: int, batch_size: int) -> int:
     return math.ceil(rows / batch_size)
 
 
-def _batches(users: Tensor, items: Tensor, batch_size: int, key: int, start: int) -> Iterator[Batch]:
+def _batches(users: Tensor, items: Tensor, batch_size: int, generator: torch.Generator, start: int) -> Iterator[Batch]:
     # The permutation is drawn on the CPU: generators of other devices give other numbers for the same seed.
-    order = torch.randperm(len(users), generator=torch.Generator().manual_seed(key)).to(users.device)
+    order = torch.randperm(len(users), generator=generator).to(users.device)
     for first in range(start * batch_size, len(order), batch_size):
         index = order[first : first + batch_size]
         yield Batch(users[index], items[index], index)

@@ -1,40 +1,23 @@
-"""Counter-based hashing: randomness that is a function of what is drawn for, not of when it is drawn."""
+"""Hashes of original ids, for randomness that depends on what a row says and not on where it stands."""
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
 
-__all__ = ["hash_ids", "mix", "splitmix64"]
+from rankwell import keyed
 
-_GOLDEN = 0x9E3779B97F4A7C15
-_WORD = (1 << 64) - 1
+__all__ = ["hash_ids", "splitmix64"]
 
 
 def splitmix64(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """One step of SplitMix64 on every element: a bijection of 64 bits whose outputs look independent.
-
-    The input is the generator's state before the step, so that ``splitmix64(0), splitmix64(golden), …`` is the published
-    stream. Time O(n).
+    """:func:`rankwell.keyed.splitmix64` of unsigned words.
 
     >>> hex(int(splitmix64(np.zeros(1, dtype=np.uint64))[0]))
     '0xe220a8397b1dcdaf'
     """
-    z = x + np.uint64(_GOLDEN)  # arrays of unsigned integers wrap around without a warning, as is meant
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.asarray(z ^ (z >> np.uint64(31)), dtype=np.uint64)
-
-
-def mix(*numbers: int) -> int:
-    """One 64-bit key from several integers; their order matters, and negative ones are allowed.
-
-    >>> mix(0, 1) == mix(0, 1), mix(0, 1) == mix(1, 0)
-    (True, False)
-    """
-    state = np.zeros(1, dtype=np.uint64)
-    for number in numbers:
-        state = splitmix64(state ^ np.uint64(number & _WORD))
-    return int(state[0])
+    words = torch.from_numpy(np.ascontiguousarray(x).view(np.int64))
+    return keyed.splitmix64(words).numpy().view(np.uint64)
 
 
 def hash_ids(ids: pl.Series) -> NDArray[np.uint64]:

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rankwell.data.keys import hash_ids, mix, splitmix64
+from rankwell import keyed
+from rankwell.data.keys import hash_ids, splitmix64
 from rankwell.data.schema import Interactions
 from rankwell.errors import ConfigError, DataError
 
@@ -103,7 +104,7 @@ def split_global_time(data: Interactions, fraction: float) -> Split:
 
 def _draws(data: Interactions, seed: int) -> NDArray[np.uint64]:
     """One 64-bit number a pair, from the ids and not the codes: codes depend on the order of rows."""
-    users = splitmix64(hash_ids(data.user_ids) ^ np.uint64(mix(seed)))
+    users = splitmix64(hash_ids(data.user_ids) ^ np.uint64(keyed.mix(seed)))
     # The user's hash passes a step before the item's enters, or the pair (a, b) would draw what (b, a) draws.
     return splitmix64(users[data.users] ^ splitmix64(hash_ids(data.item_ids))[data.items])
 
