@@ -78,23 +78,21 @@ def main() -> None:
         torch.arange(USERS + 1) * DEGREE,
         torch.rand(USERS, ITEMS // 8, generator=generator).topk(DEGREE).indices.sort(1).values.flatten() * 8,
     )
-    losses = ["bpr", "sampled_softmax", "decoupled_softmax", "bsl", "ccl", "mml", "sigmoid"]
-    runs = {
-        "products": products(),
-        **{loss: step(loss, known, cosine=loss not in ("bpr", "sigmoid")) for loss in losses},
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for number in range(steps + 10):
-        for name, once in runs.items():
-            started = time.perf_counter()
-            once()
-            if number >= 10:
-                seconds[name].append(time.perf_counter() - started)
-    floor = statistics.median(seconds["products"])
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, median of {steps} interleaved steps")
-    for name, values in seconds.items():
-        median = statistics.median(values)
-        print(f"{name:>18}  {median * 1e3:6.2f} ms  {median / floor:5.2f} x products")
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, medians of {steps} steps interleaved with the products"
+    )
+    floor = products()
+    for loss in ("bpr", "sampled_softmax", "decoupled_softmax", "bsl", "ccl", "mml"):
+        once = step(loss, known, cosine=loss != "bpr")
+        seconds: dict[str, list[float]] = {"products": [], "step": []}
+        for number in range(steps + 10):
+            for name, run in (("products", floor), ("step", once)):
+                started = time.perf_counter()
+                run()
+                if number >= 10:
+                    seconds[name].append(time.perf_counter() - started)
+        products_ms, step_ms = (statistics.median(values) * 1e3 for values in seconds.values())
+        print(f"{loss:>18}  step {step_ms:6.2f} ms  products {products_ms:5.2f} ms  ratio {step_ms / products_ms:5.2f}")
 
 
 if __name__ == "__main__":
