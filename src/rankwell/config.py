@@ -51,6 +51,10 @@ NAMED = ("loss", "model", "sampler")
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "bpr": {"model": {"similarity": "dot"}},
+    "ccl": {"training": {"learning_rate": 0.02}},
+    "mml": {"training": {"learning_rate": 0.02}},
+    "sampled_softmax": {"loss": {"temperature": 0.1}},
+    "decoupled_softmax": {"loss": {"temperature": 0.1}},
 }
 """Settings that suit a loss better than the defaults, by the loss's name; found on validation pairs, see bench/LOG.md."""
 

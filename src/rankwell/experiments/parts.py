@@ -11,6 +11,7 @@ from rankwell.config import Config, DataConfig
 from rankwell.data import (
     Interactions,
     Split,
+    num_batches,
     read_dataset,
     split_global_time,
     split_leave_last,
@@ -22,9 +23,9 @@ from rankwell.losses import LOSSES
 from rankwell.losses.styles import as_contrast
 from rankwell.models import MODELS
 from rankwell.samplers import SAMPLERS
-from rankwell.training import ContrastObjective
+from rankwell.training import ContrastObjective, TrainingSettings
 
-__all__ = ["Data", "build_model", "build_objective", "read"]
+__all__ = ["Data", "build_model", "build_objective", "read", "training_settings"]
 
 TEST_SPLIT, VALID_SPLIT = 1, 2
 """Keep the two splits' random numbers apart."""
@@ -91,6 +92,11 @@ def _hold_out(config: DataConfig, data: Interactions, fraction: float, seed: int
     if config.split == "time":
         return split_global_time(data, fraction)
     return split_random(data, fraction, seed=2 * seed + purpose)
+
+
+def training_settings(config: Config, data: Data) -> TrainingSettings:
+    """The settings with their number of epochs, the same when choosing the epoch and when training on everything."""
+    return config.training.for_steps(num_batches(len(data.fit), config.training.batch_size))
 
 
 def build_model(config: Config, num_users: int, num_items: int) -> nn.Module:

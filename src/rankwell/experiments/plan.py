@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rankwell.config import Config
 from rankwell.data import num_batches
 from rankwell.evaluation.top import GROUP
-from rankwell.experiments.parts import read
+from rankwell.experiments.parts import read, training_settings
 from rankwell.models import MODELS
 
 __all__ = ["Plan", "plan"]
@@ -68,6 +68,6 @@ def plan(config: Config) -> Plan:
         items,
         pairs,
         num_batches(len(data.fit), config.training.batch_size) if trainable else 0,
-        config.training.epochs if trainable else 0,
+        (training_settings(config, data).epochs or 0) if trainable else 0,
         memory,
     )

@@ -17,7 +17,7 @@ from rankwell.errors import ConfigError, DataError, InputError, RunError
 from rankwell.evaluation import Evaluation, evaluate
 from rankwell.experiments.curve import draw_curve
 from rankwell.experiments.folder import RunFolder
-from rankwell.experiments.parts import Data, build_model, build_objective, read
+from rankwell.experiments.parts import Data, build_model, build_objective, read, training_settings
 from rankwell.metrics import Measure
 from rankwell.models import Popularity
 from rankwell.training import History, Watcher, fit
@@ -101,6 +101,7 @@ def _carry_out(
     if reporter:
         for note in data.notes:
             reporter.say(note)
+    config = config.model_copy(update={"training": training_settings(config, data)})
     model = build_model(config, data.train.num_users, data.train.num_items)
     epochs, validation = _train(config, folder, data, model, reporter, clock)
     test = data.test.known()
@@ -164,7 +165,7 @@ def _fit(
     validate: Callable[[], dict[str, float]] | None = None,
 ) -> History:
     """One training phase, from its start or its checkpoint."""
-    epochs = stop_after or config.training.epochs
+    epochs = stop_after or config.training.epochs or 0
     watcher = reporter.phase(folder.name, epochs) if reporter else None
     model.initialise(pairs.known(), seed=config.seed)  # type: ignore[operator]
     return fit(

@@ -192,7 +192,11 @@ def _pooled(total: Tensor, count: Tensor, query_ids: Tensor) -> tuple[Tensor, Te
     group = _group_numbers(query_ids.reshape(-1))
     flat = total.reshape(-1)
     # As many groups as rows at most: shapes do not depend on the ids.
-    top = torch.full_like(flat, torch.finfo(flat.dtype).min).scatter_reduce(0, group, flat.detach(), "amax").gather(0, group)
+    top = (
+        torch.full_like(flat, torch.finfo(flat.dtype).min)
+        .scatter_reduce(0, group, flat.detach(), "amax")
+        .gather(0, group)
+    )
     terms = torch.zeros_like(flat).scatter_add(0, group, (flat - top).exp()).gather(0, group)
     counts = torch.zeros_like(flat).scatter_add(0, group, count.reshape(-1).to(flat.dtype)).gather(0, group)
     return (top + terms.log()).reshape(total.shape), counts.reshape(total.shape)

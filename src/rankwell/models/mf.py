@@ -50,8 +50,8 @@ class MatrixFactorisation(nn.Module):
         *,
         dim: Annotated[int, Search(16, 256, log=True)] = 64,
         similarity: Literal["cosine", "dot"] = "cosine",
-        dropout: Annotated[float, Search(0.0, 0.5)] = 0.0,
-        init: Literal["normal", "xavier", "spectral"] = "normal",
+        dropout: Annotated[float, Search(0.0, 0.5)] = 0.1,
+        init: Literal["normal", "xavier", "spectral"] = "spectral",
         init_std: float = 0.1,
     ) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -40,15 +40,15 @@ class TrainingSettings:
 
     __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # noqa: RUF012  (pydantic's name; it is not a field)
 
-    epochs: int = 16
-    """Passes over the training pairs at most; the schedule's horizon."""
+    epochs: int | None = None
+    """Passes over the training pairs at most; the schedule's horizon. None: as many as make 6,000 steps, 8 to 100."""
     batch_size: int = 1024
     learning_rate: Annotated[float, Search(1e-4, 1e-1, log=True)] = 0.01
     schedule: Literal["constant", "cosine", "linear"] = "cosine"
     """How the learning rate falls over the epochs: not at all, by half a cosine to 0, or straight to 0."""
     weight_decay: float = 0.0
     """Decoupled decay of the rows of each batch."""
-    patience: int = 3
+    patience: int = 5
     """Stop after so many validations without a better one; 0 never stops early."""
     validate_every: int = 1
     """Epochs between validations; the last epoch is always validated."""
@@ -59,10 +59,19 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
-            if not getattr(self, name) >= least:  # so that NaN is refused too
-                raise ConfigError(f"{name} must be at least {least}: got {getattr(self, name)}.")
+            value = getattr(self, name)
+            if value is not None and not value >= least:  # so that NaN is refused too
+                raise ConfigError(f"{name} must be at least {least}: got {value}.")
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"learning_rate must be a finite number above 0: got {self.learning_rate}.")
+
+    def for_steps(self, steps: int) -> "TrainingSettings":
+        """The same with a number of epochs, for epochs of so many steps.
+
+        >>> TrainingSettings().for_steps(700).epochs, TrainingSettings().for_steps(9).epochs
+        (9, 100)
+        """
+        return self if self.epochs else replace(self, epochs=min(max(math.ceil(6_000 / steps), 8), 100))
 
 
 @dataclass
@@ -127,11 +136,13 @@ def fit(
     if not len(pairs[0]):
         raise InputError("training needs at least one pair of user and item: got none.")
     keep_freed_memory()
+    steps = num_batches(len(pairs[0]), settings.batch_size)
+    settings = settings.for_steps(steps)
+    epochs = settings.epochs or 0
     optimisers = {name: _optimisers(group, settings) for name, group in objective.groups.items()}
     store = _Store(folder, objective, [one for group in optimisers.values() for one in group])
     at = store.load()
-    steps = num_batches(len(pairs[0]), settings.batch_size)
-    last = min(stop_after or settings.epochs, settings.epochs)
+    last = min(stop_after or epochs, epochs)
     while at.epoch < last and not (settings.patience and at.stale >= settings.patience):
         _train_mode(objective, True)
         started = time.monotonic() - at.seconds
@@ -202,7 +213,7 @@ def _optimisers(group: nn.Module, settings: TrainingSettings) -> list[Optimizer]
 
 
 def _learning_rate(settings: TrainingSettings, epochs_done: float) -> float:
-    done = epochs_done / settings.epochs
+    done = epochs_done / (settings.epochs or 1)
     left = {"constant": 1.0, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done}
     return settings.learning_rate * left[settings.schedule]
 
