@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: setup  ## Train on generated data, and compare with the ideal ranking
 	rm -rf runs/demo
-	$(BIN)/rankwell train synthetic --out runs/demo
+	$(BIN)/rankwell train synthetic --loss.temperature 0.2 --training.batch_size 256 --out runs/demo
 
 test: setup  ## All tests, doctests included
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2

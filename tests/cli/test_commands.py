@@ -66,7 +66,7 @@ def test_dry_run_shows_configuration_work_and_memory(rankwell, tiny, tmp_path, m
     facts = {line[1]: line[2:] for line in rows(said.out) if line[0] == "#"}
     assert facts["users,"] == ["items", "40,", "30"]
     train, valid = (int(facts["pairs"][place]) for place in (0, 4))
-    assert f"{-(-(train - valid) // 100)} steps an epoch, at most 16 epochs" in said.out
+    assert f"{-(-(train - valid) // 100)} steps an epoch, at most {config.training.epochs} epochs" in said.out
     # The model's weights, its moments, and a copy; scores of a batch; no more than what the parts add up to.
     numbers = [int(word.strip("(),")) for word in facts["peak"] if word.strip("(),").isdigit()]
     assert abs(numbers[0] - sum(numbers[1:])) <= len(numbers) and numbers[0] > 400

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rankwell import keyed
-from rankwell.errors import InputError
+from rankwell.errors import InputError, UnknownName
 from rankwell.losses import sampled_softmax_loss
 from rankwell.models import MODELS, MatrixFactorisation, spectral_start
 from rankwell.samplers import UniformSampler
@@ -216,15 +216,22 @@ def test_save_and_load():
 
 
 def test_bad_settings():
-    with pytest.raises(InputError, match=r"dim must be at least 1 and dropout in \[0, 1\): got dim 0"):
+    with pytest.raises(InputError, match=r"dim must be at least 1, dropout in \[0, 1\), init_std at least 0: got dim 0"):
         MatrixFactorisation(2, 2, dim=0)
     with pytest.raises(InputError, match="dropout 1"):
         MatrixFactorisation(2, 2, dropout=1.0)
     with pytest.raises(InputError, match="codes from 0 to 8"):
         MatrixFactorisation(6, 9).initialise(KNOWN._replace(values=KNOWN.values + 1), seed=0)
-
-
 def test_is_registered():
     entry = MODELS["mf"]
     assert entry.function is MatrixFactorisation
     assert list(entry.parameters) == ["dim", "similarity", "dropout", "init", "init_std"]
+
+
+def test_unknown_names_offer_the_nearest():
+    with pytest.raises(UnknownName, match="Did you mean 'spectral'"):
+        MatrixFactorisation(2, 3, init="spectrall")
+    with pytest.raises(UnknownName, match="Did you mean 'cosine'"):
+        MatrixFactorisation(2, 3, similarity="cosin")
+    with pytest.raises(InputError, match="init_std"):
+        MatrixFactorisation(2, 3, init_std=-1.0)

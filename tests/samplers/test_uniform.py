@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from rankwell.errors import InputError
+from rankwell.errors import InputError, UnknownName
 from rankwell.samplers import SAMPLERS, UniformSampler
 from rankwell.types import Ragged
 
@@ -159,3 +159,9 @@ def test_is_registered():
         "shared": True,
         "collisions": "auto",
     }
+
+
+def test_an_unknown_way_with_collisions_offers_the_nearest():
+    known = Ragged(torch.tensor([0, 1]), torch.tensor([0]))
+    with pytest.raises(UnknownName, match="Did you mean 'redraw'"):
+        UniformSampler(known, 3, seed=0, n=2, shared=False, collisions="redrawn")

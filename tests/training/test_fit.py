@@ -30,7 +30,7 @@ KNOWN = Ragged(torch.arange(0, 31, 3), PAIRS[1].view(USERS, 3).sort().values.fla
 
 
 def objective(dropout: float = 0.2) -> ContrastObjective:
-    model = MatrixFactorisation(USERS, ITEMS, dim=3, dropout=dropout)
+    model = MatrixFactorisation(USERS, ITEMS, dim=3, dropout=dropout, init="normal")
     model.initialise(KNOWN, seed=0)
     return ContrastObjective(model, bpr_loss, UniformSampler(KNOWN, ITEMS, seed=0, n=4, shared=False), seed=0)
 

@@ -67,9 +67,10 @@ def _resolved(path: str | None, config: Path | None, options: list[str]) -> Conf
 def _show_plan(settings: Config) -> None:
     import tomli_w
 
-    output.print(tomli_w.dumps(settings.as_dict()), markup=False)
+    planned = plan(settings)
+    output.print(tomli_w.dumps(planned.config.as_dict()), markup=False)
     # As comments, so that what was printed is a configuration file as a whole.
-    output.print(facts_table((f"# {name}", value) for name, value in plan(settings).rows()))
+    output.print(facts_table((f"# {name}", value) for name, value in planned.rows()))
 
 
 def _show_result(settings: Config, result: Result, folder: RunFolder) -> None:

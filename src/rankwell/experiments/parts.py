@@ -23,9 +23,9 @@ from rankwell.losses import LOSSES
 from rankwell.losses.styles import as_contrast
 from rankwell.models import MODELS
 from rankwell.samplers import SAMPLERS
-from rankwell.training import ContrastObjective, TrainingSettings
+from rankwell.training import ContrastObjective
 
-__all__ = ["Data", "build_model", "build_objective", "read", "training_settings"]
+__all__ = ["Data", "build_model", "build_objective", "read", "with_epochs"]
 
 TEST_SPLIT, VALID_SPLIT = 1, 2
 """Keep the two splits' random numbers apart."""
@@ -94,9 +94,10 @@ def _hold_out(config: DataConfig, data: Interactions, fraction: float, seed: int
     return split_random(data, fraction, seed=2 * seed + purpose)
 
 
-def training_settings(config: Config, data: Data) -> TrainingSettings:
-    """The settings with their number of epochs, the same when choosing the epoch and when training on everything."""
-    return config.training.for_steps(num_batches(len(data.fit), config.training.batch_size))
+def with_epochs(config: Config, data: Data) -> Config:
+    """The configuration with its number of epochs, the same when choosing the epoch and when training on everything."""
+    training = config.training.for_steps(num_batches(len(data.fit), config.training.batch_size))
+    return config.model_copy(update={"training": training})
 
 
 def build_model(config: Config, num_users: int, num_items: int) -> nn.Module:

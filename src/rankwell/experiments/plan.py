@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rankwell.config import Config
 from rankwell.data import num_batches
 from rankwell.evaluation.top import GROUP
-from rankwell.experiments.parts import read, training_settings
+from rankwell.experiments.parts import read, with_epochs
 from rankwell.models import MODELS
 
 __all__ = ["Plan", "plan"]
@@ -17,10 +17,16 @@ SCORE_COPIES = 6
 """Tensors of the size of the batch's scores that a loss and its gradient hold at once, at most."""
 
 
+VECTOR_COPIES = 6
+"""Tensors of the size of the looked-up vectors of negatives for each row, and their gradients, at most."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """The size of the work."""
 
+    config: Config
+    """With its number of epochs."""
     users: int
     items: int
     pairs: dict[str, int]
@@ -50,6 +56,7 @@ def plan(config: Config) -> Plan:
     copy being written; the batch's scores, positives and negatives; a block of scores of the whole catalogue.
     """
     data = read(config.data, config.seed)
+    config = with_epochs(config, data)
     pairs = {"train": len(data.train), "test": len(data.test)}
     if data.valid is not None:
         pairs["valid"] = len(data.valid)
@@ -59,15 +66,19 @@ def plan(config: Config) -> Plan:
     if trainable:
         weights = 4.0 * (users + items) * config.model.get("dim", 64)
         memory["model"] = 4 * weights
-        memory["batch scores"] = 4.0 * SCORE_COPIES * config.training.batch_size * config.sampler.get("n", 1)
+        scores = config.training.batch_size * config.sampler.get("n", 1)
+        memory["batch scores"] = 4.0 * SCORE_COPIES * scores
+        if not config.sampler.get("shared", True):
+            memory["batch vectors"] = 4.0 * VECTOR_COPIES * scores * config.model.get("dim", 64)
     else:
         memory["model"] = 8.0 * (len(data.train) + (users + items) * config.model.get("rank", 1))
     memory["evaluation"] = 4.0 * config.evaluation.block * (items + GROUP) * 1.2
     return Plan(
+        config,
         users,
         items,
         pairs,
         num_batches(len(data.fit), config.training.batch_size) if trainable else 0,
-        (training_settings(config, data).epochs or 0) if trainable else 0,
+        config.training.horizon if trainable else 0,
         memory,
     )

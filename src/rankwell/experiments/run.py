@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from rankwell.errors import ConfigError, DataError, InputError, RunError
 from rankwell.evaluation import Evaluation, evaluate
 from rankwell.experiments.curve import draw_curve
 from rankwell.experiments.folder import RunFolder
-from rankwell.experiments.parts import Data, build_model, build_objective, read, training_settings
+from rankwell.experiments.parts import Data, build_model, build_objective, read, with_epochs
 from rankwell.metrics import Measure
 from rankwell.models import Popularity
 from rankwell.training import History, Watcher, fit
@@ -90,6 +90,7 @@ def _carry_out(
     clock = _Clock()
     data = read(config.data, config.seed)
     clock.lap("read")
+    config = with_epochs(config, data)
     facts = _facts(data)
     if before is None:
         folder.create(config, facts)
@@ -101,7 +102,6 @@ def _carry_out(
     if reporter:
         for note in data.notes:
             reporter.say(note)
-    config = config.model_copy(update={"training": training_settings(config, data)})
     model = build_model(config, data.train.num_users, data.train.num_items)
     epochs, validation = _train(config, folder, data, model, reporter, clock)
     test = data.test.known()
@@ -165,7 +165,7 @@ def _fit(
     validate: Callable[[], dict[str, float]] | None = None,
 ) -> History:
     """One training phase, from its start or its checkpoint."""
-    epochs = stop_after or config.training.epochs or 0
+    epochs = stop_after or config.training.horizon
     watcher = reporter.phase(folder.name, epochs) if reporter else None
     model.initialise(pairs.known(), seed=config.seed)  # type: ignore[operator]
     return fit(
@@ -240,8 +240,11 @@ def _facts(data: Data) -> dict[str, Any]:
 
 
 def _check_configuration(config: Config, folder: RunFolder) -> None:
-    """Refuse to go on with another configuration."""
-    if folder.config().as_dict() != resolve(config.as_dict()).as_dict():
+    """Refuse to go on with another configuration; a number of epochs that was left open is the folder's."""
+    theirs = folder.config()
+    if config.training.epochs is None:
+        config = config.model_copy(update={"training": replace(config.training, epochs=theirs.training.epochs)})
+    if theirs.as_dict() != resolve(config.as_dict()).as_dict():
         raise RunError(f"{folder.path} was started with another configuration: leave it as its config.toml has it.")
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rankwell import keyed
-from rankwell.errors import InputError
+from rankwell.errors import InputError, UnknownName
 from rankwell.models.registry import MODELS, check_known
 from rankwell.models.spectral import spectral_start
 from rankwell.registry import Search
@@ -16,6 +16,11 @@ from rankwell.similarity import normalise
 from rankwell.types import Ragged
 
 __all__ = ["MatrixFactorisation"]
+
+INITS = ("normal", "xavier", "spectral")
+
+START = 2
+"""Keeps the random numbers of the start apart from those drawn for other purposes with the same seed."""
 
 
 @MODELS.register("interactions", name="mf", paper="koren2009")
@@ -55,8 +60,14 @@ class MatrixFactorisation(nn.Module):
         init_std: float = 0.1,
     ) -> None:
         super().__init__()
-        if dim < 1 or not 0 <= dropout < 1:
-            raise InputError(f"dim must be at least 1 and dropout in [0, 1): got dim {dim}, dropout {dropout}.")
+        if dim < 1 or not 0 <= dropout < 1 or not init_std >= 0:
+            raise InputError(
+                f"dim must be at least 1, dropout in [0, 1), init_std at least 0: got dim {dim}, dropout {dropout},"
+                f" init_std {init_std}."
+            )
+        for what, name, known in (("similarity", similarity, ("cosine", "dot")), ("init", init, INITS)):
+            if name not in known:
+                raise UnknownName(what, name, known)
         self.num_users, self.num_items = num_users, num_items
         self.similarity, self.dropout, self.init, self.init_std = similarity, dropout, init, init_std
         self.users = nn.Parameter(torch.zeros(num_users, dim))
@@ -72,7 +83,7 @@ class MatrixFactorisation(nn.Module):
             self.items.copy_(start[1])
             return
         for number, table in enumerate((self.users, self.items)):
-            generator = keyed.generator(seed, number)
+            generator = keyed.generator(seed, number, START)
             if self.init == "normal":
                 table.normal_(0, self.init_std, generator=generator)
             else:

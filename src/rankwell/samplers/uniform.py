@@ -8,11 +8,14 @@ from jaxtyping import Int
 from torch import Tensor
 
 from rankwell import keyed
-from rankwell.errors import InputError
+from rankwell.errors import InputError, UnknownName
 from rankwell.samplers.registry import sampler
 from rankwell.types import Negatives, Ragged
 
 __all__ = ["UniformSampler"]
+
+ROWS = 3
+"""Keeps the draws of rows apart from what else is keyed by seed and epoch."""
 
 
 @sampler(name="uniform")
@@ -52,6 +55,8 @@ class UniformSampler:
             raise InputError(
                 "a pool shared by the batch cannot redraw for one row: mask collisions, or set shared to false."
             )
+        if collisions not in ("auto", "redraw", "mask", "keep"):
+            raise UnknownName("way with collisions", collisions, ("auto", "redraw", "mask", "keep"))
         self.known, self.num_items, self.seed, self.n, self.shared = known, num_items, seed, n, shared
         self.collisions = ("mask" if shared else "redraw") if collisions == "auto" else collisions
         self._sizes = known.offsets.diff()
@@ -72,7 +77,7 @@ class UniformSampler:
             pool = keyed.mix(self.seed, epoch, step)
             ids = keyed.draws(pool, samples.new_zeros(()), self.n, self.num_items).sort().values
             return Negatives(ids, self._log_q(ids), self._in_pool(queries, ids) if self.collisions == "mask" else None)
-        key = keyed.mix(self.seed, epoch)
+        key = keyed.mix(self.seed, epoch, ROWS)
         if self.collisions == "redraw":
             unknown = self.num_items - self._sizes[queries]
             ids = self._unknown_items(queries, keyed.draws(key, samples, self.n, unknown))

@@ -65,6 +65,13 @@ class TrainingSettings:
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"learning_rate must be a finite number above 0: got {self.learning_rate}.")
 
+    @property
+    def horizon(self) -> int:
+        """The number of epochs, once it is known."""
+        if self.epochs is None:
+            raise ConfigError("the number of epochs is not known yet: ask for_steps, with the steps of an epoch, first.")
+        return self.epochs
+
     def for_steps(self, steps: int) -> "TrainingSettings":
         """The same with a number of epochs, for epochs of so many steps.
 
@@ -138,11 +145,10 @@ def fit(
     keep_freed_memory()
     steps = num_batches(len(pairs[0]), settings.batch_size)
     settings = settings.for_steps(steps)
-    epochs = settings.epochs or 0
+    last = min(stop_after or settings.horizon, settings.horizon)
     optimisers = {name: _optimisers(group, settings) for name, group in objective.groups.items()}
     store = _Store(folder, objective, [one for group in optimisers.values() for one in group])
     at = store.load()
-    last = min(stop_after or epochs, epochs)
     while at.epoch < last and not (settings.patience and at.stale >= settings.patience):
         _train_mode(objective, True)
         started = time.monotonic() - at.seconds
@@ -213,7 +219,7 @@ def _optimisers(group: nn.Module, settings: TrainingSettings) -> list[Optimizer]
 
 
 def _learning_rate(settings: TrainingSettings, epochs_done: float) -> float:
-    done = epochs_done / (settings.epochs or 1)
+    done = epochs_done / settings.horizon
     left = {"constant": 1.0, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done}
     return settings.learning_rate * left[settings.schedule]
 
