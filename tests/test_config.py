@@ -107,6 +107,11 @@ def test_a_later_loss_keeps_no_parameters_of_its_own_accord():
         ([("data.valid_fraction", "1")], "data.valid_fraction: Input should be less than 1: got '1'"),
         ([("data.unseen", "dropp")], "data.unseen: Input should be 'error', 'drop' or 'keep': got 'dropp'"),
         ([("evaluation.block", "0")], "evaluation.block: .*greater than or equal to 1: got '0'"),
+        (
+            [("evaluation.measures", "recall(rel=4)@20")],
+            r"recall\(rel=4\)@20: held-out .* rel must be at most 1, got 4",
+        ),
+        ([("evaluation.monitor", "P(rel=0)@3")], "precision: rel must be above 0"),
         ([("seed", "-1")], "seed: Input should be greater than or equal to 0: got '-1'"),
         ([("data", "x")], "data: Input should be a valid dictionary"),
         ([("loss.temperature", "hot")], "loss.temperature: .*number.*: got 'hot'"),
@@ -210,3 +215,28 @@ def test_annotated_and_plain_parameters_are_typed():
     assert module._typed(Parameter("a", Annotated[int, "x"], 1), "7", "a") == 7
     with pytest.raises(ConfigError, match=r"^a: .*finite"):
         module._typed(Parameter("a", float, 1.0), math.nan, "a")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("seed = true", "train.toml: seed: "),
+        ("[training]\nepochs = true", "train.toml: training.epochs: "),
+        ("[evaluation]\nblock = true", "train.toml: evaluation.block: "),
+        ("[model]\ndim = true", "train.toml: model.dim: "),
+        ("[loss]\ntemperature = true", "train.toml: loss.temperature: "),
+    ],
+)
+def test_true_is_no_number(tmp_path, text, says):
+    with pytest.raises(ConfigError) as caught:
+        from_text(tmp_path, text)
+    assert str(caught.value) == f"{says}Input should be a number: got True."
+
+
+def test_true_is_true(tmp_path):
+    config = from_text(tmp_path, "[training]\nrefit = false\n[sampler]\nshared = true")
+    assert config.training.refit is False and config.sampler["shared"] is True
+
+
+def test_a_tab_as_a_shell_passes_it_on():
+    assert from_options(("data.delimiter", r"\t")).data.delimiter == "\t"

@@ -44,21 +44,31 @@ def test_layouts_agree_in_values_and_gradients(layouts, name):
     assert_close(items.grad, rows.grad[there])
 
 
-@pytest.mark.parametrize("name", ["sum", "logsumexp", "log_softmax", "spread"])
+@pytest.mark.parametrize("name", ["sum", "logsumexp", "log_softmax"])
 def test_flat_operations_have_numerical_gradients(layouts, name):
     there, x, _, flat = layouts
     flat = Flat(x[there], flat.offsets, None)
-    at = (torch.arange(4) if name == "spread" else x[there]).double().requires_grad_()
+    at = x[there].requires_grad_()
     assert torch.autograd.gradcheck(getattr(flat, name), at)
-    if name in ("sum", "spread"):
-        assert torch.autograd.gradgradcheck(getattr(flat, name), at)
+    assert torch.autograd.gradgradcheck(getattr(flat, name), at)
 
 
-def test_count_and_spread(layouts):
-    there, _, dense, flat = layouts
+def test_count(layouts):
+    _, _, dense, flat = layouts
     assert flat.count().tolist() == dense.count().tolist() == [2, 0, 4, 0]
-    numbers = torch.arange(4.0)
-    assert_close(flat.spread(numbers), dense.spread(numbers).expand(4, 5)[there])
+
+
+@pytest.mark.parametrize("where", [None, tensor([[True, False, True, True], [False] * 4])])
+def test_scaled_logsumexp_has_numerical_second_derivatives(where):
+    x = torch.linspace(-1, 1, 8, dtype=torch.double).sin().reshape(2, 4).requires_grad_()
+
+    def value(x):
+        rows = open_rows(torch.zeros(2).double(), x, pos_where=None, where=where, weights=None)
+        values = rows.logsumexp_neg(0.3)
+        return torch.where(values == -torch.inf, 0, values)
+
+    assert torch.autograd.gradcheck(value, x)
+    assert torch.autograd.gradgradcheck(value, x)
 
 
 def test_offsets():
@@ -110,6 +120,26 @@ def test_shapes_that_do_not_fit(change, message):
 def test_offsets_that_do_not_cut_the_scores(offsets):
     with pytest.raises(InputError, match="offsets must start at 0, not fall, and end at the number of scores, 3"):
         open_lists(torch.zeros(3), torch.zeros(3), where=None, weights=None, offsets=tensor(offsets))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32])
+def test_masks_that_are_not_boolean(dtype):
+    x, mask = torch.zeros(2, 3), torch.ones(2, 3, dtype=dtype)
+    with pytest.raises(InputError, match=f"where must be boolean.*got {dtype}"):
+        open_lists(x, x, where=mask, weights=None, offsets=None)
+    with pytest.raises(InputError, match=r"^where must be boolean"):
+        open_rows(x, x, pos_where=None, where=mask, weights=None)
+    with pytest.raises(InputError, match=r"^pos_where must be boolean"):
+        open_rows(x, x, pos_where=mask, where=None, weights=None)
+
+
+def test_scores_that_are_not_floating_point():
+    x, whole = torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.int64)
+    with pytest.raises(InputError, match=r"scores must be floating point: got torch\.int64"):
+        open_lists(whole, x, where=None, weights=None, offsets=None)
+    for args, name in (((whole, x), "pos"), ((x, whole), "neg")):
+        with pytest.raises(InputError, match=f"^{name} must be floating point"):
+            open_rows(*args, pos_where=None, where=None, weights=None)
 
 
 def test_scalar_scores():

@@ -4,6 +4,7 @@ import pytest
 
 from rankwell.errors import ConfigError, UnknownName
 from rankwell.losses import LOSSES
+from rankwell.models import MODELS
 from rankwell.registry import Registry, Search
 
 
@@ -86,3 +87,63 @@ def test_loads_from_a_file(tmp_path):
 def test_file_that_is_not_there():
     with pytest.raises(ConfigError, match=r"there is no file 'nowhere.py'"):
         LOSSES["nowhere.py:some_loss"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("def x(:\n", "SyntaxError: "),
+        ("import nowhere_at_all\n", "ModuleNotFoundError: No module named 'nowhere_at_all'. Correct the file."),
+        ("raise ValueError('two\\nlines.')\n", "ValueError: two lines. Correct the file."),
+        (FILE.format(name="list_loss", tag="") + "1 / 0\n", "ZeroDivisionError: division by zero. Correct the file."),
+        ("from rankwell.losses import list_loss\n@list_loss()\ndef x_loss(scores): ...\n", "loss 'x' must take"),
+    ],
+)
+def test_a_file_that_does_not_run(tmp_path, text, says):
+    (tmp_path / "bad.py").write_text(text)
+    before = LOSSES.names()
+    for _ in range(2):
+        with pytest.raises(ConfigError) as caught:
+            LOSSES[f"{tmp_path / 'bad.py'}:x"]
+        assert str(caught.value).startswith(f"{tmp_path / 'bad.py'}: {says}") and "\n" not in str(caught.value)
+    assert LOSSES.names() == before
+
+
+def test_a_function_that_is_not_registered(tmp_path):
+    (tmp_path / "plain.py").write_text("def gap(scores, labels): ...\n")
+    with pytest.raises(
+        ConfigError, match="gap is not registered: decorate it with @list_loss or @contrast_loss or @em"
+    ):
+        LOSSES[f"{tmp_path / 'plain.py'}:gap"]
+    with pytest.raises(ConfigError, match=r"decorate it with @MODELS.register\(\"interactions\"\)\.$"):
+        MODELS[f"{tmp_path / 'plain.py'}:gap"]
+
+
+class Point:
+    """An entry point of an installed package."""
+
+    name, value = "far", "package.module"
+
+    def __init__(self, load):
+        self.load = load
+
+
+def test_entry_points_are_loaded_once_to_be_listed(registry, monkeypatch):
+    def some_loss(scores, labels): ...
+
+    groups = []
+    point = Point(lambda: registry.register("list")(some_loss))
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: groups.append(group) or [point])
+    assert registry.names() == ["some"] and [entry.name for entry in registry] == ["some"]
+    with pytest.raises(UnknownName):
+        registry["other"]
+    assert groups == ["rankwell.losses"]
+
+
+def test_an_entry_point_that_does_not_load(registry, monkeypatch):
+    point = Point(lambda: 1 / 0)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [point])
+    with pytest.raises(
+        ConfigError, match=r"^loss 'far' of an installed package .*: ZeroDivisionError: .*package.module"
+    ):
+        registry.names()

@@ -26,6 +26,7 @@ from pydantic import (  # noqa: E402
 )
 
 from rankwell.data.readers import Format, Unseen  # noqa: E402
+from rankwell.evaluation.full import check_binary  # noqa: E402
 from rankwell.losses import LOSSES  # noqa: E402
 from rankwell.losses.styles import as_contrast  # noqa: E402
 from rankwell.metrics import Measure  # noqa: E402
@@ -93,6 +94,11 @@ class DataConfig(Section):
     valid_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of each user's training pairs that chooses the epoch; 0 trains for all epochs without choosing."""
 
+    @field_validator("delimiter", mode="after")
+    @classmethod
+    def _tab(cls, value: str | None) -> str | None:
+        return "\t" if value == r"\t" else value  # a shell passes the two characters on
+
 
 class EvaluationConfig(Section):
     """What to measure."""
@@ -112,12 +118,12 @@ class EvaluationConfig(Section):
     @field_validator("measures", mode="after")
     @classmethod
     def _canonical(cls, values: list[str]) -> list[str]:
-        return list(dict.fromkeys(str(Measure.parse(value)) for value in values))
+        return list(dict.fromkeys(str(check_binary(Measure.parse(value))) for value in values))
 
     @field_validator("monitor", mode="after")
     @classmethod
     def _canonical_monitor(cls, value: str) -> str:
-        return str(Measure.parse(value))
+        return str(check_binary(Measure.parse(value)))
 
 
 class Config(Section):
@@ -175,6 +181,7 @@ def with_option(raw: dict[str, Any], path: str, value: Any) -> None:
 
 def resolve(raw: Mapping[str, Any], source: str = "configuration") -> Config:
     """Check a nested dictionary and fill in what it leaves open; ``source`` names it in errors."""
+    _check_numbers(raw, Config, source)
     try:
         names = _names(Config.model_validate(raw))
         filled = Config.model_validate(_merged(_recipe(names), raw))
@@ -220,12 +227,31 @@ def _chosen(entry: Entry[Any], given: Mapping[str, Any], where: str) -> dict[str
 
 def _typed(parameter: Parameter, value: Any, where: str) -> Any:
     """A parameter's value, as its annotation says."""
+    if isinstance(value, bool) and _is_number(_bare(parameter.annotation)):
+        raise ConfigError(f"{where}: Input should be a number: got {value}.")
     if isinstance(value, str) and typing.get_origin(_bare(parameter.annotation)) in (tuple, list):
         value = listed(value.strip("[]() "))
     try:
         return TypeAdapter(parameter.annotation, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
     except ValidationError as error:
         raise ConfigError(f"{where}: {error.errors()[0]['msg']}: got {value!r}.") from error
+
+
+def _check_numbers(raw: Mapping[str, Any], section: Any, where: str) -> None:
+    """Raise :class:`ConfigError` for true and false where a number belongs: pydantic would read 1 and 0."""
+    hints = typing.get_type_hints(section)
+    separator = ": " if section is Config else "."
+    for key, value in raw.items():
+        hint = hints.get(key)
+        if isinstance(value, bool) and _is_number(hint):
+            raise ConfigError(f"{where}{separator}{key}: Input should be a number: got {value}.")
+        if isinstance(value, Mapping) and isinstance(hint, type) and key not in NAMED:
+            _check_numbers(value, hint, f"{where}{separator}{key}")
+
+
+def _is_number(annotation: Any) -> bool:
+    kinds = [annotation, *typing.get_args(annotation)]
+    return (int in kinds or float in kinds) and bool not in kinds
 
 
 def _bare(annotation: Any) -> Any:

@@ -1,7 +1,7 @@
 """The list contract: dense or ragged tensors in, one value a list out, reduced.
 
 Loss bodies hold no branch for the layout. They either use the operations of :class:`Lists` (``sum``, ``mean``,
-``logsumexp``, ``spread``), which both layouts implement in O(total) memory, or take lists of similar length as padded
+``logsumexp``, ``log_softmax``), which both layouts implement in O(total) memory, or take lists of similar length as padded
 blocks of bounded size (:func:`blocks`), where a dense formula is at home.
 
 Masked means absent: :func:`open_lists` replaces masked scores, labels and weights before any operation, so that NaN or
@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, Protocol, final
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from rankwell.errors import InputError
 from rankwell.types import Labels, Mask, Offsets, Reduction, Scores, Values, Weights
@@ -29,6 +28,7 @@ __all__ = [
     "Opened",
     "Rows",
     "blocks",
+    "check_positive",
     "in_full_precision",
     "offsets_from_ids",
     "offsets_from_sizes",
@@ -86,11 +86,27 @@ def in_full_precision(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
+def check_positive(value: float, name: str) -> None:
+    """Raise unless the number is above zero; NaN is not."""
+    if not value > 0:
+        raise InputError(f"{name} must be above 0: got {value}.")
+
+
+def _check_types(scores: dict[str, Tensor], masks: dict[str, Mask | None]) -> None:
+    """Raise unless scores are floating point and masks boolean."""
+    for name, x in scores.items():
+        if not x.is_floating_point():
+            raise InputError(f"{name} must be floating point: got {x.dtype}. Convert by .float().")
+    for name, mask in masks.items():
+        if mask is not None and mask.dtype != torch.bool:
+            raise InputError(f"{name} must be boolean, true where an item is there: got {mask.dtype}.")
+
+
 # -------------------------------------------------------------------------------------------------------------- layouts
 
 
 class Lists(Protocol):
-    """What both layouts offer. ``x`` holds one number an item, ``v`` one a list."""
+    """What both layouts offer. ``x`` holds one number an item."""
 
     where: Mask | None
 
@@ -104,10 +120,6 @@ class Lists(Protocol):
 
     def log_softmax(self, x: Tensor) -> Tensor:
         """``x`` less its list's logsumexp, exact where all of a list is far from zero; no use at masked items."""
-        ...
-
-    def spread(self, v: Tensor) -> Tensor:
-        """Each list's number at each of its items."""
         ...
 
     def count(self) -> Tensor:
@@ -136,10 +148,6 @@ class Dense:
         """Log-softmax along the last axis."""
         return torch.log_softmax(_absent_to_minimum(x, self.where), -1)
 
-    def spread(self, v: Tensor) -> Tensor:
-        """A view that broadcasts."""
-        return v[..., None]
-
     def count(self) -> Tensor:
         """Valid items of each row."""
         if self.where is not None:
@@ -150,6 +158,8 @@ class Dense:
 def _count_true(where: Mask) -> Tensor:
     """How many are true along the last axis."""
     n = where.shape[-1]
+    if torch.compiler.is_compiling():  # fuses the sum, and cannot see where a tensor starts in its storage
+        return where.sum(-1)
     if n % 8 or n > 8 * 255 or not where.is_contiguous() or where.storage_offset() % 8:
         return where.sum(-1)
     # Eight at a time: bytes add up inside 64-bit words without carrying. Twenty times as fast as a sum of booleans.
@@ -180,10 +190,6 @@ class Flat:
     def log_softmax(self, x: Tensor) -> Tensor:
         """Log-softmax of segments."""
         return _SegmentLogSoftmax.apply(_absent_to_minimum(x, self.where), self.offsets, self.segment)  # type: ignore[no-any-return]
-
-    def spread(self, v: Tensor) -> Tensor:
-        """One gather."""
-        return _Spread.apply(v, self.offsets, self.segment)  # type: ignore[no-any-return]
 
     def count(self) -> Tensor:
         """Lengths, or valid items of each segment."""
@@ -296,6 +302,7 @@ def open_lists(
     scores: Scores, labels: Labels, *, where: Mask | None, weights: Weights | None, offsets: Offsets | None
 ) -> Opened:
     """Check the arguments of a list loss, and put harmless numbers where ``where`` is false."""
+    _check_types({"scores": scores}, {"where": where})
     if labels.shape != scores.shape:
         raise InputError(
             f"labels must have the shape of scores: got labels {_shape(labels)} and scores {_shape(scores)}."
@@ -393,6 +400,7 @@ def open_rows(pos: Tensor, neg: Tensor, *, pos_where: Mask | None, where: Mask |
     ``pos`` is ``[*b]`` (one positive) or ``[*b, m]``; ``neg`` is ``[*b, n]``; ``pos_where`` and ``weights`` broadcast to
     ``pos``, ``where`` to ``neg``.
     """
+    _check_types({"pos": pos, "neg": neg}, {"pos_where": pos_where, "where": where})
     single = pos.ndim == neg.ndim - 1
     if neg.ndim == 0 or pos.ndim not in (neg.ndim - 1, neg.ndim) or pos.shape[: neg.ndim - 1] != neg.shape[:-1]:
         raise InputError(
@@ -431,7 +439,11 @@ class _Absent(torch.autograd.Function):
 
 
 class _ScaledLogSumExp(torch.autograd.Function):
-    """Logsumexp of ``x`` / temperature along the last axis, in half the passes: it keeps the exponentials."""
+    """Logsumexp of ``x`` / temperature along the last axis, in half the passes: it keeps the exponentials.
+
+    These and their sum are outputs whose slopes are known, with the maximum that they are taken against as a constant: it
+    cancels in the softmax. The backward pass is made of them, and so has derivatives itself.
+    """
 
     generate_vmap_rule = True
 
@@ -447,18 +459,23 @@ class _ScaledLogSumExp(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.mark_non_differentiable(*output[1:])
+        if torch.compiler.is_compiling():  # no second derivatives there in any case
+            ctx.mark_non_differentiable(*output[1:])
         ctx.set_materialize_grads(False)  # no zeros for the exponentials
         ctx.save_for_backward(*output[1:])
         ctx.temperature = inputs[2]
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor | None, *_: Tensor) -> tuple[Tensor | None, None, None]:
-        if grad is None:
-            return None, None, None
+    def backward(
+        ctx: Any, grad: Tensor | None, by_terms: Tensor | None = None, by_total: Tensor | None = None
+    ) -> tuple[Tensor | None, None, None]:
         terms, total = ctx.saved_tensors
-        return terms * (grad[..., None] / (ctx.temperature * torch.where(total == 0, 1, total))), None, None
+        slopes = []
+        if grad is not None:
+            slopes.append(terms * (grad[..., None] / (ctx.temperature * torch.where(total == 0, 1, total))))
+        # Of second and higher derivatives only.
+        slopes += [terms * by / ctx.temperature for by in (by_terms, by_total) if by is not None]
+        return sum(slopes[1:], start=slopes[0]) if slopes else None, None, None
 
 
 # --------------------------------------------------------------------------------------------------------------- blocks

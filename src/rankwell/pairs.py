@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from rankwell.lists import Dense, Flat, Opened, blocks
@@ -153,7 +152,9 @@ def _(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[tuple[Ten
 
 
 class _PairSums(torch.autograd.Function):
-    """Sums and counts of pairs; the gradients come with the values, so a second derivative is an error, not a zero."""
+    """Sums and counts of pairs. The gradients come with the values, as outputs whose own gradient is an error, not a zero:
+    it is asked for when somebody differentiates a second time.
+    """
 
     generate_vmap_rule = True
 
@@ -165,12 +166,21 @@ class _PairSums(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         _, counts, by_scores, by_weights = output
-        ctx.mark_non_differentiable(counts, by_scores, by_weights)
+        ctx.mark_non_differentiable(counts)
+        if torch.compiler.is_compiling():  # no second derivatives there in any case
+            ctx.mark_non_differentiable(by_scores, by_weights)
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(inputs[4], by_scores, by_weights if ctx.needs_input_grad[2] else None)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None, *others: Tensor | None) -> tuple[Tensor | None, ...]:
         offsets, by_scores, by_weights = ctx.saved_tensors
+        if not torch.compiler.is_compiling() and any(other is not None for other in others):
+            raise NotImplementedError(
+                "losses of pairs have no second derivatives. Take the penalty of a gradient from another loss"
+                " (softmax, sampled_softmax), or leave create_graph out."
+            )
+        if grad is None:
+            return (None,) * 7
         grad = grad.repeat_interleave(offsets.diff(), output_size=by_scores.shape[0])
         return grad * by_scores, None, None if by_weights is None else grad * by_weights, None, None, None, None

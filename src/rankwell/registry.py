@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Generic, TypeVar
 
-from rankwell.errors import ConfigError, UnknownName
+from rankwell.errors import ConfigError, RankwellError, UnknownName
 from rankwell.types import Alignment
 
 __all__ = ["Entry", "Parameter", "Registry", "Search"]
@@ -77,6 +77,7 @@ class Registry(Generic[F]):
         self.suffix = suffix
         self._entries: dict[str, Entry[F]] = {}
         self._files: dict[Path, ModuleType] = {}
+        self._looked_outside = False
 
     def register(
         self,
@@ -115,6 +116,7 @@ class Registry(Generic[F]):
         return name in self._entries
 
     def __iter__(self) -> Iterator[Entry[F]]:
+        self._load_entry_points()
         return iter(self._entries.values())
 
     def __len__(self) -> int:
@@ -126,16 +128,25 @@ class Registry(Generic[F]):
 
     def of(self, function: Callable[..., Any]) -> Entry[F]:
         """The entry that holds this function."""
-        for entry in self:
+        for entry in self._entries.values():
             if entry.function is function:
                 return entry
         raise UnknownName(self.what, getattr(function, "__name__", repr(function)), self._entries)
 
     def _load_entry_points(self) -> None:
-        """Import what installed packages offer in the group ``rankwell.<what>s``; importing registers it."""
+        """Import, once, what installed packages offer in the group ``rankwell.<what>s``; importing registers it."""
+        if self._looked_outside:
+            return
+        self._looked_outside = True  # beforehand: what is imported may look around here itself
         plural = f"{self.what}es" if self.what.endswith("s") else f"{self.what}s"
         for point in importlib.metadata.entry_points(group=f"rankwell.{plural}"):
-            point.load()
+            try:
+                point.load()
+            except Exception as error:
+                raise ConfigError(
+                    f"{self.what} {point.name!r} of an installed package cannot be loaded: {_reason(error)}. "
+                    f"Correct or remove the package that offers {point.value}."
+                ) from error
 
     def _from_file(self, text: str) -> Entry[F]:
         """Run a user's file and take the function that it registers under the name behind the colon."""
@@ -148,12 +159,26 @@ class Registry(Generic[F]):
             if spec is None or spec.loader is None:
                 raise ConfigError(f"{self.what} {text!r}: {path!r} is not a Python file.")
             module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
+            before = dict(self._entries)
+            try:
+                spec.loader.exec_module(module)
+            except Exception as error:
+                self._entries = before
+                raise ConfigError(f"{file}: {_reason(error)}. Correct the file.") from error
             self._files[file] = module
         module = self._files[file]
         if not hasattr(module, function_name):
             raise UnknownName(f"function in {path}:", function_name, vars(module))
-        return self.of(getattr(module, function_name))
+        function = getattr(module, function_name)
+        if all(entry.function is not function for entry in self._entries.values()):
+            decorators = [
+                f"@{kind}{self.suffix}" if self.suffix else f'@{self.what.upper()}S.register("{kind}")'
+                for kind in self.contract
+            ]
+            raise ConfigError(
+                f"{self.what} {text!r}: {function_name} is not registered: decorate it with {' or '.join(decorators)}."
+            )
+        return self.of(function)
 
 
 def _own_parameters(function: Callable[..., Any], shared: tuple[str, ...], what: str) -> dict[str, Parameter]:
@@ -182,6 +207,12 @@ def _own_parameters(function: Callable[..., Any], shared: tuple[str, ...], what:
             search = next((extra for extra in typing.get_args(annotation)[1:] if isinstance(extra, Search)), None)
         own[parameter.name] = Parameter(parameter.name, annotation, parameter.default, search)
     return own
+
+
+def _reason(error: Exception) -> str:
+    """What another's code raised, in one line."""
+    said = " ".join(str(error).split()).rstrip(".")
+    return said if isinstance(error, RankwellError) else f"{type(error).__name__}: {said}".removesuffix(": ")
 
 
 def _callable(function: Callable[..., Any]) -> Callable[..., Any]:

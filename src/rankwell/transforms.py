@@ -4,6 +4,8 @@ import math
 
 from torch import Tensor
 
+from rankwell.lists import check_positive
+
 __all__ = ["correct_log_q"]
 
 
@@ -24,10 +26,14 @@ def correct_log_q(neg: Tensor, log_q: Tensor, n: int, temperature: float = 1.0) 
         n: how many draws a row (or the shared pool) has.
         temperature: the loss's.
 
+    Raises:
+        InputError: if ``temperature`` is not above 0.
+
     >>> import torch
     >>> correct_log_q(torch.zeros(4), torch.full((4,), 0.25).log(), n=4)  # all of the catalogue once: nothing to correct
     tensor([0., 0., 0., 0.])
 
     Source: :cite:`bengio2003`, importance sampling of the sum; equation number unchecked. Measured in ``tests/losses``.
     """
+    check_positive(temperature, "temperature")
     return neg - temperature * (math.log(n) + log_q)

@@ -1,6 +1,7 @@
 """The paragraph "Bad input": each item gets one sentence and exit code 2, and nothing half-written stays."""
 
 import re
+import shlex
 import shutil
 
 import polars as pl
@@ -206,3 +207,24 @@ def test_parquet_without_rows(refused, tmp_path):
         tmp_path / "a.parquet"
     )
     assert "the file must have rows" in refused(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("tab.csv", GOOD.replace(",", "\t")), ("train.txt", "a\tx\ty\nb\tx\n"), ("one.txt", "a\nb\tx\n")]
+)
+def test_the_advice_on_tabs_can_be_followed(rankwell, tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    said = rankwell("data", tmp_path / name).sentence
+    option = re.search(r"ive (--data.delimiter '.*?')", said)
+    assert option, said
+    assert rankwell("data", tmp_path / name, *shlex.split(option[1])).code == 0
+
+
+def test_a_file_with_a_loss_that_does_not_run(rankwell, tmp_path, tiny):
+    (tmp_path / "bad.py").write_text("def x(:\n")
+    assert "bad.py: SyntaxError: " in rankwell("train", tiny, "--loss", f"{tmp_path / 'bad.py'}:x").sentence
+
+
+@pytest.mark.parametrize("measure", ["P(rel=0)@3", "recall(rel=4)@20"])
+def test_measures_that_cannot_be_taken_are_refused_before_training(refused, measure):
+    assert ": rel must be " in refused({"a.csv": GOOD}, "--evaluation.measures", measure)

@@ -10,6 +10,7 @@ import tomllib
 import polars as pl
 import pytest
 
+from rankwell.cli import screen
 from rankwell.config import resolve
 from rankwell.experiments import RunFolder, run
 from rankwell.losses import LOSSES
@@ -318,3 +319,19 @@ def test_killed_three_times_and_resumed(rankwell, tiny, tmp_path, no_picture):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
     names = [sorted(entry.name for entry in (tmp_path / folder).iterdir()) for folder in ("run", "alone")]
     assert names[0] == names[1]
+
+
+def test_data_that_is_generated_afresh(rankwell, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = rankwell("data", "synthetic", "--seed", "3")
+    assert said.code == 0 and "test pairs: " in said.out
+    assert ["users", "600"] in rows(said.out) and ["items", "400"] in rows(said.out)
+    assert "name another folder" in rankwell("data", "synthetic", "--generate").sentence
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("found", "call"), [("/bin/rankwell", "rankwell"), (None, "'my env/bin/rankwell'")])
+def test_what_to_type_next(monkeypatch, found, call):
+    monkeypatch.setattr("shutil.which", lambda _: found)
+    monkeypatch.setattr("sys.argv", ["my env/bin/rankwell"])
+    assert screen.program() == call

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rankwell.data import Synthetic, read_dataset, synthesise
-from rankwell.errors import ConfigError
+from rankwell.errors import ConfigError, RunError
 
 
 def ndcg_at_10(data: Synthetic, scores: np.ndarray) -> float:
@@ -84,7 +84,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch
         raise OSError("disk full")
 
     monkeypatch.setattr("pathlib.Path.replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(RunError, match="disk full"):
         synthesise(num_users=4, num_items=9, interactions_per_user=3).write(tmp_path)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("train.txt", "old\n")]
 

@@ -226,3 +226,11 @@ def test_quoted_and_plain_tables_read_alike(tmp_path):
     first, second = (read_dataset(path, weight="w") for path in (plain, quoted))
     assert first.train.fingerprint() == second.train.fingerprint()
     assert first.merged == second.merged == 200 - len({row[:2] for row in rows})
+
+
+def test_weights_below_zero_are_refused(tmp_path):
+    path = write(tmp_path, "user,item,n\na,x,1\nb,x,0\nc,x,-0.5\n")
+    says = f"{path}, line 4: weights must be at least 0: the weight (column 'n') is '-0.5'."
+    with pytest.raises(DataError, match=re.escape(says)):
+        read_interactions(path, weight="n")
+    assert read_interactions(path, timestamp="n").timestamps.tolist() == [1, 0, -0.5]

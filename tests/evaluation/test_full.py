@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rankwell.errors import InputError
+from rankwell.errors import ConfigError, InputError
 from rankwell.evaluation import evaluate, full
 from rankwell.metrics import Measure
 from rankwell.models import GraphFilter, Popularity
@@ -147,3 +147,26 @@ def test_inputs_are_checked() -> None:
     for name in ("recall@5", "auc"):
         with pytest.raises(InputError, match="must not be NaN"):
             evaluate(nan, [Measure.parse(name)], known=known, held_out=held_out)
+
+
+def test_users_who_do_not_count_for_a_measure_are_in_no_mean() -> None:
+    """User 0 counts; user 1 has no irrelevant candidate, so no auc; all that user 2 would be given is known."""
+    known = lists_of(torch.tensor([[0, 0, 0], [1, 0, 0], [0, 1, 0]]))
+    held_out = lists_of(torch.tensor([[1, 0, 0], [0, 1, 1], [0, 1, 0]]))
+    scores = torch.tensor([[1.0, 3.0, 0.0]] * 3)
+    measures = [Measure.parse(name) for name in ("auc", "ap", "auc(empty=zero)", "ap(empty=one)", "recall@1")]
+    got = evaluate(Fixed(scores), measures, known=known, held_out=held_out)
+    nan = pytest.approx(math.nan, nan_ok=True)
+    assert got.values["auc"].tolist() == [0.5, nan, nan]
+    assert got.values["ap"].tolist() == [0.5, 1, nan]
+    assert got.values["auc(empty=zero)"].tolist() == [0.5, 0, 0]
+    assert got.values["ap(empty=one)"].tolist() == [0.5, 1, 1]
+    assert got.values["recall@1"].tolist() == [0, 0.5, 0]
+    right = {"auc": 0.5, "ap": 0.75, "auc(empty=zero)": 0.5 / 3, "ap(empty=one)": 2.5 / 3, "recall@1": 0.5 / 3}
+    assert got.means() == pytest.approx(right)
+
+
+def test_held_out_items_have_no_grades() -> None:
+    known, held_out = split(10, 20)
+    with pytest.raises(ConfigError, match=r"^recall\(rel=4\)@5: held-out items .* rel must be at most 1, got 4\.$"):
+        evaluate(Fixed(torch.zeros(10, 20)), [Measure.parse("recall(rel=4)@5")], known=known, held_out=held_out)

@@ -389,3 +389,18 @@ def test_loading_what_is_no_finished_run(tiny, tmp_path, monkeypatch, no_picture
         folder.load()
     checkpoint.save(folder.path / "model.safetensors", weights, {})
     assert folder.load().user_ids.len() == 40
+
+
+def test_what_a_kill_left_before_anything_was_written_is_swept(tiny, tmp_path, no_picture):
+    (tmp_path / "run" / ".partial-x").mkdir(parents=True)
+    (tmp_path / "run" / ".partial-x" / "config.toml").write_text("half")
+    assert run(settings(tiny), RunFolder(tmp_path / "run")).users
+    assert not list((tmp_path / "run").glob(".partial-*"))
+
+
+def test_what_another_run_is_writing_is_left_alone(tiny, tmp_path):
+    (tmp_path / "run" / ".partial-x").mkdir(parents=True)
+    (tmp_path / "run" / "config.toml").write_text("")
+    with pytest.raises(RunError, match="exists and is not empty"):
+        run(settings(tiny), RunFolder(tmp_path / "run"))
+    assert (tmp_path / "run" / ".partial-x").is_dir()

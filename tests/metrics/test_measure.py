@@ -56,6 +56,8 @@ def test_parse(text: str, canonical: str) -> None:
         ("ndcg(gain=cubic)", "ndcg: gain must be 'exponential', 'linear': got 'cubic'."),
         ("P(rel=high)@5", "precision: rel must be float: got 'high'."),
         ("P(rel=nan)@5", "precision: rel must be float: got 'nan'."),
+        ("P(rel=0)@3", "precision: rel must be above 0, the label of what is not relevant: got 0."),
+        ("recall(rel=-1)@3", "got -1."),
         ("P(rel)@5", "parameters are written name=value: got 'rel'."),
         ("P()@5", "parameters are written name=value: got ''."),
         ("P(rel=2", "a measure is written name, name@k or name(parameter=value)@k: got 'P(rel=2'."),
@@ -135,3 +137,31 @@ def test_a_metric_from_outside_needs_no_body() -> None:
             Measure.parse("first_label(times=2.5)")
     finally:
         del METRICS._entries["first_label"]
+
+
+def test_lists_that_do_not_count_are_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first list counts, the second has no positive, the third no item; also for a metric from outside."""
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+
+    @metric()
+    def outside(
+        scores,
+        labels,
+        *,
+        where=None,
+        weights=None,
+        offsets=None,
+        reduction="mean",
+        k=None,
+        ties="expected",
+        ideal=None,
+        empty="skip",
+    ):
+        return precision(scores, labels, where=where, reduction=reduction, k=k, ties=ties, empty=empty)
+
+    scores, labels = torch.tensor([[2.0, 1.0]] * 3), torch.tensor([[1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+    where = torch.tensor([[True, True], [True, True], [False, False]])
+    names = ["precision@1", "outside@1", "precision(empty=zero)@1", "outside(empty=one)@1"]
+    found = evaluate_measures(names, scores, labels, where=where, uncounted=-7.0)
+    assert [found[name].tolist() for name in names] == [[1, -7, -7], [1, -7, -7], [1, 0, -7], [1, 1, -7]]
+    assert evaluate_measures(names[:1], scores, labels, where=where)["precision@1"].tolist() == [1, 0, 0]

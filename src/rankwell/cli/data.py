@@ -7,15 +7,16 @@ import typer
 
 from rankwell.cli.screen import dotted, errors, facts_table, output
 from rankwell.config import resolve, with_option
-from rankwell.data import describe, read_dataset, synthesise
+from rankwell.data import describe, synthesise
 from rankwell.errors import ConfigError, RunError
+from rankwell.experiments.parts import load
 
 __all__ = ["data"]
 
 
 def data(
     context: typer.Context,
-    path: Annotated[str, typer.Argument(help="Interactions: a file or folder.")],
+    path: Annotated[str, typer.Argument(help="Interactions: a file or folder. 'synthetic' generates them.")],
     generate: Annotated[
         bool, typer.Option("--generate", help="First write generated data into this new folder.")
     ] = False,
@@ -30,21 +31,13 @@ def data(
         raise ConfigError(f"rankwell data takes --data.user and its like, and --seed: got --{other[0]}.")
     with_option(raw, "data.path", path)
     config = resolve(raw, "options")
-    settings = config.data
     if generate:
+        if path == "synthetic":
+            raise ConfigError("synthetic is the name of data generated afresh: name another folder to write.")
         if Path(path).exists():
             raise RunError(f"{path} exists. Name a folder that does not.")
         synthesise(seed=config.seed).write(path)
-    names = {"user": settings.user, "item": settings.item}
-    dataset = read_dataset(
-        Path(path),
-        format=settings.format,
-        weight=settings.weight,
-        timestamp=settings.timestamp,
-        delimiter=settings.delimiter,
-        unseen=settings.unseen,
-        **{key: value for key, value in names.items() if value is not None},
-    )
+    dataset, _ = load(config.data, config.seed)
     for note in dataset.notes:
         errors.print(f"note: {note}", markup=False)
     output.print(facts_table(describe(dataset.train, merged=dataset.merged).rows()))

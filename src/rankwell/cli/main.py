@@ -14,7 +14,7 @@ from rankwell.cli.data import data  # noqa: E402
 from rankwell.cli.evaluate import evaluate  # noqa: E402
 from rankwell.cli.names import losses, metrics  # noqa: E402
 from rankwell.cli.recommend import recommend  # noqa: E402
-from rankwell.cli.screen import errors  # noqa: E402
+from rankwell.cli.screen import errors, program  # noqa: E402
 from rankwell.cli.train import train  # noqa: E402
 
 __all__ = ["main"]
@@ -57,7 +57,7 @@ def main() -> None:
         _refuse(f"{message}{'' if message.endswith('?') else '.'} See rankwell --help.")
 
     if code == INTERRUPTED:
-        errors.print("interrupted. Go on with a training by 'rankwell train --resume FOLDER'.", markup=False)
+        errors.print(f"interrupted. Go on with a training by '{program()} train --resume FOLDER'.", markup=False)
     sys.exit(code)
 
 

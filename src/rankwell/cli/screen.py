@@ -1,5 +1,7 @@
 """What commands share on the screen: consoles, tables, the progress of a run, dotted options."""
 
+import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,7 +15,7 @@ from rankwell.config import with_option
 from rankwell.errors import ConfigError
 from rankwell.training import Epoch
 
-__all__ = ["RunProgress", "dotted", "errors", "facts_table", "figures_table", "output"]
+__all__ = ["RunProgress", "dotted", "errors", "facts_table", "figures_table", "output", "program"]
 
 # Without a terminal nothing is wrapped or cut: what reads a pipe wants whole lines and whole figures.
 output = Console(highlight=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 10_000)
@@ -23,6 +25,11 @@ errors = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 """Everything else: errors, notes, progress."""
 
 PHASES = {"select": "choose epochs", "refit": "train on all", "fit": "fit", "evaluate": "evaluate"}
+
+
+def program() -> str:
+    """What to type to call this program again: its path, where it is not on the path for programs."""
+    return "rankwell" if shutil.which("rankwell") else shlex.quote(sys.argv[0])
 
 
 def dotted(path: str | None, arguments: Sequence[str], raw: dict[str, Any]) -> str | None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from rankwell.cli.screen import RunProgress, dotted, errors, facts_table, figures_table, output
+from rankwell.cli.screen import RunProgress, dotted, errors, facts_table, figures_table, output, program
 from rankwell.config import Config, load_toml, resolve, with_option
 from rankwell.errors import ConfigError
 from rankwell.experiments import Result, RunFolder, run
@@ -88,12 +88,13 @@ def _show_result(settings: Config, result: Result, folder: RunFolder) -> None:
     monitor = settings.evaluation.monitor
     if "ideal" in result.baselines:
         low, high = (result.baselines[row][monitor] for row in ("popularity", "ideal"))
+        call = program()
         share = (result.test[monitor] - low) / (high - low)
         output.print(
             f"\nOn generated data the best possible ranking is known: {name} covers {share:.0%} of the way from"
             f" popularity to it in {monitor}."
-            "\nTry another loss:        rankwell train synthetic --loss mml --out runs/mml"
-            f"\nRecommend for two users: rankwell recommend {folder.path} --users u000,u001"
-            "\nYour own data:           rankwell data FILE, then rankwell train FILE --dry-run",
+            f"\nTry another loss:        {call} train synthetic --loss mml --out runs/mml"
+            f"\nRecommend for two users: {call} recommend {folder.path} --users u000,u001"
+            f"\nYour own data:           {call} data FILE, then {call} train FILE --dry-run",
             markup=False,
         )

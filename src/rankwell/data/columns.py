@@ -80,6 +80,7 @@ def to_raw(frame: pl.DataFrame, columns: Columns, where: Where) -> Raw:
         with np.errstate(over="ignore"):  # beyond float32 is infinite, and refused in the next line
             weights = _numbers(frame[columns.weight], "weight", where).to_numpy().astype(np.float32)
         _check_finite(weights, frame[columns.weight], "weight", where)
+        _check_not_negative(weights, frame[columns.weight], where)
     if columns.timestamp is not None:
         timestamps = _timestamps(frame[columns.timestamp], where)
     return Raw(frame[columns.user], frame[columns.item], weights, timestamps)
@@ -116,6 +117,16 @@ def _check_finite(values: NDArray[Any], column: pl.Series, role: str, where: Whe
     finite = np.isfinite(values)
     if not finite.all():
         raise DataError(_not_a_number(column, int(np.argmin(finite)), role, where))
+
+
+def _check_not_negative(weights: NDArray[np.float32], column: pl.Series, where: Where) -> None:
+    negative = weights < 0
+    if negative.any():
+        row = int(np.argmax(negative))
+        raise DataError(
+            f"{where(row)}: weights must be at least 0: the weight (column {column.name!r}) is {column[row]!r}. "
+            "Correct or remove the row, or leave --data.weight out."
+        )
 
 
 def _not_a_number(column: pl.Series, row: int, role: str, where: Where) -> str:

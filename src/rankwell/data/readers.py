@@ -3,7 +3,7 @@
 Ids of text files stay text, so that ``007`` stays ``007``; integer ids in Parquet keep their type. Bad input is one
 :class:`~rankwell.errors.DataError` whose sentence names the file and the line, from 1 (for Parquet the row, from 1): a
 missing or empty file, bytes that are not UTF-8, control characters, a wrong delimiter, a missing column, lines with more or
-fewer fields than the header, empty ids, and weights or timestamps that are no finite numbers.
+fewer fields than the header, empty ids, weights or timestamps that are no finite numbers, and weights below 0.
 """
 
 from dataclasses import dataclass

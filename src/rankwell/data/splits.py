@@ -66,7 +66,7 @@ def split_leave_last(data: Interactions, n: int = 1, *, order: Literal["time", "
         raise ConfigError(f"n must be at least 1: got {n}.")
     if order not in ("time", "file"):
         raise ConfigError(f"order must be 'time' or 'file': got {order!r}.")
-    time: NDArray[Any] = _timestamps(data, "order='file'") if order == "time" else np.zeros(len(data), dtype=np.int64)
+    time: NDArray[Any] = _timestamps(data) if order == "time" else np.zeros(len(data), dtype=np.int64)
     rank, counts = _ranks(data, np.lexsort((np.arange(len(data)), time, data.users)))
     from_the_end = counts[data.users] - 1 - rank
     short = int(((counts > 0) & (counts <= n)).sum())
@@ -82,14 +82,14 @@ def split_global_time(data: Interactions, fraction: float) -> Split:
     :class:`DataError` without timestamps or where nothing is left for training. Time O(n log n).
     """
     _check_fraction(fraction)
-    time = _timestamps(data, "split_random")
+    time = _timestamps(data)
     count = max(round(fraction * len(data)), 1)
     cut = np.sort(time)[len(data) - count]
     held = time >= cut
     if held.all():
         raise DataError(
             f"a split by time must leave earlier interactions for training: {fraction:.0%} of the latest begin at "
-            f"{cut}, which is also the first moment. Use a smaller fraction, or split_random."
+            f"{cut}, which is also the first moment. Use a smaller fraction, or --data.split random."
         )
     known = np.bincount(data.users[~held], minlength=data.num_users) > 0
     lost = held & ~known[data.users]
@@ -133,11 +133,11 @@ def _split(
     return Split(kept, out, notes)
 
 
-def _timestamps(data: Interactions, instead: str) -> NDArray[Any]:
+def _timestamps(data: Interactions) -> NDArray[Any]:
     if data.timestamps is None:
         raise DataError(
-            "a split by time must have timestamps: the data has none. Name their column (--data.timestamp COLUMN), or use "
-            f"{instead}."
+            "a split by time must have timestamps: the data has none. Name their column (--data.timestamp COLUMN), or "
+            "split at random (--data.split random)."
         )
     return data.timestamps
 

@@ -1,6 +1,5 @@
 """Interactions from a known preference distribution: the best possible ranking is part of the data."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from rankwell.atomic import write_text
 from rankwell.data.schema import Interactions
 from rankwell.errors import ConfigError
 
@@ -31,10 +31,8 @@ class Synthetic:
 
         Items that nobody drew are in the vocabulary here and in no file.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         for name, part in (("train.txt", self.train), ("test.txt", self.test)):
-            _write_atomically(folder / name, _adjacency(part))
+            write_text(Path(folder) / name, _adjacency(part))
 
 
 def synthesise(
@@ -114,13 +112,3 @@ def _adjacency(part: Interactions) -> str:
     lines = table.group_by("code", maintain_order=True).agg(pl.col("item")).sort("code")
     text = part.user_ids.gather(lines["code"]) + " " + lines["item"].list.join(" ") + "\n"
     return "".join(text.to_list())
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    # In the same folder, for a rename is atomic only within a file system.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from rankwell.errors import InputError
+from rankwell.errors import ConfigError, InputError
 from rankwell.evaluation.top import Progress, scored_blocks, top_of_rows
 from rankwell.metrics import Measure, evaluate_measures
 from rankwell.models.registry import check_known, take_lists
 from rankwell.types import FullRanker, Ragged
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "check_binary", "evaluate"]
 
 LIST_VALUES = 1 << 14
 """Places in lists that are measured at once: many blocks of short lists, since metrics take many small steps; but fewer
@@ -27,17 +27,31 @@ class Evaluation:
     users: Int[Tensor, " u"]
     """Codes of the users evaluated, those with held-out items, in the order asked for."""
     values: dict[str, Tensor]
-    """By the measure's text: one float32 value a user ``[u]``."""
+    """By the measure's text: one float32 value a user ``[u]``; NaN where the user does not count for the measure, as one
+    who has no irrelevant candidate for ``auc``."""
     without_held_out: int
     """Users asked for that have no held-out item, and so no value."""
 
     def means(self) -> dict[str, float]:
-        """Means over the users evaluated.
+        """Means over the users that count for the measure: NaN where nobody does.
 
         >>> Evaluation(torch.tensor([0, 3]), {"recall@2": torch.tensor([0.5, 1.0])}, without_held_out=2).means()
         {'recall@2': 0.75}
         """
-        return {name: float(values.double().mean()) for name, values in self.values.items()}
+        return {name: float(values.double().nanmean()) for name, values in self.values.items()}
+
+
+def check_binary(measure: Measure) -> Measure:
+    """The measure, or :class:`ConfigError` where it would find nothing relevant, since held-out pairs have no grades.
+
+    >>> check_binary(Measure.parse("recall(rel=4)@20"))
+    Traceback (most recent call last):
+    rankwell.errors.ConfigError: recall(rel=4)@20: held-out items have the relevance 1: rel must be at most 1, got 4.
+    """
+    rel = measure.settings.get("rel")
+    if isinstance(rel, float) and rel > 1:
+        raise ConfigError(f"{measure}: held-out items have the relevance 1: rel must be at most 1, got {rel:g}.")
+    return measure
 
 
 @torch.no_grad()
@@ -65,10 +79,13 @@ def evaluate(
     Memory: ``block`` · items scores, about three times that for measures without a cut-off, and the values. Time: the model's,
     plus what :func:`top_items` states.
 
-    Raises :class:`InputError` where there is nobody to evaluate, two measures are the same, or a score is NaN.
+    Raises :class:`InputError` where there is nobody to evaluate, two measures are the same, or a score is NaN, and
+    :class:`ConfigError` for a measure that asks for graded relevance.
     """
     if not measures or len({str(measure) for measure in measures}) < len(measures):
         raise InputError(f"measures must be at least one, each once: got {[str(measure) for measure in measures]}.")
+    for measure in measures:
+        check_binary(measure)
     num_users = held_out.offsets.numel() - 1
     check_known(known, num_users, model.num_items)
     check_known(held_out, num_users, model.num_items)
@@ -124,7 +141,7 @@ def _measure_lists(measures: list[Measure], ids: Tensor, relevant: Ragged, num_i
     # Falling places instead of scores: the metric then meets no ties, and judges the order that a user would see.
     places = torch.arange(ids.shape[1], 0, -1, device=ids.device, dtype=torch.float32).expand(ids.shape)
     ideal = Ragged(relevant.offsets, torch.ones_like(relevant.values, dtype=torch.float32))
-    return evaluate_measures(measures, places, hits.float(), where=ids >= 0, ideal=ideal)
+    return evaluate_measures(measures, places, hits.float(), where=ids >= 0, ideal=ideal, uncounted=torch.nan)
 
 
 def _measure_rows(measures: list[Measure], scores: Tensor, relevant: Ragged, known: Ragged) -> dict[str, Tensor]:
@@ -135,7 +152,7 @@ def _measure_rows(measures: list[Measure], scores: Tensor, relevant: Ragged, kno
     labels[_rows_of(relevant), relevant.values] = 1
     where = torch.ones_like(scores, dtype=torch.bool)
     where[_rows_of(known), known.values] = False
-    return evaluate_measures(measures, scores, labels, where=where)
+    return evaluate_measures(measures, scores, labels, where=where, uncounted=torch.nan)
 
 
 def _rows_of(lists: Ragged) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 from torch import Tensor, nn
 
-from rankwell.atomic import sweep, write_atomically, write_text
+from rankwell.atomic import PREFIX, sweep, write_atomically, write_text
 from rankwell.config import Config, load_toml, resolve
 from rankwell.data import Interactions
 from rankwell.errors import InputError, RunError, require
@@ -55,13 +55,15 @@ class RunFolder:
         return (self.path / "metrics.json").is_file()
 
     def check_new(self) -> None:
-        """Raise :class:`RunError` where something is already."""
+        """Raise :class:`RunError` where something is already, beside what a killed process was writing."""
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file, where a run needs a folder. Give another --out.")
-        if self.path.exists() and any(self.path.iterdir()):
+        # Looked at before it is swept: another run may be writing there.
+        if self.path.exists() and not all(entry.name.startswith(PREFIX) for entry in self.path.iterdir()):
             raise RunError(
                 f"{self.path} exists and is not empty. Give another --out, delete it, or go on with it by --resume."
             )
+        sweep(self.path)
 
     def create(self, config: Config, facts: Mapping[str, Any]) -> None:
         """Write what identifies the run, the configuration first: with it a run can be resumed."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rankwell.config import Config, DataConfig
 from rankwell.data import (
+    Dataset,
     Interactions,
     Split,
     num_batches,
@@ -25,7 +26,7 @@ from rankwell.models import MODELS
 from rankwell.samplers import SAMPLERS
 from rankwell.training import ContrastObjective
 
-__all__ = ["Data", "build_model", "build_objective", "read", "with_epochs"]
+__all__ = ["Data", "build_model", "build_objective", "load", "read", "with_epochs"]
 
 TEST_SPLIT, VALID_SPLIT = 1, 2
 """Keep the two splits' random numbers apart."""
@@ -46,11 +47,11 @@ class Data:
     """True preferences ``[users, items]``, for generated data."""
 
 
-def read(config: DataConfig, seed: int) -> Data:
-    """Read and split."""
+def load(config: DataConfig, seed: int) -> tuple[Dataset, Tensor | None]:
+    """The data that the configuration names, not yet split; and true preferences ``[users, items]``, where it is generated."""
     if config.path == "synthetic":
         made = synthesise(seed=seed)
-        return _with_validation(config, seed, made.train, made.test, (), torch.as_tensor(made.ideal))
+        return Dataset(made.train, made.test), torch.as_tensor(made.ideal)
     names = {"user": config.user, "item": config.item}
     dataset = read_dataset(
         Path(config.path),
@@ -61,8 +62,14 @@ def read(config: DataConfig, seed: int) -> Data:
         unseen=config.unseen,
         **{key: value for key, value in names.items() if value is not None},
     )
+    return dataset, None
+
+
+def read(config: DataConfig, seed: int) -> Data:
+    """Read and split."""
+    dataset, ideal = load(config, seed)
     if dataset.test is not None:
-        return _with_validation(config, seed, dataset.train, dataset.test, dataset.notes)
+        return _with_validation(config, seed, dataset.train, dataset.test, dataset.notes, ideal)
     split = _hold_out(config, dataset.train, config.test_fraction, seed, TEST_SPLIT)
     return _with_validation(config, seed, split.train, split.held_out, (*dataset.notes, *split.notes))
 

@@ -44,14 +44,22 @@ def cases(
     entry: Entry[Any],
     *,
     rows: int = 4,
-    items: int = 7,
+    items: int | None = None,
     seed: int = 0,
     dtype: torch.dtype = torch.float32,
     inputs: bool = False,
 ) -> Iterator[Case]:
-    """Small random arguments for the entry's kind, with masks and weights; ``inputs``: with its declared inputs too."""
-    draw = torch.Generator().manual_seed(seed)
+    """Small random arguments for the entry's kind, with masks and weights; ``inputs``: with its declared inputs too.
 
+    Unless ``items`` says how many, there are cases of seven items and of eight, which is counted in another way.
+    """
+    for size in (7, 8) if items is None else (items,):
+        yield from _cases(entry, rows, size, torch.Generator().manual_seed(seed), dtype, inputs)
+
+
+def _cases(
+    entry: Entry[Any], rows: int, items: int, draw: torch.Generator, dtype: torch.dtype, inputs: bool
+) -> Iterator[Case]:
     def scores(*shape: int) -> Tensor:
         # Beyond 1 on both sides, so that every piece of a margin loss is met.
         return torch.empty(shape, dtype=dtype).uniform_(-1.2, 1.2, generator=draw)

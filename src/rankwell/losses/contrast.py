@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rankwell.errors import InputError
-from rankwell.lists import Dense, Rows, open_rows
+from rankwell.lists import Dense, Rows, check_positive, open_rows
 from rankwell.losses.pairwise import logistic_loss
 from rankwell.losses.registry import Neg, Pos, contrast_loss
 from rankwell.losses.styles import contrast
@@ -78,12 +78,16 @@ def sampled_softmax_loss(
     Args:
         temperature: what scores are divided by; lower minds the hardest negatives more. Near 0.1 for cosine scores.
 
+    Raises:
+        InputError: if ``temperature`` is not above 0.
+
     >>> sampled_softmax_loss(torch.tensor([2.0]), torch.tensor([[1.0, 3.0]]))  # log(1 + 1/e + e)
     tensor(1.4076)
 
     Source: :cite:`wu2024`; its text was not at hand, the formula is confirmed by other papers' code. Differs from it: any
     scores, not only cosines.
     """
+    check_positive(temperature, "temperature")
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
     scores = rows.pos / temperature
     of_pos = Dense(scores, rows.pos_where).logsumexp(scores)
@@ -115,12 +119,16 @@ def decoupled_softmax_loss(
     Args:
         temperature: what scores are divided by; lower minds the hardest negatives more. Near 0.1 for cosine scores.
 
+    Raises:
+        InputError: if ``temperature`` is not above 0.
+
     >>> decoupled_softmax_loss(torch.tensor([2.0]), torch.tensor([[2.0, 2.0]]))  # log 2
     tensor(0.6931)
 
     Source: :cite:`yeh2022`, the decoupled loss; equation number unchecked. As :cite:`yang2024`, eq. 4.1, with the exponential
     as activation. Differs from both: a sum over several positives, not one.
     """
+    check_positive(temperature, "temperature")
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
     of_neg = _or_zero(rows.logsumexp_neg(temperature))
     return rows.reduce(_sum_pos(rows, of_neg[..., None] - rows.pos / temperature), reduction)
@@ -163,7 +171,7 @@ def bsl_loss(
         form: which of the two formulas.
 
     Raises:
-        InputError: if ``query_ids`` is not one id a row, or ``form`` is neither.
+        InputError: if ``query_ids`` is not one id a row, ``temperature`` or ``ratio`` is not above 0, or ``form`` is neither.
 
     >>> bsl_loss(torch.tensor([0.3]), torch.tensor([[0.1, 0.1]]), temperature=0.1, ratio=1.0)  # (0.1 - 0.3) / 0.1
     tensor(-2.)
@@ -173,6 +181,8 @@ def bsl_loss(
     """
     if form not in ("code", "paper"):
         raise InputError(f"form must be 'code' or 'paper': got {form!r}.")
+    check_positive(temperature, "temperature")
+    check_positive(ratio, "ratio")
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
     of_pos = Dense(rows.pos, rows.pos_where)
     total, count = of_pos.logsumexp(rows.pos / temperature), of_pos.count()

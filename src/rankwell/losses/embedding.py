@@ -44,7 +44,8 @@ def info_nce_loss(
         symmetric: also each item against all queries; item i's value joins query i's, so both must be as many.
 
     Raises:
-        InputError: if ``symmetric`` and there are not as many items as queries, or the similarity is unknown.
+        InputError: if ``symmetric`` and there are not as many items as queries, the similarity is unknown, or
+            ``temperature`` is not above 0.
 
     >>> import torch
     >>> info_nce_loss(torch.eye(2), torch.eye(2), temperature=1.0)  # log(1 + 1/e)

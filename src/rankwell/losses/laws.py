@@ -1,7 +1,7 @@
 """What every loss keeps to: each law is one function of a registry entry, and raises AssertionError where it is broken.
 
-The tests run every law on every registered loss, and ``rankwell check`` those of a user's own. An exception to a law
-stands beside it, with its reason.
+The tests run every law on every registered loss; ``law.check(entry)`` runs one on an entry of one's own. An exception to
+a law stands beside it, with its reason.
 """
 
 # mypy: allow-untyped-calls
@@ -248,6 +248,33 @@ def gradient_is_numerical(entry: Entry[Any]) -> None:
             return entry(**{**case.args, **dict(zip(names, tensors, strict=True))}, reduction="none")  # type: ignore[no-any-return]
 
         assert torch.autograd.gradcheck(values, leaves, fast_mode=True)
+
+
+@law()
+def second_derivative_is_numerical_or_an_error(entry: Entry[Any]) -> None:
+    """The gradient of a penalty on the squared gradient is that of finite differences, or NotImplementedError."""
+    for case in cases(entry, dtype=torch.double):
+        args = dict(case.args)
+
+        def penalised(*scores: Tensor, case: Case = case, args: dict[str, Tensor] = args) -> Tensor:
+            loss = entry(**{**args, **dict(zip(case.scores, scores, strict=True))}, reduction="sum")
+            slopes = torch.autograd.grad(loss, scores, create_graph=True)
+            penalty: Tensor = loss + sum(slope.square().sum() for slope in slopes)
+            return penalty
+
+        draw = torch.Generator().manual_seed(3)
+        at = [args[name].clone().requires_grad_() for name in case.scores]
+        step = [1e-6 * torch.randn(x.shape, generator=draw, dtype=x.dtype) for x in at]
+        there, back = (
+            penalised(*((x.detach() + sign * by).requires_grad_() for x, by in zip(at, step, strict=True))).detach()
+            for sign in (1, -1)
+        )
+        try:
+            slopes = torch.autograd.grad(penalised(*at), at)
+        except NotImplementedError:
+            continue
+        along = sum((2 * slope * by).sum() for slope, by in zip(slopes, step, strict=True))
+        assert_close(along, there - back, rtol=1e-4, atol=1e-6 * 1e-3)
 
 
 @law()

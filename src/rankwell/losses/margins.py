@@ -38,7 +38,8 @@ def ccl_loss(
     .. math:: \ell = \operatorname{mean}_i w_i [1 - s_i]_+ + \frac{\lambda \bar w}{n} \sum_j [s_j - m]_+
 
     :func:`mml_loss` with one margin of weight one. Unlike the softmax it leaves negatives below the margin alone, and
-    pushes all others alike. For cosine scores. Time and memory O(m + n) a row. No second derivatives.
+    pushes all others alike. For cosine scores. Time and memory O(m + n) a row. Piecewise linear:
+    second derivatives are zero.
 
     A positive's weight multiplies its term; the negatives' sum weighs their mean :math:`\bar w`. A row without negatives
     keeps its pull.
@@ -79,7 +80,7 @@ def mml_loss(
     A convex, piecewise linear push that steepens at each margin: a negative at :math:`s` is pushed by
     :math:`\lambda^- \sum_{k:\, m_k < s} v_k / n`. One margin of weight one is :func:`ccl_loss`. The steepest slope is
     :math:`\lambda^- \sum_k v_k`: compare with CCL at that ``neg_weight``, not at CCL's own. For cosine scores. Time
-    O(m + n) a row for each margin, memory O(m + n). No second derivatives.
+    O(m + n) a row for each margin, memory O(m + n). Second derivatives are zero.
 
     A positive's weight multiplies its term; the negatives' sum weighs their mean :math:`\bar w`. A row without negatives
     keeps its pull.
@@ -183,7 +184,9 @@ def _(info: Any, in_dims: tuple[int | None, ...], x: Tensor, scale: Tensor, *own
 
 
 class _HingeSums(torch.autograd.Function):
-    """The sums, differentiable once."""
+    """The sums. They are piecewise linear in the scores, so the second derivative by them is zero, as it is given; one
+    by what multiplies the sums (a function of the loss, weights that are learned) is an error.
+    """
 
     generate_vmap_rule = True
 

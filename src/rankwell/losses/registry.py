@@ -61,7 +61,8 @@ class ListLoss(Protocol):
             reduction: ``"none"``, one value a list; ``"sum"``; ``"mean"``, over the lists that have a valid item.
 
         Raises:
-            InputError: if shapes do not fit, the offsets do not cut the scores, or the reduction is unknown.
+            InputError: if shapes do not fit, scores are not floating point or the mask not boolean, the offsets do not cut
+                the scores, or the reduction is unknown.
         """
         ...
 
@@ -91,7 +92,8 @@ class ContrastLoss(Protocol):
             reduction: ``"none"``, one value a row; ``"sum"``; ``"mean"``, over the rows that have a valid positive.
 
         Raises:
-            InputError: if shapes do not fit or the reduction is unknown.
+            InputError: if shapes do not fit, scores are not floating point or masks not boolean, or the reduction is
+                unknown.
         """
         ...
 

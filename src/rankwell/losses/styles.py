@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rankwell.errors import ConfigError, InputError
-from rankwell.lists import in_full_precision, open_rows
+from rankwell.lists import check_positive, in_full_precision, open_rows
 from rankwell.losses.registry import ContrastLoss, EmbeddingLoss, Items, Neg, Pos, Positives, Queries
 from rankwell.registry import Entry, Parameter, Search
 from rankwell.similarity import SIMILARITIES
@@ -31,6 +31,7 @@ def contrast(list_loss: Callable[..., Tensor], *, temperature: float = 1.0) -> C
     >>> contrast(softmax_loss)(torch.tensor([2.0]), torch.tensor([[1.0, 3.0]]))  # log(1 + 1/e + e)
     tensor(1.4076)
     """
+    check_positive(temperature, "temperature")
 
     def loss(
         pos: Pos,
@@ -82,6 +83,7 @@ def in_batch(
     """
     if similarity not in SIMILARITIES:
         raise InputError(f"similarity must be one of {', '.join(SIMILARITIES)}: got {similarity!r}.")
+    check_positive(temperature, "temperature")
 
     def loss(
         queries: Queries,

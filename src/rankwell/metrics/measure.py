@@ -9,6 +9,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, final, get_args, get_origin
 
+import torch
 from torch import Tensor
 
 from rankwell.errors import ConfigError, UnknownName, nearest
@@ -83,6 +84,8 @@ class Measure:
             raise ConfigError(f"{entry.name} needs the whole list: it takes no cut-off, got {entry.name}@{self.k}.")
         known = _settable(entry)
         given = {name: _value(entry.name, name, value, known) for name, value in self.parameters}
+        if isinstance(rel := given.get("rel"), float) and not rel > 0:
+            raise ConfigError(f"{entry.name}: rel must be above 0, the label of what is not relevant: got {rel:g}.")
         own = tuple(sorted((name, value) for name, value in given.items() if value != known[name].default))
         object.__setattr__(self, "name", entry.name)
         object.__setattr__(self, "parameters", own)
@@ -197,11 +200,13 @@ def evaluate_measures(
     offsets: Offsets | None = None,
     reduction: Reduction = "none",
     ideal: IdealLabels | None = None,
+    uncounted: float = 0.0,
 ) -> dict[str, Tensor]:
     """Several measures on one ranking: each list is sorted once.
 
     Values by ``str(measure)``, equal to the measure's own call. Ties and empty lists are met as each measure says
-    (``ndcg(ties=order)@10``, or by a preset). Time O(n log n) for all, and O(n) for each.
+    (``ndcg(ties=order)@10``, or by a preset). With
+    ``reduction="none"`` lists that do not count are ``uncounted``. Time O(n log n) for all, and O(n) for each.
 
     >>> import torch
     >>> evaluate_measures(["mrr", "P@2"], torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([[0.0, 1.0, 1.0]]))
@@ -210,18 +215,41 @@ def evaluate_measures(
     chosen = [Measure.parse(measure) if isinstance(measure, str) else measure for measure in measures]
     call = {"where": where, "weights": weights, "offsets": offsets, "ideal": ideal}
     # Metrics from outside need no body: they rank for themselves.
-    values = {str(m): m(scores, labels, reduction=reduction, **call) for m in chosen if m.name not in BODIES}
+    outside = [m for m in chosen if m.name not in BODIES]
+    values = {str(m): m(scores, labels, reduction=reduction, **call) for m in outside}
+    if uncounted != 0 and reduction == "none":
+        values |= {str(m): _marked(m, values[str(m)], uncounted, scores, labels, call) for m in outside}
     for ties in get_args(Ties):
         group = [m for m in chosen if m.name in BODIES and m.settings["ties"] == ties]
-        found = _on_one_ranking(group, scores, labels, reduction, ties=ties, **call) if group else []
+        found = _on_one_ranking(group, scores, labels, reduction, uncounted, ties=ties, **call) if group else []
         values |= zip(map(str, group), found, strict=True)
     return {str(measure): values[str(measure)] for measure in chosen}
 
 
 def _on_one_ranking(
-    group: list[Measure], scores: Scores, labels: Labels, reduction: Reduction, **ranking: Any
+    group: list[Measure], scores: Scores, labels: Labels, reduction: Reduction, uncounted: float, **ranking: Any
 ) -> list[Tensor]:
     own = [{name: value for name, value in m.parameters if name not in CONVENTIONS} for m in group]
     bodies = [partial(BODIES[m.name], k=m.k, **parameters) for m, parameters in zip(group, own, strict=True)]
     found, present = ratios(bodies, scores, labels, **ranking)
-    return [settle(ratio, present, m.settings["empty"], reduction) for m, ratio in zip(group, found, strict=True)]
+    settled = []
+    for m, ratio in zip(group, found, strict=True):
+        values = settle(ratio, present, m.settings["empty"], reduction)
+        if uncounted != 0 and reduction == "none":
+            some = ratio.denominator > 0
+            values = torch.where(some if m.settings["empty"] == "skip" else some | present, values, uncounted)
+        settled.append(values)
+    return settled
+
+
+def _marked(
+    measure: Measure, values: Tensor, uncounted: float, scores: Scores, labels: Labels, call: Mapping[str, Any]
+) -> Tensor:
+    """Values of a metric from outside, with lists that do not count marked: ``empty`` tells which have no positives."""
+    where, offsets = call["where"], call["offsets"]
+    if where is not None and offsets is None:
+        values = torch.where(where.any(-1), values, uncounted)
+    if measure.settings["empty"] != "skip":
+        return values
+    zero, one = (measure(scores, labels, reduction="none", **call, empty=empty) for empty in ("zero", "one"))
+    return torch.where(zero == one, values, uncounted)

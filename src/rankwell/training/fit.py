@@ -69,7 +69,9 @@ class TrainingSettings:
     def horizon(self) -> int:
         """The number of epochs, once it is known."""
         if self.epochs is None:
-            raise ConfigError("the number of epochs is not known yet: ask for_steps, with the steps of an epoch, first.")
+            raise ConfigError(
+                "the number of epochs is not known yet: ask for_steps, with the steps of an epoch, first."
+            )
         return self.epochs
 
     def for_steps(self, steps: int) -> "TrainingSettings":
