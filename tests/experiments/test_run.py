@@ -53,8 +53,9 @@ def test_a_run_and_its_folder(tiny, tmp_path):
     assert (facts["data"]["users"], facts["data"]["items"]) == (data.train.num_users, data.train.num_items)
     assert data.test is not None and facts["data"]["test"] == len(data.test)
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in log] == [1, 2, 3]
-    values = [line["validation"]["ndcg@20"] for line in log]
+    values = [line["validation"]["ndcg@20"] for line in log if line["phase"] == "select"]
+    phases = [("select", 1), ("select", 2), ("select", 3), *(("refit", epoch + 1) for epoch in range(result.epochs))]
+    assert [(line["phase"], line["epoch"]) for line in log] == phases
     assert (result.epochs, result.validation) == (1 + values.index(max(values)), max(values))
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["test"] == result.test and metrics["baselines"].keys() == {"popularity"}

@@ -323,3 +323,8 @@ def test_resumes_in_the_middle_of_an_epoch(tmp_path):
     expected = fit(alone, PAIRS, settings(), seed=0)
     assert equal(weights(resumed), weights(alone))
     assert [record.loss for record in history.epochs] == [record.loss for record in expected.epochs]
+
+
+def test_a_monitor_that_is_never_defined_is_said():
+    with pytest.raises(RunError, match=r"auc is defined for no validation user\. Choose another --evaluation\.monitor"):
+        fit(objective(), PAIRS, settings(), seed=0, validate=lambda: {"auc": math.nan}, monitor="auc")

@@ -16,7 +16,7 @@ from rankwell.data import Interactions
 from rankwell.errors import InputError, RunError, require
 from rankwell.evaluation import Evaluation
 from rankwell.experiments.parts import Data, build_model
-from rankwell.training import History, checkpoint
+from rankwell.training import Epoch, checkpoint
 from rankwell.types import Ragged
 
 __all__ = ["RunFolder", "SavedRun"]
@@ -138,9 +138,12 @@ class RunFolder:
         with write_atomically(self.path / "per_user.parquet", pl.exceptions.PolarsError) as temporary:
             table.write_parquet(temporary)
 
-    def write_log(self, history: History) -> None:
-        """A line an epoch."""
-        write_text(self.path / "log.jsonl", "".join(json.dumps(asdict(epoch)) + "\n" for epoch in history.epochs))
+    def log(self, phase: str, epoch: Epoch) -> None:
+        """Add an epoch's line; an epoch that is trained again after an interruption takes the place of its line."""
+        file = self.path / "log.jsonl"
+        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+        before = [line for line in lines if (said := json.loads(line))["phase"] != phase or said["epoch"] < epoch.epoch]
+        write_text(file, "".join(f"{line}\n" for line in (*before, json.dumps({"phase": phase, **asdict(epoch)}))))
 
     def drop_checkpoints(self) -> None:
         """Remove what only an interrupted run needs."""

@@ -4,7 +4,6 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -20,7 +19,7 @@ from rankwell.experiments.folder import RunFolder
 from rankwell.experiments.parts import Data, build_model, build_objective, read, with_epochs
 from rankwell.metrics import Measure
 from rankwell.models import Popularity
-from rankwell.training import History, Watcher, fit
+from rankwell.training import Epoch, History, Watcher, fit
 from rankwell.types import FullRanker, Ragged
 
 __all__ = ["Reporter", "Result", "run"]
@@ -140,23 +139,23 @@ def _train(
     selection = folder.read_json("selection.json")
     if selection is None:
         validate = None if data.valid is None else _validator(config, model, data.fit.known(), data.valid)
-        history = _fit(config, folder.path / "select", data.fit, model, reporter, validate=validate)
+        history = _fit(config, folder, "select", data.fit, model, reporter, validate=validate)
         selection = asdict(history)
-        folder.write_log(history)
         draw_curve(folder.path / "curve.png", history, config.evaluation.monitor, str(config.loss["name"]))
         clock.lap("select")
         if data.valid is None or not config.training.refit:
             return history.best_epoch or history.epoch, history.best_value if data.valid is not None else None
         folder.write_json("selection.json", selection)
     chosen = selection["best_epoch"]
-    _fit(config, folder.path / "refit", data.train, model, reporter, stop_after=chosen)
+    _fit(config, folder, "refit", data.train, model, reporter, stop_after=chosen)
     clock.lap("refit")
     return chosen, selection["best_value"]
 
 
 def _fit(
     config: Config,
-    folder: Path,
+    folder: RunFolder,
+    phase: str,
     pairs: Interactions,
     model: nn.Module,
     reporter: Reporter | None,
@@ -166,7 +165,7 @@ def _fit(
 ) -> History:
     """One training phase, from its start or its checkpoint."""
     epochs = stop_after or config.training.horizon
-    watcher = reporter.phase(folder.name, epochs) if reporter else None
+    watcher = _Logged(folder, phase, reporter.phase(phase, epochs) if reporter else None)
     model.initialise(pairs.known(), seed=config.seed)  # type: ignore[operator]
     return fit(
         build_objective(config, model, pairs),
@@ -176,7 +175,7 @@ def _fit(
         stop_after=stop_after,
         validate=validate,
         monitor=config.evaluation.monitor,
-        folder=folder,
+        folder=folder.path / phase,
         watcher=watcher,
     )
 
@@ -196,6 +195,22 @@ def _baselines(data: Data) -> dict[str, FullRanker]:
     if data.ideal is not None:
         rankers["ideal"] = _Fixed(data.ideal)
     return rankers
+
+
+class _Logged:
+    """A watcher that also writes the log."""
+
+    def __init__(self, folder: RunFolder, phase: str, watcher: Watcher | None) -> None:
+        self.folder, self.phase, self.watcher = folder, phase, watcher
+
+    def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        if self.watcher:
+            self.watcher.on_step(epoch, step, steps, loss)
+
+    def on_epoch(self, record: Epoch, best: bool) -> None:
+        self.folder.log(self.phase, record)
+        if self.watcher:
+            self.watcher.on_epoch(record, best)
 
 
 class _Fixed:

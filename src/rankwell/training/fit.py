@@ -170,14 +170,17 @@ def fit(
         at.epoch, at.step, at.loss_sum, at.seconds = at.epoch + 1, 0, 0.0, 0.0
         if validate and (at.epoch % settings.validate_every == 0 or at.epoch == last):
             record.validation = validate()
+            value = record.validation[monitor]
+            if math.isnan(value):
+                raise RunError(f"{monitor} is defined for no validation user. Choose another --evaluation.monitor.")
             at.stale += 1
-            if record.validation[monitor] > at.best_value:
-                at.best_value, at.best_epoch, at.stale = record.validation[monitor], at.epoch, 0
+            if value > at.best_value:
+                at.best_value, at.best_epoch, at.stale = value, at.epoch, 0
                 store.keep_best()
         at.epochs.append(record)
-        store.save(at)
-        if watcher:
+        if watcher:  # before the checkpoint: an epoch that is told of and then lost is told of again, never left out
             watcher.on_epoch(record, at.best_epoch == at.epoch)
+        store.save(at)
     if validate:
         store.load_best()
     _train_mode(objective, False)
