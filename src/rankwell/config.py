@@ -57,7 +57,8 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "sampled_softmax": {"loss": {"temperature": 0.1}},
     "decoupled_softmax": {"loss": {"temperature": 0.1}},
 }
-"""Settings that suit a loss better than the defaults, by the loss's name; found on validation pairs, see bench/LOG.md."""
+"""Settings that suit a loss better than the defaults, by the loss's name. bench/LOG.md has what was compared on validation
+pairs; CCL's rate is taken over from MML, and the decoupled softmax's temperature from the sampled one."""
 
 
 def listed(value: Any) -> Any:
