@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, Protocol, final
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from rankwell.errors import InputError
-from rankwell.types import Labels, Mask, Offsets, Reduction, Scores, Values, Weights
+from rankwell.types import Labels, Mask, Offsets, Ragged, Reduction, Scores, Values, Weights
 
 __all__ = [
     "Block",
@@ -35,6 +36,7 @@ __all__ = [
     "open_lists",
     "open_rows",
     "reduce",
+    "take_lists",
 ]
 
 BLOCK_ITEMS = 1 << 18
@@ -510,3 +512,16 @@ def blocks(offsets: Offsets, limit: int = BLOCK_ITEMS) -> Iterator[Block]:
         valid = place < lengths[chosen, None]
         yield Block(chosen, offsets[chosen, None] + place * valid, valid)
         first = last
+
+
+def take_lists(ragged: Ragged, queries: Int[Tensor, " q"]) -> Ragged:
+    """The lists of these queries, one behind the other, in their order. Time O(values taken).
+
+    >>> take_lists(Ragged(torch.tensor([0, 2, 2, 3]), torch.tensor([7, 8, 9])), torch.tensor([2, 0, 1]))
+    Ragged(offsets=tensor([0, 1, 3, 3]), values=tensor([9, 7, 8]))
+    """
+    starts = ragged.offsets[:-1][queries]
+    lengths = ragged.offsets[1:][queries] - starts
+    offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+    shift = torch.repeat_interleave(starts - offsets[:-1], lengths)
+    return Ragged(offsets, ragged.values[shift + torch.arange(shift.numel(), device=shift.device)])

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
+from rankwell.lists import take_lists
 from rankwell.losses import bpr_loss
 from rankwell.models import MODELS
-from rankwell.models.registry import take_lists
 from rankwell.samplers import SAMPLERS, UniformSampler
 from rankwell.training import ContrastObjective, TrainingSettings, fit
 from rankwell.types import Ragged

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from rankwell.errors import InputError
-from rankwell.models.registry import check_known, take_lists
+from rankwell.lists import take_lists
+from rankwell.models.registry import check_known
 from rankwell.models.spectral import normalised_interactions, spectral_start, truncated_svd
 from rankwell.types import Ragged
 

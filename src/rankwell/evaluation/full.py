@@ -9,8 +9,9 @@ from torch import Tensor
 
 from rankwell.errors import ConfigError, InputError
 from rankwell.evaluation.top import Progress, scored_blocks, top_of_rows
+from rankwell.lists import take_lists
 from rankwell.metrics import Measure, evaluate_measures
-from rankwell.models.registry import check_known, take_lists
+from rankwell.models.registry import check_known
 from rankwell.types import FullRanker, Ragged
 
 __all__ = ["Evaluation", "check_binary", "evaluate"]

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rankwell.errors import InputError
-from rankwell.models.registry import take_lists
+from rankwell.lists import take_lists
 from rankwell.types import FullRanker, Ragged
 
 __all__ = ["Progress", "TopItems", "scored_blocks", "top_items", "top_of_rows"]

@@ -7,7 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rankwell.errors import InputError
-from rankwell.models.registry import MODELS, check_known, take_lists
+from rankwell.lists import take_lists
+from rankwell.models.registry import MODELS, check_known
 from rankwell.models.spectral import normalised_interactions, truncated_svd
 from rankwell.registry import Search
 from rankwell.types import Ragged

@@ -15,7 +15,7 @@ from rankwell.errors import InputError
 from rankwell.registry import Registry
 from rankwell.types import Ragged
 
-__all__ = ["MODELS", "Model", "check_known", "take_lists"]
+__all__ = ["MODELS", "Model", "check_known"]
 
 
 class Model(Protocol):
@@ -61,16 +61,3 @@ def check_known(known: Ragged, num_users: int, num_items: int) -> None:
         raise InputError(
             f"items of known must be codes from 0 to {num_items - 1}: got {int(items.min())} to {int(items.max())}."
         )
-
-
-def take_lists(ragged: Ragged, queries: Int[Tensor, " q"]) -> Ragged:
-    """The lists of these queries, one behind the other, in their order. Time O(values taken).
-
-    >>> take_lists(Ragged(torch.tensor([0, 2, 2, 3]), torch.tensor([7, 8, 9])), torch.tensor([2, 0, 1]))
-    Ragged(offsets=tensor([0, 1, 3, 3]), values=tensor([9, 7, 8]))
-    """
-    starts = ragged.offsets[:-1][queries]
-    lengths = ragged.offsets[1:][queries] - starts
-    offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-    shift = torch.repeat_interleave(starts - offsets[:-1], lengths)
-    return Ragged(offsets, ragged.values[shift + torch.arange(shift.numel(), device=shift.device)])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rankwell import keyed
 from rankwell.errors import InputError, UnknownName
+from rankwell.lists import take_lists
 from rankwell.samplers.registry import sampler
 from rankwell.types import Negatives, Ragged
 
@@ -94,19 +95,14 @@ class UniformSampler:
         passed = torch.searchsorted(self._unknown_before, wanted, right=True) - self.known.offsets[queries, None]
         return ranks + passed
 
-    def _rows_of_known(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """For every known item of every row: the row and the item, flat."""
-        sizes = self._sizes[queries]
-        rows = torch.repeat_interleave(torch.arange(len(queries), device=queries.device), sizes)
-        starts = self.known.offsets[queries] - (sizes.cumsum(0) - sizes)
-        return rows, self.known.values[torch.arange(len(rows), device=rows.device) + starts[rows]]
-
     def _in_pool(self, queries: Tensor, pool: Tensor) -> Tensor:
         """``[b, n]``: whether the row knows the item in that column of the sorted pool."""
         again = torch.cat([pool.new_zeros(1, dtype=torch.bool), pool[1:] == pool[:-1]])
         first = (~again).nonzero().squeeze(1)
         self._column[pool[first]] = first
-        rows, known = self._rows_of_known(queries)
+        lists = take_lists(self.known, queries)
+        rows = torch.repeat_interleave(torch.arange(len(queries), device=pool.device), lists.offsets.diff())
+        known = lists.values
         hit = self._column[known]
         self._column[pool[first]] = -1
         there = (hit >= 0).nonzero().squeeze(1)
