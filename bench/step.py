@@ -47,9 +47,7 @@ def step(loss: str, known: Ragged, *, cosine: bool) -> Callable[[], None]:
     )
     model.initialise(known, seed=0)
     sampler = UniformSampler(known, ITEMS, n=NEGATIVES, seed=0)
-    objective = ContrastObjective(
-        model, entry.function, sampler, seed=0, correct=entry.softmax, inputs=tuple(entry.inputs)
-    )
+    objective = ContrastObjective(model, entry.function, sampler, seed=0, correct=entry.softmax, inputs=entry.inputs)
     optimiser = RowAdam(model.parameters(), lr=0.01)
     generator = torch.Generator().manual_seed(1)
     count = 0

@@ -5,7 +5,7 @@ import pytest
 from rankwell.errors import ConfigError, UnknownName
 from rankwell.losses import LOSSES
 from rankwell.models import MODELS
-from rankwell.registry import Registry, Search
+from rankwell.registry import Input, Registry, Search
 
 
 @pytest.fixture
@@ -14,14 +14,14 @@ def registry():
 
 
 def test_entry_states_the_facts(registry):
-    @registry.register("list", paper="a2000", complexity="n", inputs={"ids": "list"})
+    @registry.register("list", paper="a2000", complexity="n", inputs={"ids": Input("list", "id")})
     def some_loss(scores, labels, *, ids=None, margin: Annotated[float, Search(0.1, 1.0, log=True)] = 0.5):
         """First line."""
 
     entry = registry["some"]
     assert (entry.name, entry.function, entry.kind, entry.paper) == ("some", some_loss, "list", "a2000")
     assert entry.summary == "First line."
-    assert dict(entry.inputs) == {"ids": "list"}
+    assert dict(entry.inputs) == {"ids": Input("list", "id")}
     assert list(entry.parameters) == ["margin"]
     assert entry.parameters["margin"].default == 0.5
     assert entry.parameters["margin"].search == Search(0.1, 1.0, log=True)

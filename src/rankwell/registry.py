@@ -3,6 +3,7 @@
 A registry is a dictionary with checks at import. Registration carries facts, not prose; the prose is the docstring.
 """
 
+import functools
 import importlib.metadata
 import importlib.util
 import inspect
@@ -11,12 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from rankwell.errors import ConfigError, RankwellError, UnknownName
 from rankwell.types import Alignment
 
-__all__ = ["Entry", "Parameter", "Registry", "Search"]
+__all__ = ["Entry", "Input", "Parameter", "Registry", "Search"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -41,6 +42,22 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Input:
+    """A declared extra input: a tensor (or, of alignment scalar, a number) beside the scores that the data knows.
+
+    It is None by default and no parameter: neither the command line nor tuning shows it.
+    """
+
+    alignment: Alignment
+    """What it lies along: ``list`` (one a list, row or query), ``item`` (one a score of a list, a negative of a row, an item
+    of embeddings), ``positive`` (one a positive of a row), ``pair`` (``[q, m]``), ``scalar``."""
+    holds: Literal["number", "share", "id", "count"] = "number"
+    """Any number, a number in (0, 1], an id (equal or not), or a whole number above zero."""
+    required: bool = False
+    """Whether the loss cannot do without."""
+
+
+@dataclass(frozen=True)
 class Entry(Generic[F]):
     """A registered function or class, with its facts."""
 
@@ -50,13 +67,19 @@ class Entry(Generic[F]):
     parameters: Mapping[str, Parameter]
     paper: str | None = None
     complexity: str | None = None
-    inputs: Mapping[str, Alignment] = field(default_factory=dict)
+    inputs: Mapping[str, Input] = field(default_factory=dict)
     softmax: bool = False
     """True where the loss estimates a softmax over the catalogue, so that a sampler's log q corrects it."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function."""
         return self.function(*args, **kwargs)
+
+    @property
+    def family(self) -> str:
+        """The file that it is written in."""
+        module: str = _unwrapped(self.function).__module__
+        return module.rpartition(".")[2]
 
     @property
     def summary(self) -> str:
@@ -86,7 +109,7 @@ class Registry(Generic[F]):
         name: str | None = None,
         paper: str | None = None,
         complexity: str | None = None,
-        inputs: Mapping[str, Alignment] | None = None,
+        inputs: Mapping[str, Input] | None = None,
         softmax: bool = False,
     ) -> Callable[[F], F]:
         """Decorate a function or class to enter it; it comes back unchanged."""
@@ -213,6 +236,12 @@ def _reason(error: Exception) -> str:
     """What another's code raised, in one line."""
     said = " ".join(str(error).split()).rstrip(".")
     return said if isinstance(error, RankwellError) else f"{type(error).__name__}: {said}".removesuffix(": ")
+
+
+def _unwrapped(function: Callable[..., Any]) -> Any:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
 
 
 def _callable(function: Callable[..., Any]) -> Callable[..., Any]:

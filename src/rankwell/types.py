@@ -47,7 +47,7 @@ Ties: TypeAlias = Literal["expected", "order"]
 Empty: TypeAlias = Literal["skip", "zero", "one"]
 Similarity: TypeAlias = Literal["dot", "cosine", "euclidean", "squared_euclidean"]
 Kind: TypeAlias = Literal["list", "contrast", "embedding", "head"]
-Alignment: TypeAlias = Literal["list", "item", "pair", "scalar"]
+Alignment: TypeAlias = Literal["list", "item", "positive", "pair", "scalar"]
 
 
 class Ragged(NamedTuple):

@@ -329,12 +329,13 @@ def test_bad_input_leaves_no_folder(tiny, tmp_path, sections, error, says):
 
 def test_a_loss_without_its_input_leaves_no_folder(tiny, tmp_path, monkeypatch):
     from rankwell.losses import LOSSES
+    from rankwell.registry import Input
 
     def needy_loss(pos, neg, *, pos_where=None, where=None, weights=None, reduction="mean", teacher=None):
         return pos.sum()
 
     monkeypatch.setattr(LOSSES, "_entries", dict(LOSSES._entries))
-    LOSSES.register("contrast", inputs={"teacher": "item"})(needy_loss)
+    LOSSES.register("contrast", inputs={"teacher": Input("item", required=True)})(needy_loss)
     with pytest.raises(ConfigError, match="the loss needs teacher"):
         run(settings(tiny, loss={"name": "needy"}), RunFolder(tmp_path / "run"))
     assert not (tmp_path / "run").exists()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from rankwell import keyed
 from rankwell.errors import ConfigError
 from rankwell.losses import LOSSES, as_contrast, bpr_loss, bsl_loss, sampled_softmax_loss
+from rankwell.registry import Input
 from rankwell.samplers import UniformSampler
 from rankwell.training import ContrastObjective
 from rankwell.types import Negatives, Ragged
@@ -97,7 +98,7 @@ def test_weights_of_the_data_reach_the_loss():
 
 def test_declared_inputs_are_filled_and_no_others():
     assert set(play()[0].given) == {"where", "weights"}
-    given = play(inputs=("query_ids", "num_items"))[0].given
+    given = play(inputs={"query_ids": Input("list", "id"), "num_items": Input("scalar", "count")})[0].given
     assert given["query_ids"].equal(BATCH.users) and given["num_items"] == ITEMS
 
 
@@ -106,7 +107,9 @@ def test_bsl_pools_the_positives_of_a_user():
     batch = SimpleNamespace(users=torch.tensor([1, 1]), items=torch.tensor([0, 4]), index=torch.tensor([0, 1]))
     model = Given()
     pool = POOL._replace(collisions=None)
-    pooled = ContrastObjective(model, partial(bsl_loss, temperature=0.5), Chosen(pool), seed=0, inputs=("query_ids",))
+    pooled = ContrastObjective(
+        model, partial(bsl_loss, temperature=0.5), Chosen(pool), seed=0, inputs={"query_ids": Input("list")}
+    )
     s = model.table.detach()[1].double()
     pull = math.log((math.exp(s[0] / 0.5) + math.exp(s[4] / 0.5)) / 2)
     push = math.log(sum(math.exp(s[i] / 0.5) for i in (3, 5, 9)) / 3)
@@ -115,7 +118,7 @@ def test_bsl_pools_the_positives_of_a_user():
 
 def test_an_input_that_nobody_offers():
     with pytest.raises(ConfigError, match=r"the loss needs teacher, which interactions do not tell"):
-        ContrastObjective(Given(), Record(), Chosen(POOL), seed=0, inputs=("query_ids", "teacher"))
+        ContrastObjective(Given(), Record(), Chosen(POOL), seed=0, inputs={"teacher": Input("item", required=True)})
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.2])

@@ -127,6 +127,6 @@ def build_objective(config: Config, model: nn.Module, data: Interactions) -> Con
         seed=config.seed,
         correct=entry.softmax,
         temperature=own.get("temperature", 1.0),
-        inputs=tuple(entry.inputs),
+        inputs=entry.inputs,
         weights=None if data.weights is None else torch.from_numpy(data.weights),
     )

@@ -1,15 +1,15 @@
 """Random arguments for each kind of loss, and what the laws need to know of them."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rankwell.registry import Entry
+from rankwell.registry import Entry, Input
 
-__all__ = ["Case", "cases"]
+__all__ = ["Case", "cases", "scalars"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ def cases(
     dtype: torch.dtype = torch.float32,
     inputs: bool = False,
 ) -> Iterator[Case]:
-    """Small random arguments for the entry's kind, with masks and weights; ``inputs``: with its declared inputs too.
+    """Small random arguments for the entry's kind, with masks and weights; ``inputs``: with those of its declared inputs
+    too that it can do without.
 
     Unless ``items`` says how many, there are cases of seven items and of eight, which is counted in another way.
     """
@@ -70,11 +71,51 @@ def _cases(
         return there
 
     for case in _KINDS[entry.kind](rows, items, scores, mask):
-        if inputs:
-            for name, alignment in entry.inputs.items():
-                if alignment == "list":
-                    case.args[name] = torch.randint(max(rows // 2, 1), (rows,), generator=draw)
+        for name, given in entry.inputs.items():
+            if (inputs or given.required) and given.alignment != "scalar":
+                case = _with(case, name, given, draw)
         yield case
+
+
+def scalars(entry: Entry[Any]) -> dict[str, int]:
+    """The numbers that an entry needs beside its tensors."""
+    return {name: 1_000 for name, given in entry.inputs.items() if given.alignment == "scalar" and given.required}
+
+
+LIKE = {
+    "list": {"item": "scores"},
+    "contrast": {"item": "neg", "positive": "pos"},
+    "embedding": {"pair": "positives"},
+}
+"""What an input of that alignment has the shape and the mask of, by kind."""
+
+
+def _with(case: Case, name: str, given: Input, draw: torch.Generator) -> Case:
+    """The case with an input that lies along rows or items, entered where it is masked."""
+    kind = {"scores": "list", "pos": "contrast", "queries": "embedding"}[case.scores[0]]
+    axes, absent, shared = case.items, case.absent, case.shared
+    if given.alignment == "list":
+        shape: tuple[int, ...] = (case.rows,)
+    elif (kind, given.alignment) == ("embedding", "item"):
+        shape, shared = case.args["items"].shape[:-1], (*shared, name)
+        axes = {mask: {**along, name: -1} for mask, along in axes.items()}
+    else:
+        like = LIKE[kind][given.alignment]
+        shape = case.args[like].shape
+        axes = {mask: {**along, name: along[like]} if like in along else along for mask, along in axes.items()}
+        if like in absent and given.holds in ("number", "share"):
+            absent = {**absent, name: absent[like]}
+    value = _values(given, shape, case.args[case.scores[0]].dtype, draw)
+    return replace(case, args={**case.args, name: value}, items=axes, absent=absent, shared=shared)
+
+
+def _values(given: Input, shape: tuple[int, ...], dtype: torch.dtype, draw: torch.Generator) -> Tensor:
+    if given.holds == "id":
+        return torch.randint(max(shape[-1] // 2, 1), shape, generator=draw)
+    if given.holds == "count":
+        return torch.randint(1, 100, shape, generator=draw)
+    low, high = (0.1, 1.0) if given.holds == "share" else (-1.2, 1.2)
+    return torch.empty(shape, dtype=dtype).uniform_(low, high, generator=draw)
 
 
 Draw = Callable[..., Tensor]

@@ -11,7 +11,7 @@ from rankwell.lists import Dense, Rows, check_positive, open_rows
 from rankwell.losses.pairwise import logistic_loss
 from rankwell.losses.registry import Neg, Pos, contrast_loss
 from rankwell.losses.styles import contrast
-from rankwell.registry import Search
+from rankwell.registry import Input, Search
 from rankwell.types import Mask, Reduction, Weights
 
 __all__ = ["bpr_loss", "bsl_loss", "decoupled_softmax_loss", "sampled_softmax_loss"]
@@ -134,7 +134,7 @@ def decoupled_softmax_loss(
     return rows.reduce(_sum_pos(rows, of_neg[..., None] - rows.pos / temperature), reduction)
 
 
-@contrast_loss(paper="wu2024bsl", complexity="m + n", inputs={"query_ids": "list"})
+@contrast_loss(paper="wu2024bsl", complexity="m + n", inputs={"query_ids": Input("list", "id")})
 def bsl_loss(
     pos: Pos,
     neg: Neg,

@@ -6,6 +6,7 @@ a law stands beside it, with its reason.
 
 # mypy: allow-untyped-calls
 
+import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from rankwell.lists import offsets_from_sizes
-from rankwell.losses.cases import Case, cases
+from rankwell.losses.cases import Case, cases, scalars
 from rankwell.registry import Entry
 from rankwell.types import Kind
 
@@ -48,7 +49,12 @@ def law(*kinds: Kind, **exceptions: str) -> Callable[[Callable[[Entry[Any]], Non
     """Enter a law; ``exceptions`` are names of losses and reasons."""
 
     def enter(check: Callable[[Entry[Any]], None]) -> Callable[[Entry[Any]], None]:
-        LAWS[check.__name__] = Law(check.__name__, check, kinds or ALL, exceptions)
+        @functools.wraps(check)
+        def with_numbers(entry: Entry[Any]) -> None:
+            numbers = scalars(entry)
+            check(replace(entry, function=partial(entry.function, **numbers)) if numbers else entry)
+
+        LAWS[check.__name__] = Law(check.__name__, with_numbers, kinds or ALL, exceptions)
         return check
 
     return enter
@@ -351,13 +357,14 @@ def ragged_is_dense_is_a_loop(entry: Entry[Any]) -> None:
     sizes = torch.tensor([3, 0, 8, 1, 5, 8])
     there = torch.arange(8) < sizes[:, None]
     dense = {**case.args, "where": case.args["where"] & there}
-    flat = {name: x[there] for name, x in case.args.items()} | {"offsets": offsets_from_sizes(sizes)}
+    flat = {name: x[there] if x.shape == there.shape else x for name, x in case.args.items()}
+    flat["offsets"] = offsets_from_sizes(sizes)
     padded, ragged = gradients(entry, case, dense), gradients(entry, case, flat)
     close(ragged[0], padded[0])
     close(ragged[1], padded[1][there])
     close(entry(**flat), entry(**dense))
     for row in range(6):
-        one = {name: x[row, there[row]] for name, x in case.args.items()}
+        one = {name: x[row, there[row]] if x.shape == there.shape else x[row] for name, x in case.args.items()}
         close(entry(**one, reduction="none"), ragged[0][row])
 
 
@@ -370,7 +377,12 @@ def ragged_memory_is_linear(entry: Entry[Any]) -> None:
     total = int(offsets[-1])
     scores = torch.linspace(-3, 3, total).sin().requires_grad_()
     labels = (torch.arange(total) % 9 == 0).float()
-    peak = peak_bytes(lambda: entry(scores, labels, offsets=offsets).backward())
+    more = {
+        name: torch.full((total if given.alignment == "item" else len(sizes),), 0.5)
+        for name, given in entry.inputs.items()
+        if given.required and given.alignment != "scalar"
+    }
+    peak = peak_bytes(lambda: entry(scores, labels, offsets=offsets, **more).backward())
     given = 2 * scores.nbytes
     assert peak <= 6 * given, f"{peak / given:.1f} times the bytes of scores and labels"
 
@@ -414,7 +426,7 @@ def lower_positive_never_lowers_it(entry: Entry[Any]) -> None:
         assert (after >= before).all(), (before, after)
 
 
-def arguments(entry: Entry[Any]) -> Iterator[dict[str, Tensor]]:
+def arguments(entry: Entry[Any]) -> Iterator[dict[str, Any]]:
     """All arguments that the laws call the entry with, for a check of its annotations."""
     for case in cases(entry, inputs=True):
-        yield dict(case.args)
+        yield {**case.args, **scalars(entry)}

@@ -1,6 +1,6 @@
 """Objectives: the only place where a model meets a loss."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rankwell import keyed
 from rankwell.errors import ConfigError
+from rankwell.registry import Input
 from rankwell.samplers import Sampler
 from rankwell.transforms import correct_log_q
 
@@ -63,7 +64,8 @@ class ContrastObjective:
 
     ``loss`` is a contrast loss with its parameters bound. Where ``correct`` is true (a loss of the softmax family) and the
     sampler states log q, the negatives' scores are corrected by it; ``temperature`` is the loss's own, since the correction
-    belongs behind the division by it. ``inputs`` are the declared extra inputs that the loss takes. ``weights`` holds one
+    belongs behind the division by it. ``inputs`` are the declared extra inputs that the loss takes: it goes without those that
+    are not required and that nobody offers. ``weights`` holds one
     number for each row of the data.
     """
 
@@ -73,13 +75,14 @@ class ContrastObjective:
     seed: int
     correct: bool = False
     temperature: float = 1.0
-    inputs: Sequence[str] = ()
+    inputs: Mapping[str, Input] = field(default_factory=dict)
     weights: Float[Tensor, " n"] | None = None
     groups: Mapping[str, nn.Module] = field(init=False)
 
     def __post_init__(self) -> None:
         self.groups = {"model": self.model}
-        if unknown := [name for name in self.inputs if name not in self._offered(torch.zeros(0))]:
+        offered = self._offered(torch.zeros(0))
+        if unknown := [name for name, given in self.inputs.items() if given.required and name not in offered]:
             raise ConfigError(
                 f"the loss needs {', '.join(unknown)}, which interactions do not tell. Choose another loss."
             )
@@ -93,8 +96,7 @@ class ContrastObjective:
             neg = correct_log_q(neg, log_q, neg.shape[-1], self.temperature)
         where = None if collisions is None else ~collisions
         weights = None if self.weights is None else self.weights[batch.index]
-        offered = self._offered(batch.users)
-        extra = {name: offered[name] for name in self.inputs}
+        extra = {name: value for name, value in self._offered(batch.users).items() if name in self.inputs}
         yield Play(self.loss(pos, neg, where=where, weights=weights, **extra))
 
     def _offered(self, users: Tensor) -> dict[str, Any]:
