@@ -18,7 +18,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # Upwards; a row may import itself and every row below, but what stands in different sets of a row never each other.
 LAYERS = [
     [{"errors", "types"}],
-    [{"registry", "lists", "similarity", "atomic", "keyed", "pairs"}],
+    [{"registry", "laws", "lists", "similarity", "atomic", "keyed", "pairs"}],
     [{"losses", "metrics"}],
     [{"transforms", "samplers", "miners", "nn"}],
     [{"models"}, {"data"}],

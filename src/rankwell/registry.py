@@ -21,6 +21,9 @@ __all__ = ["Entry", "Input", "Parameter", "Registry", "Search"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_FILES: dict[Path, ModuleType] = {}
+"""Users' files that have been run: once, whichever registries they enter something in."""
+
 
 @dataclass(frozen=True)
 class Search:
@@ -99,7 +102,6 @@ class Registry(Generic[F]):
         self.contract = contract
         self.suffix = suffix
         self._entries: dict[str, Entry[F]] = {}
-        self._files: dict[Path, ModuleType] = {}
         self._looked_outside = False
 
     def register(
@@ -177,7 +179,7 @@ class Registry(Generic[F]):
         file = Path(path).resolve()
         if not file.is_file():
             raise ConfigError(f"{self.what} {text!r}: there is no file {path!r}.")
-        if file not in self._files:
+        if file not in _FILES:
             spec = importlib.util.spec_from_file_location(file.stem, file)
             if spec is None or spec.loader is None:
                 raise ConfigError(f"{self.what} {text!r}: {path!r} is not a Python file.")
@@ -188,8 +190,8 @@ class Registry(Generic[F]):
             except Exception as error:
                 self._entries = before
                 raise ConfigError(f"{file}: {_reason(error)}. Correct the file.") from error
-            self._files[file] = module
-        module = self._files[file]
+            _FILES[file] = module
+        module = _FILES[file]
         if not hasattr(module, function_name):
             raise UnknownName(f"function in {path}:", function_name, vars(module))
         function = getattr(module, function_name)

@@ -10,6 +10,7 @@ require("typer", "cli")
 import typer  # noqa: E402
 from rich.markup import escape  # noqa: E402
 
+from rankwell.cli.check import check  # noqa: E402
 from rankwell.cli.data import data  # noqa: E402
 from rankwell.cli.evaluate import evaluate  # noqa: E402
 from rankwell.cli.names import losses, metrics  # noqa: E402
@@ -36,6 +37,7 @@ app.command()(recommend)
 app.command(context_settings=OPEN)(data)
 app.command()(losses)
 app.command()(metrics)
+app.command()(check)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """What every loss keeps to: each law is one function of a registry entry, and raises AssertionError where it is broken.
 
-The tests run every law on every registered loss; ``law.check(entry)`` runs one on an entry of one's own. An exception to
+The tests run every law on every registered loss, and ``rankwell check`` on a loss of one's own. An exception to
 a law stands beside it, with its reason.
 """
 
@@ -9,46 +9,32 @@ a law stands beside it, with its reason.
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.testing import assert_close
 
+from rankwell.laws import Check, Law, agree
 from rankwell.lists import offsets_from_sizes
 from rankwell.losses.cases import Case, cases, scalars
 from rankwell.registry import Entry
 from rankwell.types import Kind
 
-__all__ = ["LAWS", "Law"]
+__all__ = ["LAWS"]
 
 ALL: tuple[Kind, ...] = ("list", "contrast", "embedding")
-
-
-@dataclass(frozen=True)
-class Law:
-    """A law, the kinds of losses that it is for, and the losses that it does not hold for, each with a reason."""
-
-    name: str
-    check: Callable[[Entry[Any]], None]
-    kinds: tuple[Kind, ...] = ALL
-    exceptions: Mapping[str, str] = field(default_factory=dict)
-
-    def binds(self, entry: Entry[Any]) -> bool:
-        """Whether the entry has to keep to it."""
-        return entry.kind in self.kinds and entry.name not in self.exceptions
 
 
 LAWS: dict[str, Law] = {}
 
 
-def law(*kinds: Kind, **exceptions: str) -> Callable[[Callable[[Entry[Any]], None]], Callable[[Entry[Any]], None]]:
+def law(*kinds: Kind, **exceptions: str) -> Callable[[Check], Check]:
     """Enter a law; ``exceptions`` are names of losses and reasons."""
 
-    def enter(check: Callable[[Entry[Any]], None]) -> Callable[[Entry[Any]], None]:
+    def enter(check: Check) -> Check:
         @functools.wraps(check)
         def with_numbers(entry: Entry[Any]) -> None:
             numbers = scalars(entry)
@@ -67,7 +53,7 @@ def gradients(entry: Entry[Any], case: Case, args: Mapping[str, Tensor]) -> list
     return [values.detach(), *torch.autograd.grad(values.sum(), list(leaves.values()))]
 
 
-close = partial(assert_close, rtol=2e-5, atol=2e-5)
+close = partial(agree, rtol=2e-5, atol=2e-5)
 
 
 # ---------------------------------------------------------------------------------------------------- values and batches
@@ -199,12 +185,12 @@ def nothing_valid_gives_zero(entry: Entry[Any]) -> None:
         mask[0] = False
         args = {**case.args, case.valid: mask}
         values, *slopes = gradients(entry, case, args)
-        assert values[0] == 0, values
+        assert values[0] == 0, f"got {float(values[0]):.6g}, expected 0 for the row with nothing valid"
         for name, slope in zip(case.scores, slopes, strict=True):
-            assert slope.isfinite().all() and (name in case.shared or not slope[0].any()), slope
+            assert slope.isfinite().all() and (name in case.shared or not slope[0].any()), f"got the gradient {slope}"
         close(entry(**args, reduction="mean"), values[1:].mean())
         for nothing in gradients(entry, case, {**args, case.valid: torch.zeros_like(mask)}):
-            assert not nothing.any(), nothing
+            assert not nothing.any(), f"got {nothing} where nothing at all is valid, expected 0"
 
 
 @law()
@@ -213,7 +199,7 @@ def missing_side_is_finite(entry: Entry[Any]) -> None:
     for case in cases(entry):
         args = {**case.args, case.other_side: torch.zeros_like(case.args[case.other_side])}
         values, *slopes = gradients(entry, case, args)
-        assert all(x.isfinite().all() for x in (values, *slopes)), (values, slopes)
+        assert all(x.isfinite().all() for x in (values, *slopes)), f"got values {values} and gradients {slopes}"
         close(entry(**args, reduction="mean"), values.sum() / case.rows)
 
 
@@ -228,7 +214,34 @@ def extremes_have_the_gradient_of_float64(entry: Entry[Any]) -> None:
             args = {name: change(x) if name in case.scores else x for name, x in case.args.items()}
             exact = {name: x.double() if x.is_floating_point() else x for name, x in args.items()}
             for single, double in zip(gradients(entry, case, args), gradients(entry, case, exact), strict=True):
-                assert_close(single.double(), double, rtol=1e-4, atol=1e-5 * float(double.abs().max().clamp(min=1)))
+                agree(single.double(), double, rtol=1e-4, atol=1e-5 * float(double.abs().max().clamp(min=1)))
+
+
+@law("list", "contrast")
+def gradient_does_not_die(entry: Entry[Any]) -> None:
+    """The pull on a misplaced positive, if it is not fading from a gap of 5 to one of 10, is still there at 25 and 60.
+
+    A constant inside a logarithm (``log(1e-10 + sigmoid(gap))``) breaks this: just the worst mistakes are then not mended.
+    """
+    for case in cases(entry):
+        args = dict(case.args)
+        if entry.kind == "list":
+            args["labels"] = torch.zeros_like(args["labels"])
+            args["labels"][:, 0] = 1
+        name = case.scores[0]
+        pulls = {}
+        for gap in (5.0, 10.0, 25.0, 60.0):
+            far = args[name].clone()
+            far[(slice(None),) + (0,) * (far.ndim - 1)] = -gap
+            slope = gradients(entry, case, {**args, name: far})[1]
+            pulls[gap] = slope[(slice(None),) + (0,) * (far.ndim - 1)].abs()
+        lasting = (pulls[10.0] > 0.9 * pulls[5.0]) & (pulls[10.0] > 1e-6)
+        for gap in (25.0, 60.0):
+            faded = lasting & (pulls[gap] < 0.5 * pulls[10.0])
+            assert not faded.any(), (
+                f"got a gradient of {float(pulls[gap][faded][0]):.3g} at a gap of {gap:.0f},"
+                f" expected {float(pulls[10.0][faded][0]):.3g} as at a gap of 10"
+            )
 
 
 @law()
@@ -240,7 +253,7 @@ def half_precision_is_summed_in_float32(entry: Entry[Any]) -> None:
             floats = {name: x.float() if name in case.scores else x for name, x in halves.items()}
             expected = gradients(entry, case, floats)
             for half, single in zip(gradients(entry, case, halves), expected, strict=True):
-                assert_close(half.float(), single, rtol=1e-2, atol=1e-2 * float(single.abs().max()))
+                agree(half.float(), single, rtol=1e-2, atol=1e-2 * float(single.abs().max()))
 
 
 @law()
@@ -280,7 +293,7 @@ def second_derivative_is_numerical_or_an_error(entry: Entry[Any]) -> None:
         except NotImplementedError:
             continue
         along = sum((2 * slope * by).sum() for slope, by in zip(slopes, step, strict=True))
-        assert_close(along, there - back, rtol=1e-4, atol=1e-6 * 1e-3)
+        agree(along, there - back, rtol=1e-4, atol=1e-6 * 1e-3)
 
 
 @law()
@@ -423,7 +436,7 @@ def lower_positive_never_lowers_it(entry: Entry[Any]) -> None:
         entry(**{**case.args, "pos": case.args["pos"] - drop}, reduction="none") for drop in (0.0, 0.1, 1.0, 10.0)
     ]
     for before, after in pairwise(values):
-        assert (after >= before).all(), (before, after)
+        assert (after >= before).all(), f"got {after}, expected at least {before}"
 
 
 def arguments(entry: Entry[Any]) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,98 @@
+"""Laws: what every entry of a registry keeps to, and the examination of one's own entry by them."""
+
+# mypy: allow-untyped-calls
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from rankwell.registry import Entry
+
+__all__ = ["Check", "Finding", "Law", "agree", "examine"]
+
+Check = Callable[[Entry[Any]], None]
+"""Raises AssertionError where the entry breaks the law."""
+
+
+@dataclass(frozen=True)
+class Law:
+    """A law, the kinds of entries that it is for, and the entries that it does not hold for, each with a reason."""
+
+    name: str
+    check: Check
+    kinds: tuple[str, ...]
+    exceptions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sentence(self) -> str:
+        """What it says: the first line of the docstring."""
+        return (inspect.getdoc(self.check) or "").partition("\n")[0]
+
+    def binds(self, entry: Entry[Any]) -> bool:
+        """Whether the entry has to keep to it."""
+        return entry.kind in self.kinds and entry.name not in self.exceptions
+
+
+def agree(got: Tensor | float, expected: Tensor | float, *, rtol: float, atol: float) -> None:
+    """Raise AssertionError, with both values where they differ most, unless all are close. NaN is close to nothing."""
+    got, expected = torch.as_tensor(got), torch.as_tensor(expected)
+    assert got.shape == expected.shape, f"got shape {tuple(got.shape)}, expected {tuple(expected.shape)}"
+    try:
+        assert_close(got, expected, rtol=rtol, atol=atol)
+    except AssertionError as error:
+        if not got.numel() or got.dtype != expected.dtype:
+            raise
+        off = ((got - expected).abs() - atol - rtol * expected.abs()).double()
+        off = torch.where(got == expected, -torch.inf, off.nan_to_num(nan=torch.inf))
+        worst = torch.unravel_index(off.argmax(), off.shape)
+        place = f" at {[int(i) for i in worst]}" if worst else ""
+        raise AssertionError(
+            f"got {float(got[worst]):.6g}, expected {float(expected[worst]):.6g}{place};"
+            f" {int((off > 0).sum())} of {off.numel()} numbers differ"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A law that an entry breaks."""
+
+    law: Law
+    what: str
+    """The two values, or what was raised."""
+    call: Mapping[str, Any]
+    """The arguments of the last call before."""
+
+
+def examine(law: Law, entry: Entry[Any]) -> Finding | None:
+    """What the entry breaks of the law; None where it keeps to it."""
+    what = _broken(law, entry)
+    if what is None:
+        return None
+    call: dict[str, Any] = {}
+    signature = inspect.signature(entry.function)
+
+    @functools.wraps(entry.function)
+    def recording(*args: Any, **kwargs: Any) -> Any:
+        call.clear()
+        call.update(signature.bind(*args, **kwargs).arguments)
+        return entry.function(*args, **kwargs)
+
+    # A second time for the arguments: torch.compile could not trace the recording, and need not.
+    _broken(law, replace(entry, function=recording))
+    return Finding(law, what, call)
+
+
+def _broken(law: Law, entry: Entry[Any]) -> str | None:
+    try:
+        law.check(entry)
+    except AssertionError as error:
+        return str(error) or "the values differ"
+    except Exception as error:
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+    return None
