@@ -39,9 +39,11 @@ bench: setup  ## Benchmarks; DATA=FOLDER for those on real interactions
 	  echo 'bench/read.py and bench/evaluate.py are skipped: there is no $(DATA). Give another by DATA=FOLDER.'; \
 	fi
 
-docs: setup  ## Write docs/losses.md and docs/metrics.md from the registries
+docs: setup  ## Build the site into build/site: a page a loss, a page a metric, which loss to choose
 	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --quiet --strict
+	@echo 'build/site/index.html' 
 
 clean:  ## Remove what make made, runs excepted
-	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis docs/losses.md docs/metrics.md
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests bench docs examples -name __pycache__ -prune -exec rm -rf {} +

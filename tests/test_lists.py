@@ -53,6 +53,40 @@ def test_flat_operations_have_numerical_gradients(layouts, name):
     assert torch.autograd.gradgradcheck(getattr(flat, name), at)
 
 
+def test_cross_entropy_of_segments(layouts):
+    """In values, gradients by both arguments, and second derivatives; near and far apart."""
+    there, x, dense, flat = layouts
+    for scale in (1.0, 30.0):
+        shares, scores = x.sin().requires_grad_(), (scale * x).requires_grad_()
+        leaves = shares.detach()[there].requires_grad_(), scores.detach()[there].requires_grad_()
+        ours, expected = flat.cross_entropy(*leaves), dense.cross_entropy(shares, scores)
+        assert_close(ours, expected)
+        up = torch.linspace(1, 2, 4, dtype=torch.double)
+        expected = torch.autograd.grad(expected, (shares, scores), up)
+        for one, other in zip(torch.autograd.grad(ours, leaves, up), expected, strict=True):
+            assert_close(one, other[there])
+        assert torch.autograd.gradcheck(flat.cross_entropy, leaves)
+        assert torch.autograd.gradgradcheck(flat.cross_entropy, leaves)
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 5, 9])
+def test_kth_largest(layouts, k):
+    """Minus infinity in a list of fewer."""
+    there, x, dense, flat = layouts
+    expected = []
+    for row, valid in zip(x, dense.where, strict=True):
+        values = sorted(row[valid].tolist(), reverse=True)
+        expected.append(values[k - 1] if len(values) >= k else -torch.inf)
+    assert dense.kth_largest(x, k).tolist() == flat.kth_largest(x[there], k).tolist() == expected
+    assert not dense.kth_largest(x.clone().requires_grad_(), k).requires_grad
+
+
+def test_spread(layouts):
+    there, _, dense, flat = layouts
+    v = torch.arange(4.0)
+    assert torch.equal(flat.spread(v), dense.spread(v).expand(4, 5)[there])
+
+
 def test_count(layouts):
     _, _, dense, flat = layouts
     assert flat.count().tolist() == dense.count().tolist() == [2, 0, 4, 0]

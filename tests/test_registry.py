@@ -38,9 +38,13 @@ def test_unknown_name_offers_the_nearest():
 def test_name_is_unique(registry):
     def some_loss(scores, labels): ...
 
+    def other(scores, labels): ...
+
     registry.register("list")(some_loss)
     with pytest.raises(ConfigError, match="'some' is registered already"):
-        registry.register("list")(some_loss)
+        registry.register("list", name="some")(other)
+    registry.register("list", paper="b2001")(some_loss)  # a cell of a notebook that is run again
+    assert registry["some"].paper == "b2001" and len(registry) == 1
 
 
 def test_contract_parameters_must_be_there(registry):

@@ -4,50 +4,30 @@ For one list
 
 .. math:: \ell = \sum_{(i,j):\, y_i > y_j} w_i\, \phi(s_i - s_j)
 
-Each list is sorted by label, best first, so that the worse items of a row are the columns behind it; rows that have
-nothing worse are skipped, and binary labels cost positives x negatives. Rows go in chunks that stay in the cache, and
-each chunk gives its values and its slopes at once: the backward pass is one multiplication. The sizes of the chunks
-follow from the labels, so a block of lists on another device is waited for twice.
+Hinges and squares have exact sums by sorting (:mod:`rankwell.sorted_pairs`), all others go by chunks of pairs
+(:mod:`rankwell.chunked_pairs`). Both give their slopes along with the values: the backward pass is one multiplication.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-decorators
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from rankwell.lists import Dense, Flat, Opened, blocks
+from rankwell.chunked_pairs import chunked_sums
+from rankwell.lists import Dense, Flat, Opened
+from rankwell.sorted_pairs import SORTED, sorted_sums
 from rankwell.types import Offsets
 
-__all__ = ["PHI", "pair_means"]
-
-CHUNK_PAIRS = 1 << 16
-"""Pairs made at once: a quarter of a megabyte a temporary, small enough for the cache."""
-
-BLOCK_ITEMS = 1 << 16
-"""Padded items sorted at once."""
-
-Phi = Callable[[Tensor, float], tuple[Tensor, Tensor]]
-
-
-def _logistic(gap: Tensor, _: float) -> tuple[Tensor, Tensor]:
-    return functional.softplus(-gap, threshold=40), torch.sigmoid(-gap).neg_()
-
-
-def _hinge(gap: Tensor, margin: float) -> tuple[Tensor, Tensor]:
-    value = (margin - gap).relu_()
-    return value, value.sign().neg_()
-
-
-PHI: dict[str, Phi] = {"logistic": _logistic, "hinge": _hinge}
-"""Value and slope by the gap ``s_i - s_j`` and a parameter, each a new tensor."""
+__all__ = ["pair_means"]
 
 
 def pair_means(opened: Opened, phi: str, parameter: float = 0.0) -> Tensor:
-    """Mean of ``w_i phi(s_i - s_j)`` over the pairs with ``y_i > y_j`` of each list; 0 for a list without pairs."""
+    """Mean of ``w_i phi(s_i - s_j)`` over the pairs with ``y_i > y_j`` of each list; 0 for a list without pairs.
+
+    ``phi`` is a name of :data:`SORTED` or of :data:`~rankwell.chunked_pairs.PHI`, and ``parameter`` its margin.
+    """
     scores, where = opened.scores, opened.where
     weights = opened.weights.expand(scores.shape)
     where = scores.new_ones((), dtype=torch.bool).expand(scores.shape) if where is None else where
@@ -71,55 +51,8 @@ def _pair_sums(
     scores: Tensor, labels: Tensor, weights: Tensor, where: Tensor, offsets: Tensor, phi: str, parameter: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Weighted sum and number of pairs of each list; gradients of the sum by scores and by weights."""
-    lists = offsets.numel() - 1
-    sums, counts = scores.new_zeros(lists), scores.new_zeros(lists)
-    by_scores, by_weights = torch.zeros_like(scores), torch.zeros_like(scores)
-    for chosen, items, valid in blocks(offsets, BLOCK_ITEMS):
-        valid = valid & where[items]
-        # Labels as the better item of a pair and as the worse one: what is masked is neither.
-        better = torch.where(valid, labels[items], -torch.inf)
-        order = better.argsort(dim=-1, descending=True, stable=True)
-        items, valid, better = (x.gather(-1, order) for x in (items, valid, better))
-        worse = torch.where(valid, better, torch.inf)
-        first = torch.searchsorted(-better, -better, right=True)  # the first column that is worse than each row
-        wins = (valid.sum(-1, keepdim=True) - first).clamp(min=0)
-        # Lists with many rows first: a chunk of rows then needs a prefix of the lists only.
-        rank = (wins > 0).sum(-1).argsort(descending=True)
-        items, better, worse, first, wins = (x[rank] for x in (items, better, worse, first, wins))
-        block = _block(scores[items], weights[items], better, worse, first, wins, PHI[phi], parameter)
-        for total, part in zip((by_scores, by_weights), block, strict=True):
-            total.index_add_(0, items.flatten(), part.flatten())  # padding points at a first item, and adds 0 to it
-        sums[chosen[rank]] = (weights[items] * block[1]).sum(-1)
-        counts[chosen[rank]] = wins.sum(-1).to(counts.dtype)
-    return sums, counts, by_scores, by_weights
-
-
-def _block(
-    scores: Tensor, weights: Tensor, better: Tensor, worse: Tensor, first: Tensor, wins: Tensor, phi: Phi, own: float
-) -> tuple[Tensor, Tensor]:
-    """Gradients by scores and by weights of lists ``[g, n]`` that are sorted by label; the latter is also the value."""
-    by_scores, by_weights = torch.zeros_like(scores), torch.zeros_like(scores)
-    active = wins > 0
-    lists = active.sum(0).tolist()
-    columns = torch.where(active, first, first.shape[-1]).amin(0).tolist()
-    n, ends = len(lists), sum(count > 0 for count in lists)
-    row = 0
-    while row < ends:
-        low, width = columns[row], n - columns[row]
-        last = min(ends, row + max(1, CHUNK_PAIRS // (lists[row] * width)))
-        step = max(1, CHUNK_PAIRS // ((last - row) * width))
-        for start in range(0, lists[row], step):
-            some = slice(start, min(start + step, lists[row]))
-            gap = scores[some, row:last, None] - scores[some, None, low:]
-            value, slope = phi(gap, own)
-            # Comparing into a float tensor and multiplying takes a tenth of the time of a boolean mask.
-            counts = torch.gt(better[some, row:last, None], worse[some, None, low:], out=gap)
-            by_weights[some, row:last] = value.mul_(counts).sum(-1)
-            slope.mul_(counts).mul_(weights[some, row:last, None])
-            by_scores[some, row:last] += slope.sum(-1)
-            by_scores[some, low:] -= slope.sum(-2)
-        row = last
-    return by_scores, by_weights
+    engine = sorted_sums if phi in SORTED else chunked_sums
+    return engine(scores, labels, weights, where, offsets, phi, parameter)
 
 
 # An operator, so that tracing and vmap take it whole. Not by custom_op, whose first call imports the compiler: 3 s.

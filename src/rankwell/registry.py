@@ -53,7 +53,7 @@ class Input:
 
     alignment: Alignment
     """What it lies along: ``list`` (one a list, row or query), ``item`` (one a score of a list, a negative of a row, an item
-    of embeddings), ``positive`` (one a positive of a row), ``pair`` (``[q, m]``), ``scalar``."""
+    of embeddings), ``positive`` (one a positive of a row), ``pair`` (``[q, m]``), ``catalogue`` (one a code of the catalogue), ``scalar``."""
     holds: Literal["number", "share", "id", "count"] = "number"
     """Any number, a number in (0, 1], an id (equal or not), or a whole number above zero."""
     required: bool = False
@@ -118,7 +118,9 @@ class Registry(Generic[F]):
 
         def enter(function: F) -> F:
             entry_name = name or function.__name__.removesuffix(self.suffix)
-            if entry_name in self._entries:
+            there = self._entries.get(entry_name)
+            # A module that is loaded again, a cell of a notebook that is run again, enters the same function anew.
+            if there is not None and _place(there.function) != _place(function):
                 raise ConfigError(f"{self.what} {entry_name!r} is registered already.")
             extra = dict(inputs or {})
             parameters = _own_parameters(function, (*self.contract[kind], *extra), f"{self.what} {entry_name!r}")
@@ -238,6 +240,10 @@ def _reason(error: Exception) -> str:
     """What another's code raised, in one line."""
     said = " ".join(str(error).split()).rstrip(".")
     return said if isinstance(error, RankwellError) else f"{type(error).__name__}: {said}".removesuffix(": ")
+
+
+def _place(function: Callable[..., Any]) -> tuple[str, str]:
+    return function.__module__, function.__qualname__
 
 
 def _unwrapped(function: Callable[..., Any]) -> Any:

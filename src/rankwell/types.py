@@ -46,8 +46,8 @@ Reduction: TypeAlias = Literal["none", "mean", "sum"]
 Ties: TypeAlias = Literal["expected", "order"]
 Empty: TypeAlias = Literal["skip", "zero", "one"]
 Similarity: TypeAlias = Literal["dot", "cosine", "euclidean", "squared_euclidean"]
-Kind: TypeAlias = Literal["list", "contrast", "embedding", "head"]
-Alignment: TypeAlias = Literal["list", "item", "positive", "pair", "scalar"]
+Kind: TypeAlias = Literal["list", "graded", "contrast", "embedding", "head"]
+Alignment: TypeAlias = Literal["list", "item", "positive", "pair", "catalogue", "scalar"]
 
 
 class Ragged(NamedTuple):

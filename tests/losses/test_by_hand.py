@@ -26,6 +26,7 @@ from rankwell.losses import (
     softmax_loss,
     triplet_loss,
 )
+from rankwell.losses.cases import cases, scalars
 from rankwell.nn import Loss
 from rankwell.transforms import correct_log_q
 
@@ -155,9 +156,9 @@ def test_self_pairs_are_left_out_by_where():
 
 @pytest.mark.parametrize("entry", LOSSES, ids=LOSSES.names())
 def test_unknown_reduction(entry):
-    args = (torch.ones(2, 2), torch.ones(2, 2)) if entry.kind != "contrast" else (torch.ones(2), torch.ones(2, 2))
+    case = next(cases(entry))
     with pytest.raises(InputError, match="reduction must be 'none', 'mean' or 'sum'"):
-        entry(*args, reduction="avg")
+        entry(**case.args, **scalars(entry), reduction="avg")
 
 
 def test_options_and_shapes_that_do_not_fit():

@@ -43,7 +43,12 @@ def test_mean_counts_lists_whose_loss_is_zero():
 def test_batch_of_padding_gives_zero_not_nan(entry):
     """RecTools: NaN."""
     scores = torch.full((2, 3), torch.nan, requires_grad=True)
-    value = entry(scores, torch.zeros(2, 3), where=torch.zeros(2, 3, dtype=torch.bool))
+    needed = {
+        name: torch.zeros(2, 3, dtype=torch.int64 if given.holds == "id" else torch.float32)
+        for name, given in entry.inputs.items()
+        if given.required
+    }
+    value = entry(scores, torch.zeros(2, 3), where=torch.zeros(2, 3, dtype=torch.bool), **needed)
     value.backward()
     assert value == 0
     assert torch.equal(scores.grad, torch.zeros(2, 3))

@@ -15,6 +15,15 @@ def test_ap_by_hand() -> None:
     assert ap(SCORES, LABELS, rel=2).item() == pytest.approx((1 / 2 + 2 / 5) / 2)
 
 
+def test_ap_of_what_is_reachable() -> None:
+    assert ap(SCORES, LABELS, k=2, total="reachable").item() == pytest.approx(1 / 2 / 2)
+    assert ap(SCORES, LABELS, k=4, total="reachable").item() == pytest.approx((1 / 2 + 2 / 3) / 3)
+    weights = torch.tensor([3.0, 9.0, 2.0, 0.5, 9.0])
+    # The denominator is two items of the mean weight.
+    found = ap(SCORES, LABELS, weights=weights, k=2, total="reachable").item()
+    assert found == pytest.approx(0.5 / 2 / (2 * 5.5 / 3))
+
+
 def test_mrr_by_hand() -> None:
     assert mrr(SCORES, LABELS).item() == 1 / 2
     assert mrr(SCORES, LABELS, k=1).item() == 0

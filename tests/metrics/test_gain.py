@@ -25,6 +25,16 @@ def test_ndcg_by_hand() -> None:
     assert ndcg(SCORES, LABELS, k=2).item() == pytest.approx((1 + 3 / log2(3)) / (7 + 3 / log2(3)))
 
 
+def test_the_original_discount_starts_at_position_three() -> None:
+    # Järvelin and Kekäläinen with base 2, and LETOR: positions 1 and 2 both count fully.
+    found = 1 + 3 + 7 / log2(4)
+    assert dcg(SCORES, LABELS, discount="original").item() == pytest.approx(found)
+    assert ndcg(SCORES, LABELS, discount="original").item() == pytest.approx(found / (7 + 3 + 1 / log2(3)))
+    best = 7 + 7 + 3 / log2(3)
+    value = ndcg(SCORES, LABELS, discount="original", ideal=torch.tensor([3.0, 3.0, 2.0]))
+    assert value.item() == pytest.approx(found / best)
+
+
 def test_ideal_is_cut_at_k_too() -> None:
     # LightGCN's NDCG@k: ones at min(k, number of test items) positions.
     scores, labels = torch.tensor([3.0, 2.0]), torch.tensor([1.0, 0.0])

@@ -32,6 +32,20 @@ SCORES, LABELS = torch.tensor([[0.1, 0.9, 0.9]]), torch.tensor([[2.0, 1.0, 0.0]]
         ("Hit@10", "hit_rate@10"),
         ("HR@10", "hit_rate@10"),
         ("AUC", "auc"),
+        ("ERR@20", "err@20"),
+        ("RBP(p=0.8)", "rbp"),
+        ("rbp(p=0.5)@10", "rbp(p=0.5)@10"),
+        ("f1@5", "f1@5"),
+        ("SetF", "f1"),
+        ("set_P(rel=2)", "precision(rel=2)"),
+        ("R_precision", "r_precision"),
+        ("Rprec(rel=2)", "r_precision(rel=2)"),
+        ("Bpref", "bpref"),
+        ("pAUC(max_fpr=0.2,scale=mcclish)", "pauc(max_fpr=0.2,scale=mcclish)"),
+        ("Kendall_tau", "kendall_tau"),
+        ("spearmanr", "spearman"),
+        ("OPA", "opa"),
+        ("map(total=reachable)@10", "ap(total=reachable)@10"),
         ("RR(rel=2,ties=order)@10", "mrr(rel=2,ties=order)@10"),
         ("RR(ties=order, rel=2)@10", "mrr(rel=2,ties=order)@10"),
     ],
@@ -58,6 +72,11 @@ def test_parse(text: str, canonical: str) -> None:
         ("P(rel=nan)@5", "precision: rel must be float: got 'nan'."),
         ("P(rel=0)@3", "precision: rel must be above 0, the label of what is not relevant: got 0."),
         ("recall(rel=-1)@3", "got -1."),
+        ("rbp(p=1.5)", "rbp: p must be between 0 and 1: got 1.5."),
+        ("pauc(max_fpr=0)", "pauc: max_fpr must be above 0 and at most 1: got 0.0."),
+        ("err(max_label=-1)@5", "err: max_label must be above 0: got -1.0."),
+        ("ap(total=k)@5", "ap: total must be 'relevant', 'reachable': got 'k'."),
+        ("bpref@10", "bpref has a depth of its own: it takes no cut-off, got bpref@10."),
         ("P(rel)@5", "parameters are written name=value: got 'rel'."),
         ("P()@5", "parameters are written name=value: got ''."),
         ("P(rel=2", "a measure is written name, name@k or name(parameter=value)@k: got 'P(rel=2'."),
@@ -93,8 +112,10 @@ def test_construction_is_checked_and_canonical() -> None:
 
 
 def test_presets_fill_in_what_the_text_does_not_say() -> None:
-    assert Measure.parse("ndcg@10", preset="trec").settings == {"ties": "order", "empty": "zero", "gain": "linear"}
-    assert Measure.parse("P@10", preset="trec").settings == {"ties": "order", "empty": "zero", "rel": 1.0}
+    given = {"ties": "order", "empty": "zero"}
+    settings = Measure.parse("ndcg@10", preset="trec").settings
+    assert settings == {**given, "gain": "linear", "discount": "shifted"}
+    assert Measure.parse("P@10", preset="trec").settings == {**given, "rel": 1.0, "depth": "k"}
     assert Measure.parse("ndcg(ties=expected)", preset="trec").settings["ties"] == "expected"
     assert preset("lightgcn")["empty"] == "skip"
 

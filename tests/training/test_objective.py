@@ -134,8 +134,12 @@ def test_only_the_softmax_family_is_corrected():
     entries = {entry.name: as_contrast(entry) for entry in LOSSES if entry.kind in ("list", "contrast")}
     assert {name for name, entry in entries.items() if entry.softmax} == {
         "softmax",
+        "poly1_softmax",
+        "unique_softmax",
         "sampled_softmax",
         "decoupled_softmax",
+        "multi_sample_contrastive",
+        "soft_info_nce",
     }
 
 

@@ -83,7 +83,7 @@ def scalars(entry: Entry[Any]) -> dict[str, int]:
 
 
 LIKE = {
-    "list": {"item": "scores"},
+    "list": {"item": "labels"},
     "contrast": {"item": "neg", "positive": "pos"},
     "embedding": {"pair": "positives"},
 }
@@ -92,10 +92,12 @@ LIKE = {
 
 def _with(case: Case, name: str, given: Input, draw: torch.Generator) -> Case:
     """The case with an input that lies along rows or items, entered where it is masked."""
-    kind = {"scores": "list", "pos": "contrast", "queries": "embedding"}[case.scores[0]]
+    kind = {"scores": "list", "pos": "contrast", "queries": "embedding", "hidden": "head"}[case.scores[0]]
     axes, absent, shared = case.items, case.absent, case.shared
     if given.alignment == "list":
         shape: tuple[int, ...] = (case.rows,)
+    elif given.alignment == "catalogue":
+        shape, shared = case.args["item_weight"].shape[:1], (*shared, name)
     elif (kind, given.alignment) == ("embedding", "item"):
         shape, shared = case.args["items"].shape[:-1], (*shared, name)
         axes = {mask: {**along, name: -1} for mask, along in axes.items()}
@@ -132,6 +134,18 @@ def _lists(rows: int, items: int, scores: Draw, mask: Draw) -> Iterator[Case]:
     )  # fmt: skip
 
 
+def _graded(rows: int, items: int, scores: Draw, mask: Draw) -> Iterator[Case]:
+    """Three scores an item, for grades 0 to 2."""
+    labels = (scores(rows, items).abs() * 2.4).floor()
+    labels[:, 0] = 1
+    where = mask(rows, items)
+    args = {"scores": scores(rows, items, 3), "labels": labels, "where": where, "weights": scores(rows, items).abs()}
+    yield Case(
+        args, ("scores",), {"where": dict.fromkeys(args, -1) | {"scores": -2}},
+        {"scores": ~where[..., None], "labels": ~where, "weights": ~where}, valid="where", other_side="labels",
+    )  # fmt: skip
+
+
 def _rows(rows: int, items: int, scores: Draw, mask: Draw) -> Iterator[Case]:
     """Several positives, and one."""
     where, pos_where = mask(rows, items), mask(rows, 3)
@@ -162,8 +176,21 @@ def _embeddings(rows: int, items: int, scores: Draw, mask: Draw) -> Iterator[Cas
     )  # fmt: skip
 
 
+def _heads(rows: int, items: int, scores: Draw, mask: Draw) -> Iterator[Case]:
+    """Rows with a target each; item 0 is nobody's."""
+    args = {
+        "hidden": scores(rows, 3), "item_weight": scores(items, 3), "targets": 1 + mask(rows, items - 1).long().argmin(-1),
+        "weights": scores(rows).abs() + 0.1,
+    }  # fmt: skip
+    yield Case(
+        args, ("hidden", "item_weight"), {}, {}, valid="targets", other_side="targets", shared=("item_weight",)
+    )  # fmt: skip
+
+
 _KINDS: dict[str, Callable[[int, int, Draw, Draw], Iterator[Case]]] = {
     "list": _lists,
+    "graded": _graded,
     "contrast": _rows,
     "embedding": _embeddings,
+    "head": _heads,
 }

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rankwell.errors import InputError
-from rankwell.lists import Dense, Rows, check_positive, open_rows
+from rankwell.lists import Dense, check_positive, open_rows
 from rankwell.losses.pairwise import logistic_loss
 from rankwell.losses.registry import Neg, Pos, contrast_loss
 from rankwell.losses.styles import contrast
@@ -92,7 +92,7 @@ def sampled_softmax_loss(
     scores = rows.pos / temperature
     of_pos = Dense(scores, rows.pos_where).logsumexp(scores)
     of_all = torch.logaddexp(of_pos, rows.logsumexp_neg(temperature))
-    return rows.reduce(_sum_pos(rows, of_all[..., None] - scores), reduction)
+    return rows.reduce(rows.sum_pos(of_all[..., None] - scores), reduction)
 
 
 @contrast_loss(paper="yeh2022", complexity="m + n", softmax=True)
@@ -130,8 +130,8 @@ def decoupled_softmax_loss(
     """
     check_positive(temperature, "temperature")
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
-    of_neg = _or_zero(rows.logsumexp_neg(temperature))
-    return rows.reduce(_sum_pos(rows, of_neg[..., None] - rows.pos / temperature), reduction)
+    of_neg = rows.logsumexp_neg(temperature, absent=0.0)
+    return rows.reduce(rows.sum_pos(of_neg[..., None] - rows.pos / temperature), reduction)
 
 
 @contrast_loss(paper="wu2024bsl", complexity="m + n", inputs={"query_ids": Input("list", "id")})
@@ -190,7 +190,7 @@ def bsl_loss(
         total, count = _pooled(total, count, query_ids)
     pull = total - count.clamp(min=1).log()
     hot = temperature * ratio if form == "paper" else temperature
-    push = _or_zero(rows.logsumexp_neg(hot) - rows.count_neg().clamp(min=1).log())
+    push = rows.logsumexp_neg(hot, absent=0.0) - rows.count_neg().clamp(min=1).log()
     values = ratio * push - pull if form == "code" else hot * push - temperature * pull
     return rows.reduce(values * rows.mean_pos(rows.weights.expand_as(rows.pos)), reduction)
 
@@ -217,13 +217,3 @@ def _group_numbers(ids: Tensor) -> Tensor:
     ascending, order = ids.sort(stable=True)
     steps = torch.cat([ascending.new_zeros(1), (ascending[1:] != ascending[:-1]).to(ascending.dtype)])
     return torch.zeros_like(order).scatter(0, order, steps[: len(ids)].cumsum(0).to(order.dtype))
-
-
-def _or_zero(x: Tensor) -> Tensor:
-    """0 for the rows without negatives, whose logarithm is minus infinity."""
-    return torch.where(x == -torch.inf, 0, x)
-
-
-def _sum_pos(rows: Rows, x: Tensor) -> Tensor:
-    """Weighted sums over the valid positives of each row."""
-    return Dense(rows.pos, rows.pos_where).sum(rows.weights * x)

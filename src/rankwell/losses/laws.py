@@ -25,7 +25,7 @@ from rankwell.types import Kind
 
 __all__ = ["LAWS"]
 
-ALL: tuple[Kind, ...] = ("list", "contrast", "embedding")
+ALL: tuple[Kind, ...] = ("list", "graded", "contrast", "embedding")
 
 
 LAWS: dict[str, Law] = {}
@@ -55,6 +55,12 @@ def gradients(entry: Entry[Any], case: Case, args: Mapping[str, Tensor]) -> list
 
 close = partial(agree, rtol=2e-5, atol=2e-5)
 
+_SHARED = "uniformity is shared by the batch"
+_BOTH_ENDS = "a positive's negatives stand in other queries' rows"
+_DRAWS = "its negatives stand in the order in which they were drawn, which estimates the rank"
+_POSTERIORS = "its posteriors are constants in the gradient, as in the paper"
+_PACES = "its paces are constants in the gradient, as in the paper"
+
 
 # ---------------------------------------------------------------------------------------------------- values and batches
 
@@ -79,7 +85,7 @@ def reductions_agree(entry: Entry[Any]) -> None:
         close(entry(**case.args), values.mean())
 
 
-@law()
+@law(direct_au=_SHARED, mawu=_SHARED, lifted_structure=_BOTH_ENDS)
 def batch_is_independent(entry: Entry[Any]) -> None:
     """Rows in chunks have the values and gradients that they have together."""
     for case in cases(entry):
@@ -123,7 +129,7 @@ def inputs_are_unchanged(entry: Entry[Any]) -> None:
 # ---------------------------------------------------------------------------------------------------------------- masks
 
 
-@law()
+@law(direct_au=_SHARED, mawu=_SHARED, lifted_structure=_BOTH_ENDS)
 def masked_is_removed(entry: Entry[Any]) -> None:
     """A row has the value that it has without its masked items."""
     for case in cases(entry):
@@ -165,7 +171,7 @@ def padding_width_is_irrelevant(entry: Entry[Any]) -> None:
         close(entry(**args, reduction="none"), entry(**case.args, reduction="none"))
 
 
-@law()
+@law(warp=_DRAWS, k_os_warp=_DRAWS)
 def item_order_is_irrelevant(entry: Entry[Any]) -> None:
     """The items of a list, the positives and the negatives of a row, may stand in any order."""
     for case in cases(entry):
@@ -217,7 +223,7 @@ def extremes_have_the_gradient_of_float64(entry: Entry[Any]) -> None:
                 agree(single.double(), double, rtol=1e-4, atol=1e-5 * float(double.abs().max().clamp(min=1)))
 
 
-@law("list", "contrast")
+@law("list", "contrast", pirank="the pull of a relaxed order rises, then fades, over gaps of its temperature, 5")
 def gradient_does_not_die(entry: Entry[Any]) -> None:
     """The pull on a misplaced positive, if it is not fading from a gap of 5 to one of 10, is still there at 25 and 60.
 
@@ -256,7 +262,10 @@ def half_precision_is_summed_in_float32(entry: Entry[Any]) -> None:
                 agree(half.float(), single, rtol=1e-2, atol=1e-2 * float(single.abs().max()))
 
 
-@law()
+_STRAIGHT = "its value is that of the hard order, its gradient that of a relaxation (straight through)"
+
+
+@law(circle=_PACES, variational_bpr=_POSTERIORS, pirank=_STRAIGHT)
 def gradient_is_numerical(entry: Entry[Any]) -> None:
     """In float64 the gradient, by scores and by weights, is that of finite differences."""
     for case in cases(entry, dtype=torch.double):
@@ -269,7 +278,7 @@ def gradient_is_numerical(entry: Entry[Any]) -> None:
         assert torch.autograd.gradcheck(values, leaves, fast_mode=True)
 
 
-@law()
+@law(circle=_PACES)
 def second_derivative_is_numerical_or_an_error(entry: Entry[Any]) -> None:
     """The gradient of a penalty on the squared gradient is that of finite differences, or NotImplementedError."""
     for case in cases(entry, dtype=torch.double):
@@ -296,7 +305,7 @@ def second_derivative_is_numerical_or_an_error(entry: Entry[Any]) -> None:
         agree(along, there - back, rtol=1e-4, atol=1e-6 * 1e-3)
 
 
-@law()
+@law(pirank=_STRAIGHT)
 def step_downhill_lowers_it(entry: Entry[Any]) -> None:
     """A small step against the gradient lowers the loss."""
     for case in cases(entry, dtype=torch.double):
@@ -310,7 +319,22 @@ def step_downhill_lowers_it(entry: Entry[Any]) -> None:
         assert after < values.sum(), f"{values.sum()} rose to {after}"
 
 
-@law()
+_RATIO = "weights weigh items in numerator and denominator"
+
+
+@law(
+    excessiveness=_RATIO,
+    soft_dice=_RATIO,
+    tversky=_RATIO,
+    approx_ndcg=_RATIO,
+    approx_mrr=_RATIO,
+    smooth_ap=_RATIO,
+    neural_ndcg=_RATIO,
+    pirank=_RATIO,
+    soft_rank=_RATIO,
+    gumbel_approx_ndcg=_RATIO,
+    gumbel_neural_ndcg=_RATIO,
+)
 def weights_are_additive(entry: Entry[Any]) -> None:
     """Weights of one are none, and doubled weights double the value."""
     for case in cases(entry):
@@ -324,7 +348,10 @@ def weights_are_additive(entry: Entry[Any]) -> None:
 # -------------------------------------------------------------------------------------------------------- transformations
 
 
-@law()
+_RAGGED_INSIDE = "its groups are ragged lists, whose offsets are checked on the host"
+
+
+@law(hierarchical=_RAGGED_INSIDE)
 def vmap_is_a_loop(entry: Entry[Any]) -> None:
     """``torch.func.vmap`` over calls, with and without gradients, gives what the calls give."""
     for several in zip(*(cases(entry, seed=seed) for seed in range(3)), strict=True):
@@ -344,7 +371,7 @@ def vmap_is_a_loop(entry: Entry[Any]) -> None:
         close(torch.func.vmap(slope)(stacked[name], stacked), expected)
 
 
-@law()
+@law(hierarchical=_RAGGED_INSIDE)
 def compiles_to_the_same(entry: Entry[Any]) -> None:
     """``torch.compile`` takes it in one graph, forwards and backwards, and changes nothing."""
     for case in cases(entry):
@@ -363,25 +390,34 @@ def compiles_to_the_same(entry: Entry[Any]) -> None:
 # ----------------------------------------------------------------------------------------------------------------- ragged
 
 
-@law("list")
+@law("list", "graded")
 def ragged_is_dense_is_a_loop(entry: Entry[Any]) -> None:
     """Lists one behind the other, as padded rows, and one by one: the same values and gradients."""
     (case,) = cases(entry, rows=6, items=8)
     sizes = torch.tensor([3, 0, 8, 1, 5, 8])
     there = torch.arange(8) < sizes[:, None]
     dense = {**case.args, "where": case.args["where"] & there}
-    flat = {name: x[there] if x.shape == there.shape else x for name, x in case.args.items()}
+    flat = {name: x[there] if x.shape[:2] == there.shape else x for name, x in case.args.items()}
     flat["offsets"] = offsets_from_sizes(sizes)
     padded, ragged = gradients(entry, case, dense), gradients(entry, case, flat)
     close(ragged[0], padded[0])
     close(ragged[1], padded[1][there])
     close(entry(**flat), entry(**dense))
     for row in range(6):
-        one = {name: x[row, there[row]] if x.shape == there.shape else x[row] for name, x in case.args.items()}
+        one = {name: x[row, there[row]] if x.shape[:2] == there.shape else x[row] for name, x in case.args.items()}
         close(entry(**one, reduction="none"), ragged[0][row])
 
 
-@law("list")
+_SINKHORN = "Sinkhorn's iterations keep the matrix of one list, up to a fixed 64 MB: to make it again in each is far slower"
+
+
+@law(
+    "list",
+    hierarchical="sorts the ids of groups and keeps each item's place: 19 times the bytes, and linear",
+    neural_ndcg=_SINKHORN,
+    gumbel_neural_ndcg=_SINKHORN,
+    gumbel_approx_ndcg="each of its samples keeps what the loss keeps",
+)
 def ragged_memory_is_linear(entry: Entry[Any]) -> None:
     """Forward and backward over heavy-tailed lists take at most six times the bytes of scores and labels."""
     # The r-th longest of these lists has 4,000 / r^0.6 items: some 180,000 in all.
@@ -391,13 +427,17 @@ def ragged_memory_is_linear(entry: Entry[Any]) -> None:
     scores = torch.linspace(-3, 3, total).sin().requires_grad_()
     labels = (torch.arange(total) % 9 == 0).float()
     more = {
-        name: torch.full((total if given.alignment == "item" else len(sizes),), 0.5)
+        name: _filled(given.holds, total if given.alignment == "item" else len(sizes))
         for name, given in entry.inputs.items()
         if given.required and given.alignment != "scalar"
     }
     peak = peak_bytes(lambda: entry(scores, labels, offsets=offsets, **more).backward())
     given = 2 * scores.nbytes
     assert peak <= 6 * given, f"{peak / given:.1f} times the bytes of scores and labels"
+
+
+def _filled(holds: str, size: int) -> Tensor:
+    return torch.full((size,), 0.5) if holds in ("number", "share") else torch.arange(size) % 7 + 1
 
 
 def peak_bytes(run: Callable[[], Any]) -> int:
@@ -416,9 +456,23 @@ def peak_bytes(run: Callable[[], Any]) -> int:
 # --------------------------------------------------------------------------------------------------------------- contrast
 
 _MEAN = "negatives are averaged"
+_COUNT = "the number of negatives is in the formula"
 
 
-@law("contrast", bpr=_MEAN, bsl=_MEAN, ccl=_MEAN, mml=_MEAN)
+@law(
+    "contrast",
+    bpr=_MEAN,
+    bsl=_MEAN,
+    ccl=_MEAN,
+    contrast_hinge=_MEAN,
+    mml=_MEAN,
+    top1=_MEAN,
+    debiased_contrastive=_COUNT,
+    gbce=_COUNT,
+    hard_contrastive=_COUNT,
+    soft_info_nce="the weights of the negatives are relative to each other",
+    variational_bpr="its posterior takes the lowest negatives for the true ones",
+)
 def infinitely_bad_negative_changes_nothing(entry: Entry[Any]) -> None:
     """Where negatives are summed, one far below all others adds nothing."""
     for case in cases(entry):
@@ -428,7 +482,16 @@ def infinitely_bad_negative_changes_nothing(entry: Entry[Any]) -> None:
             close(ours[..., : expected.shape[-1]], expected)
 
 
-@law("contrast")
+_EARLIER = "a positive that falls a little may meet an earlier, smaller violation"
+
+
+@law(
+    "contrast",
+    k_os_warp=_EARLIER,
+    multi_sample_contrastive="with alpha below 1/2, a positive that leads by far is pushed back",
+    softmax_at_k="its weight gives up positives that are far below the threshold",
+    warp=_EARLIER,
+)
 def lower_positive_never_lowers_it(entry: Entry[Any]) -> None:
     """With one positive a row, the loss does not fall as the positive does."""
     case = next(case for case in cases(entry) if case.args["pos"].ndim == 1)

@@ -1,14 +1,28 @@
 """Pointwise losses: a term an item, averaged over the valid items of a list."""
 
+# mypy: allow-untyped-calls
+
+from typing import Annotated, Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rankwell.lists import open_lists
+from rankwell.errors import InputError
+from rankwell.lists import check_positive, open_lists
 from rankwell.losses.registry import list_loss
+from rankwell.registry import Search
 from rankwell.types import Labels, Mask, Offsets, Reduction, Scores, Weights
 
-__all__ = ["mse_loss", "sigmoid_loss"]
+__all__ = [
+    "focal_loss",
+    "mae_loss",
+    "mse_loss",
+    "pointwise_hinge_loss",
+    "poly1_loss",
+    "sigmoid_loss",
+    "smooth_l1_loss",
+]
 
 
 @list_loss(paper="he2017", complexity="n")
@@ -42,6 +56,145 @@ def sigmoid_loss(
     return lists.reduce(lists.mean(lists.weights * terms), reduction)
 
 
+@list_loss(paper="lin2017", complexity="n")
+def focal_loss(
+    scores: Scores,
+    labels: Labels,
+    *,
+    where: Mask | None = None,
+    weights: Weights | None = None,
+    offsets: Offsets | None = None,
+    reduction: Reduction = "mean",
+    gamma: Annotated[float, Search(0.0, 5.0)] = 2.0,
+    alpha: Annotated[float, Search(0.05, 0.95)] = 0.25,
+) -> Tensor:
+    r"""Binary cross-entropy in which items that are already right count little: for few relevant among many.
+
+    .. math:: \ell(s, y) = -\frac1n \sum_i w_i \left[ \alpha\, y_i\, \sigma(-s_i)^\gamma \log \sigma(s_i)
+        + (1 - \alpha) (1 - y_i)\, \sigma(s_i)^\gamma \log \sigma(-s_i) \right]
+
+    At :math:`\gamma = 0, \alpha = \frac12` half of :func:`sigmoid_loss`. The powers are exponentials of ``logsigmoid``, so
+    that neither value nor gradient dies at large scores. Time and memory O(n) a list.
+
+    Weights multiply the terms. Labels are meant in [0, 1].
+
+    Args:
+        gamma: the power, from 0; the higher, the less an item that is nearly right counts.
+        alpha: share of the relevant items' terms, in [0, 1]; the others' is 1 - alpha.
+
+    Raises:
+        InputError: if ``gamma`` is below 0 or ``alpha`` not in [0, 1].
+
+    >>> focal_loss(torch.tensor([0.0]), torch.tensor([1.0]))  # 1/4 x (1/2)^2 x log 2
+    tensor(0.0433)
+
+    Source: :cite:`lin2017`, eq. 5; equation number unchecked. Differs from it: a mean over items, not a sum over the number
+    of relevant ones; labels may lie between 0 and 1.
+    """
+    if not gamma >= 0:
+        raise InputError(f"gamma must be 0 or above: got {gamma}.")
+    if not 0 <= alpha <= 1:
+        raise InputError(f"alpha must be in [0, 1]: got {alpha}.")
+    lists = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
+    s, y = lists.scores, lists.labels
+    relevant, other = _Focal.apply(s, gamma), _Focal.apply(-s, gamma)
+    return lists.reduce(lists.mean(lists.weights * torch.lerp((1 - alpha) * other, alpha * relevant, y)), reduction)
+
+
+class _Focal(torch.autograd.Function):
+    r""":math:`-(1 - p)^\gamma \log p` of :math:`p = \sigma(x)`, which keeps nothing but its input for the backward pass."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, gamma: float) -> Tensor:
+        return -functional.logsigmoid(x) * torch.exp(gamma * functional.logsigmoid(-x))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
+        ctx.save_for_backward(inputs[0])
+        ctx.gamma = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        steepness = ctx.gamma * torch.sigmoid(x) * functional.logsigmoid(x) - torch.sigmoid(-x)
+        return grad * torch.exp(ctx.gamma * functional.logsigmoid(-x)) * steepness, None
+
+
+@list_loss(paper="leng2022", complexity="n")
+def poly1_loss(
+    scores: Scores,
+    labels: Labels,
+    *,
+    where: Mask | None = None,
+    weights: Weights | None = None,
+    offsets: Offsets | None = None,
+    reduction: Reduction = "mean",
+    epsilon: Annotated[float, Search(-1.0, 6.0)] = 1.0,
+) -> Tensor:
+    r"""Binary cross-entropy whose first-order term weighs otherwise.
+
+    .. math:: \ell(s, y) = \frac1n \sum_i w_i \left[ -\log p_i + \epsilon (1 - p_i) \right],
+        \qquad p_i = \sigma(s_i) \text{ if } y_i = 1, \; \sigma(-s_i) \text{ if } y_i = 0
+
+    The cross-entropy is :math:`\sum_j (1 - p)^j / j`; this adds epsilon to the first coefficient. At 0 it is
+    :func:`sigmoid_loss`; its listwise sister is :func:`~rankwell.losses.poly1_softmax_loss`. Labels between 0 and 1 mix the
+    two cases. Time and memory O(n) a list.
+
+    Weights multiply the terms. Labels are meant in [0, 1].
+
+    Args:
+        epsilon: what is added to the first coefficient, which is 1; from -1, where the term vanishes.
+
+    >>> poly1_loss(torch.tensor([0.0]), torch.tensor([1.0]))  # log 2 + 1/2
+    tensor(1.1931)
+
+    Source: :cite:`leng2022`, its Poly-1 loss, here for two classes; equation number unchecked.
+    """
+    lists = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
+    s, y = lists.scores, lists.labels
+    of_relevant = epsilon * torch.sigmoid(-s) - functional.logsigmoid(s)
+    of_others = epsilon * torch.sigmoid(s) - functional.logsigmoid(-s)
+    return lists.reduce(lists.mean(lists.weights * torch.lerp(of_others, of_relevant, y)), reduction)
+
+
+@list_loss(paper="cortes1995", complexity="n")
+def pointwise_hinge_loss(
+    scores: Scores,
+    labels: Labels,
+    *,
+    where: Mask | None = None,
+    weights: Weights | None = None,
+    offsets: Offsets | None = None,
+    reduction: Reduction = "mean",
+    margin: Annotated[float, Search(0.05, 5.0, log=True)] = 1.0,
+) -> Tensor:
+    r"""Hinge of each score by itself: the relevant above the margin, the others below minus it.
+
+    .. math:: \ell(s, y) = \frac1n \sum_i w_i \left( y_i \left[ m - s_i \right]_+ + (1 - y_i) \left[ m + s_i \right]_+
+        \right)
+
+    The support vector machine's loss: what is right by the margin costs nothing. :func:`~rankwell.losses.hinge_loss` is the
+    same over gaps between items, and needs no zero that separates the lists' items. Time and memory O(n) a list.
+
+    Weights multiply the terms. Labels are meant in [0, 1].
+
+    Args:
+        margin: distance from zero, in units of the scores, beyond which an item costs nothing.
+
+    >>> pointwise_hinge_loss(torch.tensor([0.5, 0.5]), torch.tensor([1, 0]))  # (.5 + 1.5) / 2
+    tensor(1.)
+
+    Source: :cite:`cortes1995`, the soft margin; equation number unchecked. Differs from it: a mean over items, no
+    regulariser, and labels are 0 and 1.
+    """
+    lists = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
+    s, y = lists.scores, lists.labels
+    terms = y * torch.relu(margin - s) + (1 - y) * torch.relu(margin + s)
+    return lists.reduce(lists.mean(lists.weights * terms), reduction)
+
+
 @list_loss(paper="cossock2006", complexity="n")
 def mse_loss(
     scores: Scores,
@@ -69,3 +222,69 @@ def mse_loss(
     """
     lists = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
     return lists.reduce(lists.mean(lists.weights * torch.square(lists.scores - lists.labels)), reduction)
+
+
+@list_loss(paper="bloomfield1983", complexity="n")
+def mae_loss(
+    scores: Scores,
+    labels: Labels,
+    *,
+    where: Mask | None = None,
+    weights: Weights | None = None,
+    offsets: Offsets | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""Absolute difference between each score and its label.
+
+    .. math:: \ell(s, y) = \frac1n \sum_i w_i \left| s_i - y_i \right|
+
+    Its best constant is the median of the labels, where :func:`mse_loss` has the mean: a few wild labels move it little.
+    :func:`smooth_l1_loss` rounds its corner. Time and memory O(n) a list.
+
+    Weights multiply the terms.
+
+    >>> mae_loss(torch.tensor([1.0, 2.0]), torch.tensor([1.0, 0.0]))
+    tensor(1.)
+
+    Source: :cite:`bloomfield1983`, least absolute deviations; equation number unchecked.
+    """
+    lists = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
+    return lists.reduce(lists.mean(lists.weights * (lists.scores - lists.labels).abs()), reduction)
+
+
+@list_loss(paper="girshick2015", complexity="n")
+def smooth_l1_loss(
+    scores: Scores,
+    labels: Labels,
+    *,
+    where: Mask | None = None,
+    weights: Weights | None = None,
+    offsets: Offsets | None = None,
+    reduction: Reduction = "mean",
+    beta: Annotated[float, Search(0.05, 5.0, log=True)] = 1.0,
+) -> Tensor:
+    r"""Squared difference between score and label near zero, absolute difference beyond.
+
+    .. math:: \ell(s, y) = \frac1n \sum_i w_i \begin{cases} d_i^2 / 2 \beta & d_i < \beta \\ d_i - \beta / 2 & \text{else}
+        \end{cases} \qquad d_i = \left| s_i - y_i \right|
+
+    Huber's loss divided by beta. As beta falls it becomes :func:`mae_loss`; times beta, as beta grows, half of
+    :func:`mse_loss`. Equals ``torch.nn.functional.smooth_l1_loss``. Time and memory O(n) a list.
+
+    Weights multiply the terms.
+
+    Args:
+        beta: the difference, in units of the scores, at which the curve becomes a line.
+
+    Raises:
+        InputError: if ``beta`` is not above 0.
+
+    >>> smooth_l1_loss(torch.tensor([1.5, 2.0]), torch.tensor([1.0, 0.0]))  # (.5^2 / 2 + 2 - .5) / 2
+    tensor(0.8125)
+
+    Source: :cite:`girshick2015`, eq. 3; equation number unchecked. Differs from it: there beta is 1.
+    """
+    check_positive(beta, "beta")
+    lists = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
+    terms = functional.smooth_l1_loss(lists.scores, lists.labels, reduction="none", beta=beta)
+    return lists.reduce(lists.mean(lists.weights * terms), reduction)

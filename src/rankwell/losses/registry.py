@@ -2,28 +2,41 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
-from jaxtyping import Bool, Float
-from torch import Tensor
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 
 from rankwell.registry import Registry
-from rankwell.types import Labels, Mask, Offsets, Reduction, Scores, Values, Weights
+from rankwell.types import Kind, Labels, Mask, Offsets, Ragged, Reduction, Scores, Values, Weights
 
 __all__ = [
     "LOSSES",
     "ContrastLoss",
     "EmbeddingLoss",
+    "GradedLoss",
+    "GradedScores",
+    "HeadLoss",
+    "Hidden",
+    "ItemWeight",
     "Items",
     "ListLoss",
     "Neg",
     "Pos",
     "Positives",
     "Queries",
+    "StatefulLoss",
+    "Targets",
     "contrast_loss",
     "embedding_loss",
+    "graded_loss",
+    "head_loss",
     "list_loss",
+    "stateful_loss",
 ]
+
+GradedScores: TypeAlias = Float[Tensor, "*batch list grades"]
+"""Several scores an item: dense ``[*batch, list, grades]``, or ragged ``[total, grades]`` beside ``offsets``."""
 
 Pos: TypeAlias = Float[Tensor, "..."]
 """Scores of positives: ``[*batch]``, or ``[*batch, m]`` for several."""
@@ -34,6 +47,15 @@ Neg: TypeAlias = Float[Tensor, "*batch n"]
 Queries: TypeAlias = Float[Tensor, "*batch q d"]
 Items: TypeAlias = Float[Tensor, "*batch m d"]
 Positives: TypeAlias = Bool[Tensor, "*batch q m"]
+
+Hidden: TypeAlias = Float[Tensor, "*batch d"]
+"""What the model makes of each row, to be held against the items."""
+
+ItemWeight: TypeAlias = Float[Tensor, "m d"]
+"""The table of items, shared by all rows."""
+
+Targets: TypeAlias = Int[Tensor, "..."] | Ragged
+"""Ids of right items: ``[*batch]``, ``[*batch, p]``, or ragged lists, one a row."""
 
 
 class ListLoss(Protocol):
@@ -57,6 +79,38 @@ class ListLoss(Protocol):
             labels: relevance, of the same shape; higher is more relevant.
             where: true where an item is there. What is masked is as good as removed, NaN and inf included.
             weights: broadcast to ``scores``: one an item, or ``[*batch, 1]`` for one a list.
+            offsets: ``[lists + 1]``, where each ragged list starts, and the total at the end.
+            reduction: ``"none"``, one value a list; ``"sum"``; ``"mean"``, over the lists that have a valid item.
+
+        Raises:
+            InputError: if shapes do not fit, scores are not floating point or the mask not boolean, the offsets do not cut
+                the scores, or the reduction is unknown.
+        """
+        ...
+
+
+class GradedLoss(Protocol):
+    """A loss of whole lists with several scores an item: one a grade, or one a step between grades."""
+
+    def __call__(
+        self,
+        scores: GradedScores,
+        labels: Labels,
+        *,
+        where: Mask | None = None,
+        weights: Weights | None = None,
+        offsets: Offsets | None = None,
+        reduction: Reduction = "mean",
+        **own: Any,
+    ) -> Values:
+        """One value a list, reduced. To rank by such scores take :func:`~rankwell.losses.expected_grade` of them.
+
+        Args:
+            scores: ``[*batch, list, grades]``; ``[total, grades]`` beside ``offsets``. Half precision is computed in
+                float32.
+            labels: grades 0, 1, …, of the shape of ``scores`` less its last axis.
+            where: true where an item is there, broadcast to ``labels``. What is masked is as good as removed.
+            weights: broadcast to ``labels``: one an item, or ``[*batch, 1]`` for one a list.
             offsets: ``[lists + 1]``, where each ragged list starts, and the total at the end.
             reduction: ``"none"``, one value a list; ``"sum"``; ``"mean"``, over the lists that have a valid item.
 
@@ -128,17 +182,84 @@ class EmbeddingLoss(Protocol):
         ...
 
 
+class HeadLoss(Protocol):
+    """A loss of hidden states against the item table, that makes the scores itself."""
+
+    def __call__(
+        self,
+        hidden: Hidden,
+        item_weight: ItemWeight,
+        targets: Targets,
+        *,
+        known: Ragged | None = None,
+        weights: Weights | None = None,
+        log_q: Float[Tensor, " m"] | None = None,
+        chunk: int | None = None,
+        reduction: Reduction = "mean",
+        **own: Any,
+    ) -> Values:
+        """One value a row, reduced.
+
+        Args:
+            hidden: ``[*batch, d]``. Half precision is computed in float32.
+            item_weight: ``[m, d]``; ids are its rows.
+            targets: the right items: ``[*batch]``; ``[*batch, p]`` or ragged lists for several a row, the rows of the batch
+                one behind the other. -1 is none.
+            known: ragged lists of items that a row has already, which are left out of its denominator; its targets are not.
+            weights: one a row; broadcast to ``[*batch]``.
+            log_q: ``[m]``, where the table is a sample of the catalogue: the log-probability of one draw of the item.
+            chunk: items whose logits are made at once, None for a good number; it changes memory and speed, no value.
+            reduction: ``"none"``, one value a row; ``"sum"``; ``"mean"``, over the rows that have a target.
+
+        Raises:
+            InputError: if shapes or types do not fit, ids are no rows of the table, or the reduction is unknown.
+        """
+        ...
+
+
+class StatefulLoss(Protocol):
+    """A loss that remembers: a module, built first and then called.
+
+    Numbers that the data knows (``num_ids``, ``dim``) come first in its constructor, and are declared as inputs; what may be
+    set is keyword-only. All state is in buffers and parameters, and so in ``state_dict``. Calls change nothing, however many
+    there are (recomputation makes two); :meth:`update`, once a step and behind its backward pass, does.
+    """
+
+    call: ClassVar[Kind]
+    """The kind of loss that it is called as, with the ids that its docstring names besides."""
+
+    def __call__(self, *args: Any, reduction: Reduction = "mean", **named: Any) -> Values:
+        """One value a list, row or query, reduced."""
+        ...
+
+    def update(self, *args: Any, **named: Any) -> None:
+        """Remember this step: the ids, and what the loss was called with."""
+        ...
+
+
 LOSSES: Registry[Callable[..., Tensor]] = Registry(
     "loss",
     {
         "list": ("scores", "labels", "where", "weights", "offsets", "reduction"),
         "contrast": ("pos", "neg", "pos_where", "where", "weights", "reduction"),
         "embedding": ("queries", "items", "positives", "where", "weights", "reduction"),
+        "graded": ("scores", "labels", "where", "weights", "offsets", "reduction"),
+        "head": ("hidden", "item_weight", "targets", "known", "weights", "log_q", "chunk", "reduction"),
+        "stateful": (),
     },
     suffix="_loss",
 )
 """Every loss by its name: the function's, less ``_loss``."""
 
 list_loss = partial(LOSSES.register, "list")
+graded_loss = partial(LOSSES.register, "graded")
 contrast_loss = partial(LOSSES.register, "contrast")
 embedding_loss = partial(LOSSES.register, "embedding")
+head_loss = partial(LOSSES.register, "head")
+
+_Class = TypeVar("_Class", bound=type[nn.Module])
+
+
+def stateful_loss(name: str | None = None, **facts: Any) -> Callable[[_Class], _Class]:
+    """Register a class of modules, a :class:`StatefulLoss`."""
+    return LOSSES.register("stateful", name=name, **facts)  # type: ignore[return-value]

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from rankwell.errors import ConfigError, InputError
-from rankwell.lists import check_positive, in_full_precision, open_rows
+from rankwell.errors import ConfigError
+from rankwell.lists import check_positive, open_rows
+from rankwell.losses.grid import check_similarity, diagonal, open_embeddings
 from rankwell.losses.registry import ContrastLoss, EmbeddingLoss, Items, Neg, Pos, Positives, Queries
 from rankwell.registry import Entry, Parameter, Search
 from rankwell.similarity import SIMILARITIES
@@ -81,8 +82,7 @@ def in_batch(
     >>> in_batch(softmax_loss)(torch.eye(2), torch.eye(2))  # log(1 + 1/e)
     tensor(0.3133)
     """
-    if similarity not in SIMILARITIES:
-        raise InputError(f"similarity must be one of {', '.join(SIMILARITIES)}: got {similarity!r}.")
+    check_similarity(similarity)
     check_positive(temperature, "temperature")
 
     def loss(
@@ -95,23 +95,12 @@ def in_batch(
         reduction: Reduction = "mean",
         **own: Any,
     ) -> Tensor:
-        queries, items = in_full_precision(queries), in_full_precision(items)
-        if where is not None:
-            where = where.expand(torch.broadcast_shapes(where.shape, (*queries.shape[:-1], items.shape[-2])))
-            queries = torch.where(where.any(-1)[..., None], queries, 0)
-            items = torch.where(where.any(-2)[..., None], items, 0)
+        queries, items, where = open_embeddings(queries, items, where)
         scores = SIMILARITIES[similarity](queries, items) / temperature
-        labels = _diagonal(scores) if positives is None else positives
+        labels = diagonal(queries, items) if positives is None else positives
         return list_loss(scores, labels, where=where, weights=weights, reduction=reduction, **own)
 
     return _named(loss, "in_batch", list_loss)
-
-
-def _diagonal(scores: Tensor) -> Tensor:
-    q, m = scores.shape[-2:]
-    if q > m:
-        raise InputError(f"without positives, item i is query i's own: got {q} queries and only {m} items.")
-    return torch.eye(q, m, dtype=torch.bool, device=scores.device).expand_as(scores)
 
 
 def as_contrast(entry: Entry[Callable[..., Tensor]]) -> Entry[Callable[..., Tensor]]:

@@ -1,19 +1,25 @@
 """Binary metrics: an item is relevant or not, and only positions count."""
 
 from functools import partial
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
+from rankwell.errors import InputError
 from rankwell.metrics.ideal import IdealLabels
 from rankwell.metrics.ranked import Ranked, Ratio
 from rankwell.metrics.registry import evaluate, metric
 from rankwell.types import Empty, Labels, Mask, Offsets, Reduction, Scores, Ties, Values, Weights
 
-__all__ = ["ap", "hit_rate", "mrr", "precision", "recall"]
+__all__ = ["ap", "hit_rate", "hits", "mrr", "precision", "recall"]
+
+Total: TypeAlias = Literal["relevant", "reachable"]
+Depth: TypeAlias = Literal["k", "reachable"]
+At: TypeAlias = Literal["items", "thresholds"]
 
 
-def _hits(view: Ranked, k: int | None, rel: float) -> Tensor:
+def hits(view: Ranked, k: int | None, rel: float) -> Tensor:
     """Weight of the relevant items in the first k positions; a tie group that k cuts is there in part."""
     n = view.places.numel()
     in_cut = torch.arange(n + 1, device=view.places.device).clamp(max=n if k is None else k)
@@ -21,22 +27,42 @@ def _hits(view: Ranked, k: int | None, rel: float) -> Tensor:
 
 
 def _recall(view: Ranked, k: int | None, rel: float = 1.0) -> Ratio:
-    return Ratio(_hits(view, k, rel), view.positives(rel))
+    return Ratio(hits(view, k, rel), view.positives(rel))
 
 
-def _precision(view: Ranked, k: int | None, rel: float = 1.0) -> Ratio:
-    depth = view.count.clamp(min=1) if k is None else k
-    return Ratio(_hits(view, k, rel) / depth, (view.positives(rel) > 0).to(view.labels.dtype))
+def _precision(view: Ranked, k: int | None, rel: float = 1.0, depth: Depth = "k") -> Ratio:
+    if depth not in ("k", "reachable"):
+        raise InputError(f"depth must be 'k' or 'reachable': got {depth!r}.")
+    deep = view.count.clamp(min=1) if k is None else torch.full_like(view.count, k)
+    if depth == "reachable":
+        deep = torch.minimum(deep, view.number(rel).clamp(min=1))
+    return Ratio(hits(view, k, rel) / deep, (view.positives(rel) > 0).to(view.labels.dtype))
 
 
-def _ap(view: Ranked, k: int | None, rel: float = 1.0) -> Ratio:
-    counts, size = view.counts(rel), view.size[..., :k]
-    found = view.inside(counts, k)
+def _ap(view: Ranked, k: int | None, rel: float = 1.0, total: Total = "relevant", at: At = "items") -> Ratio:
+    if total not in ("relevant", "reachable"):
+        raise InputError(f"total must be 'relevant' or 'reachable': got {total!r}.")
+    precisions = _precisions(view, k, rel, at)
+    gained = (view.inside_weight(rel, k) / view.size[..., :k] * precisions).sum(-1)
+    every = view.positives(rel)
+    if total == "reachable" and k is not None:
+        number = view.number(rel)
+        every = every * number.clamp(max=k) / number.clamp(min=1)
+    return Ratio(gained, every)
+
+
+def _precisions(view: Ranked, k: int | None, rel: float, at: At) -> Tensor:
+    """Precision down to a relevant item at each of the first k positions, or down to the end of its tie group."""
+    if at not in ("items", "thresholds"):
+        raise InputError(f"at must be 'items' or 'thresholds': got {at!r}.")
+    counts = view.counts(rel)
+    before, found = view.before(counts, k), view.inside(counts, k)
+    if at == "thresholds":
+        return (before + found) / view.end[..., :k]
     # With i - 1 items of its group above it, a relevant item has (i - 1)(r - 1)/(g - 1) relevant ones of them above.
     above = view.places[:k] - view.start[..., :k]
-    shared = above * (found - 1) / (size - 1).clamp(min=1)
-    precisions = (view.before(counts, k) + 1 + shared) / (view.places[:k] + 1)
-    return Ratio((view.inside_weight(rel, k) / size * precisions).sum(-1), view.positives(rel))
+    shared = above * (found - 1) / (view.size[..., :k] - 1).clamp(min=1)
+    return (before + 1 + shared) / (view.places[:k] + 1)
 
 
 def _first(view: Ranked, k: int | None, rel: float) -> Tensor:
@@ -78,6 +104,8 @@ def ap(
     ideal: IdealLabels | None = None,
     empty: Empty = "skip",
     rel: float = 1.0,
+    total: Total = "relevant",
+    at: At = "items",
 ) -> Values:
     r"""Average precision: the precision at each relevant item, averaged over all relevant items.
 
@@ -87,23 +115,24 @@ def ap(
     with :math:`\pi_i` the position of item i by score. Its mean over lists is MAP.
 
     - gain: 1 for labels of at least ``rel``.
-    - denominator: all relevant items (with ``ideal``, retrieved or not), also under a cut-off; some libraries divide by
-      min(k, relevant).
+    - denominator: all relevant items (with ``ideal``, retrieved or not), also under a cut-off; with
+      ``total="reachable"`` min(k, relevant), as RecBole, LightGBM and implicit have it (times their mean weight).
     - cut-off: relevant items after k add nothing.
     - ties: the exact mean over all orders; position a + i of a group of g items with r relevant ones, behind a positions
-      with R relevant, adds :math:`\frac{r}{g} \left(R + 1 + \frac{(i - 1)(r - 1)}{g - 1}\right) / (a + i)`.
+      with R relevant, adds :math:`\frac{r}{g} \left(R + 1 + \frac{(i - 1)(r - 1)}{g - 1}\right) / (a + i)`. With
+      ``at="thresholds"`` a group has one precision, that down to its end, as scikit-learn has it: no mean over orders.
     - empty: lists without a relevant item.
 
-    Equal to trec_eval's ``map`` and ``map_cut``; to scikit-learn's ``average_precision_score`` only without ties (it has
-    one threshold a group). Time O(n log n), memory O(n) a list.
-    See :class:`~rankwell.metrics.Metric` for the common arguments.
+    Equal to trec_eval's ``map`` and ``map_cut``; with thresholds, to scikit-learn's ``average_precision_score``.
+    Time O(n log n), memory O(n) a list. See :class:`~rankwell.metrics.Metric` for the common arguments.
 
     >>> ap(torch.tensor([3.0, 1.0, 2.0]), torch.tensor([1.0, 1.0, 0.0]))
     tensor(0.8333)
 
     Source: :cite:`manning2008`, section 8.4; ties :cite:`mcsherry2008`.
     """
-    return evaluate(partial(_ap, rel=rel), scores, labels, where, weights, offsets, reduction, k, ties, ideal, empty)
+    body = partial(_ap, rel=rel, total=total, at=at)
+    return evaluate(body, scores, labels, where, weights, offsets, reduction, k, ties, ideal, empty)
 
 
 @metric(body=_mrr, paper="voorhees1999")
@@ -200,6 +229,7 @@ def precision(
     ideal: IdealLabels | None = None,
     empty: Empty = "skip",
     rel: float = 1.0,
+    depth: Depth = "k",
 ) -> Values:
     r"""Share of the first k positions that hold relevant items.
 
@@ -209,7 +239,8 @@ def precision(
 
     - gain: 1 for labels of at least ``rel``.
     - denominator: k, even where the list is shorter or has fewer relevant items, as in trec_eval; so a perfect ranking
-      of fewer than k relevant items is below 1. Without k, the number of valid items.
+      of fewer than k relevant items is below 1. Without k, the number of valid items. With ``depth="reachable"``
+      min(k, relevant): implicit's precision, and the recall of :cite:`liang2018`.
     - ties: an item counts by the share of its tie group that stands within k.
     - empty: lists without a relevant item (in ``ideal``, where given).
 
@@ -220,9 +251,8 @@ def precision(
 
     Source: :cite:`manning2008`, section 8.4.
     """
-    return evaluate(
-        partial(_precision, rel=rel), scores, labels, where, weights, offsets, reduction, k, ties, ideal, empty
-    )
+    body = partial(_precision, rel=rel, depth=depth)
+    return evaluate(body, scores, labels, where, weights, offsets, reduction, k, ties, ideal, empty)
 
 
 @metric(body=_hit_rate, paper="deshpande2004")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rankwell.errors import InputError
-from rankwell.metrics.ideal import IdealLabels, discounted
+from rankwell.metrics.ideal import Discount, IdealLabels, discounted
 from rankwell.metrics.ranked import Ranked, Ratio, prefix_sums
 from rankwell.metrics.registry import evaluate, metric
 from rankwell.types import Empty, Labels, Mask, Offsets, Reduction, Scores, Ties, Values, Weights
@@ -28,22 +28,22 @@ def _linear(labels: Tensor) -> Tensor:
 _GAINS = {"exponential": _exponential, "linear": _linear}
 
 
-def _gains(view: Ranked, k: int | None, gain: Gain) -> Ratio:
+def _gains(view: Ranked, k: int | None, gain: Gain, discount: Discount) -> Ratio:
     """DCG of the ranking and of the ideal one."""
     if gain not in _GAINS:
         raise InputError(f"gain must be 'exponential' or 'linear': got {gain!r}.")
-    discount = view.average(prefix_sums(discounted(view.places, k)))
-    gained = (view.weights * _GAINS[gain](view.labels) * discount).sum(-1)
-    return Ratio(gained, view.ideal_dcg(k, _GAINS[gain]))
+    at = view.average(prefix_sums(discounted(view.places, k, discount)))
+    gained = (view.weights * _GAINS[gain](view.labels) * at).sum(-1)
+    return Ratio(gained, view.ideal_dcg(k, _GAINS[gain], discount))
 
 
-def _dcg(view: Ranked, k: int | None, gain: Gain = "exponential") -> Ratio:
-    gained, ideal = _gains(view, k, gain)
+def _dcg(view: Ranked, k: int | None, gain: Gain = "exponential", discount: Discount = "shifted") -> Ratio:
+    gained, ideal = _gains(view, k, gain, discount)
     return Ratio(gained, (ideal > 0).to(gained.dtype))
 
 
-def _ndcg(view: Ranked, k: int | None, gain: Gain = "exponential") -> Ratio:
-    return _gains(view, k, gain)
+def _ndcg(view: Ranked, k: int | None, gain: Gain = "exponential", discount: Discount = "shifted") -> Ratio:
+    return _gains(view, k, gain, discount)
 
 
 @metric(body=_dcg, paper="jarvelin2002")
@@ -60,6 +60,7 @@ def dcg(
     ideal: IdealLabels | None = None,
     empty: Empty = "skip",
     gain: Gain = "exponential",
+    discount: Discount = "shifted",
 ) -> Values:
     r"""Discounted cumulative gain: gains of the labels, shared out by position.
 
@@ -70,7 +71,9 @@ def dcg(
 
     - gain: ``"exponential"`` :math:`2^y - 1`, or ``"linear"`` :math:`y`; equal for binary labels; labels below 0 gain
       nothing. In float32 the exponential gain overflows from a label of 128.
-    - discount: :math:`1 / \log_2(1 + \pi)`. Denominator: none; the value is not bounded by 1.
+    - discount: ``"shifted"`` :math:`1 / \log_2(1 + \pi)`, as is usual, or ``"original"`` :math:`1 / \max(1, \log_2 \pi)`, in
+      which positions 1 and 2 both count fully, as in the scripts of LETOR.
+    - denominator: none; the value is not bounded by 1.
     - cut-off: positions after k gain nothing.
     - ties: the discount of an item is the mean over the positions of its tie group.
     - empty: lists without a positive gain; ``ideal`` only decides which these are.
@@ -80,11 +83,11 @@ def dcg(
     >>> dcg(torch.tensor([3.0, 1.0, 2.0]), torch.tensor([1.0, 0.0, 2.0]))
     tensor(2.8928)
 
-    Source: :cite:`jarvelin2002`, discounted cumulated gain; the exponential gain is that of :cite:`burges2005`.
-    Differs from the first: discounts every position from the first on (:math:`\log_2(1 + \pi)`, not
-    :math:`\log_b \pi` from position b), as is usual since.
+    Source: :cite:`jarvelin2002`, discounted cumulated gain, whose discount with base 2 is ``"original"``; the exponential
+    gain and the shifted discount are those of :cite:`burges2005`.
     """
-    return evaluate(partial(_dcg, gain=gain), scores, labels, where, weights, offsets, reduction, k, ties, ideal, empty)
+    body = partial(_dcg, gain=gain, discount=discount)
+    return evaluate(body, scores, labels, where, weights, offsets, reduction, k, ties, ideal, empty)
 
 
 @metric(body=_ndcg, paper="jarvelin2002")
@@ -101,6 +104,7 @@ def ndcg(
     ideal: IdealLabels | None = None,
     empty: Empty = "skip",
     gain: Gain = "exponential",
+    discount: Discount = "shifted",
 ) -> Values:
     r"""DCG over the DCG of the best order.
 
@@ -124,6 +128,5 @@ def ndcg(
     Source: :cite:`jarvelin2002`, relative to the ideal vector, with the gain and discount of :func:`dcg`;
     ties as :cite:`mcsherry2008`.
     """
-    return evaluate(
-        partial(_ndcg, gain=gain), scores, labels, where, weights, offsets, reduction, k, ties, ideal, empty
-    )
+    body = partial(_ndcg, gain=gain, discount=discount)
+    return evaluate(body, scores, labels, where, weights, offsets, reduction, k, ties, ideal, empty)

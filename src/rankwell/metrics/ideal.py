@@ -1,7 +1,7 @@
 """The best order a list could have, where ``ideal`` names relevant items that were not retrieved."""
 
 from collections.abc import Callable
-from typing import TypeAlias, final
+from typing import Literal, TypeAlias, final
 
 import torch
 from jaxtyping import Bool, Real
@@ -11,15 +11,22 @@ from rankwell.errors import InputError
 from rankwell.lists import Dense, Flat, Lists, open_lists
 from rankwell.types import Ragged
 
-__all__ = ["Ideal", "IdealLabels", "discounted", "open_ideal"]
+__all__ = ["Discount", "Ideal", "IdealLabels", "discounted", "open_ideal"]
 
 IdealLabels: TypeAlias = Real[Tensor, "..."] | Bool[Tensor, "..."] | Ragged
 """Labels of all relevant items of each list: ``[*batch, m]`` padded with zeros, or ragged."""
 
 
-def discounted(places: Tensor, k: int | None) -> Tensor:
+Discount: TypeAlias = Literal["shifted", "original"]
+"""At position p, counted from 1: :math:`1 / \\log_2(1 + p)`, or :math:`1 / \\max(1, \\log_2 p)`."""
+
+
+def discounted(places: Tensor, k: int | None, kind: Discount = "shifted") -> Tensor:
     """The logarithmic discount at positions counted from 0, in float64; 0 from position ``k`` on."""
-    discount = 1 / torch.log2(places.double() + 2)
+    if kind not in ("shifted", "original"):
+        raise InputError(f"discount must be 'shifted' or 'original': got {kind!r}.")
+    places = places.double()
+    discount = 1 / torch.log2(places + 2 if kind == "shifted" else (places + 1).clamp(min=2))
     return discount if k is None else torch.where(places < k, discount, 0)
 
 
@@ -38,12 +45,17 @@ class Ideal:
             self._known["positives", rel] = self._lists.sum(relevant)
         return self._known["positives", rel]
 
-    def dcg(self, k: int | None, gain: Callable[[Tensor], Tensor]) -> Tensor:
+    def irrelevant(self, rel: float) -> Tensor:
+        """Items of each list that are judged, and not relevant: labels from 0 to below ``rel``."""
+        irrelevant = (self._labels >= 0) & (self._labels < rel)
+        return self._lists.sum(irrelevant.to(self._labels.dtype))
+
+    def dcg(self, k: int | None, gain: Callable[[Tensor], Tensor], discount: Discount) -> Tensor:
         """DCG at ``k`` of each list's best order."""
-        if (k, gain) not in self._known:
-            discount = discounted(self._places, k).to(self._labels.dtype)
-            self._known[k, gain] = self._lists.sum(gain(self._labels) * discount)
-        return self._known[k, gain]
+        if (k, gain, discount) not in self._known:
+            at = discounted(self._places, k, discount).to(self._labels.dtype)
+            self._known[k, gain, discount] = self._lists.sum(gain(self._labels) * at)
+        return self._known[k, gain, discount]
 
 
 def open_ideal(ideal: IdealLabels, batch: torch.Size, dtype: torch.dtype) -> Ideal:

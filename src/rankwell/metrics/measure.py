@@ -12,13 +12,14 @@ from typing import Annotated, Any, Literal, final, get_args, get_origin
 import torch
 from torch import Tensor
 
-from rankwell.errors import ConfigError, UnknownName, nearest
+from rankwell.errors import ConfigError, InputError, UnknownName, nearest
 from rankwell.metrics.ideal import IdealLabels
-from rankwell.metrics.registry import BODIES, METRICS, ratios, settle
+from rankwell.metrics.presets import preset as conventions_of
+from rankwell.metrics.registry import BODIES, METRICS, RESULTS, ratios, settle
 from rankwell.registry import Entry, Parameter
 from rankwell.types import Empty, Labels, Mask, Offsets, Reduction, Scores, Ties, Values, Weights
 
-__all__ = ["Measure", "evaluate_measures", "preset"]
+__all__ = ["Measure", "evaluate_measures"]
 
 ALIASES = MappingProxyType(
     {
@@ -31,6 +32,17 @@ ALIASES = MappingProxyType(
         "hr": "hit_rate",
         "success": "hit_rate",
         "roc_auc": "auc",
+        "partial_auc": "pauc",
+        "rprec": "r_precision",
+        "setf": "f1",
+        "set_f": "f1",
+        "setp": "precision",
+        "set_p": "precision",
+        "setr": "recall",
+        "set_recall": "recall",
+        "tau": "kendall_tau",
+        "kendalltau": "kendall_tau",
+        "spearmanr": "spearman",
     }
 )
 """Other names, in lower case: case is ignored."""
@@ -40,27 +52,9 @@ CONVENTIONS: Mapping[str, Parameter] = MappingProxyType(
 )
 """Arguments of the contract that a measure may fix beside its own parameters."""
 
-PRESETS: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {
-        # trec_eval: ties are ordered beforehand (by document id descending); a topic without relevant documents is 0.
-        "trec": MappingProxyType({"ties": "order", "gain": "linear", "empty": "zero"}),
-        # LightGCN's code takes the order that its top-k hands over, binary gains, and users with test items only.
-        "lightgcn": MappingProxyType({"ties": "order", "gain": "linear", "empty": "skip"}),
-    }
-)
+_UNCUT = {"whole": "needs the whole list", "uncut": "has a depth of its own"}
 
 _SHAPE = re.compile(r"(?P<name>[^()@]+)(?:\((?P<own>[^()]*)\))?(?:@(?P<k>[^()@]*))?")
-
-
-def preset(name: str) -> Mapping[str, str]:
-    """The conventions of another tool, for ``Measure.parse(text, preset=name)``.
-
-    >>> dict(preset("trec"))
-    {'ties': 'order', 'gain': 'linear', 'empty': 'zero'}
-    """
-    if name not in PRESETS:
-        raise UnknownName("preset", name, PRESETS)
-    return PRESETS[name]
 
 
 @final
@@ -80,13 +74,15 @@ class Measure:
         entry = _entry(self.name)
         if self.k is not None and (not isinstance(self.k, int) or self.k < 1):
             raise ConfigError(f"{self.name}: the cut-off k must be a whole number of at least 1: got {self.k!r}.")
-        if self.k is not None and entry.kind == "whole":
-            raise ConfigError(f"{entry.name} needs the whole list: it takes no cut-off, got {entry.name}@{self.k}.")
+        if self.k is not None and entry.kind in _UNCUT:
+            raise ConfigError(f"{entry.name} {_UNCUT[entry.kind]}: it takes no cut-off, got {entry.name}@{self.k}.")
         known = _settable(entry)
         given = {name: _value(entry.name, name, value, known) for name, value in self.parameters}
         if isinstance(rel := given.get("rel"), float) and not rel > 0:
             raise ConfigError(f"{entry.name}: rel must be above 0, the label of what is not relevant: got {rel:g}.")
         own = tuple(sorted((name, value) for name, value in given.items() if value != known[name].default))
+        if entry.name in BODIES and own:
+            _try(entry, dict(own))
         object.__setattr__(self, "name", entry.name)
         object.__setattr__(self, "parameters", own)
 
@@ -112,7 +108,7 @@ class Measure:
             )
         given: dict[str, Any] = {}
         if preset is not None:
-            given = {key: value for key, value in _preset(preset).items() if key in _settable(entry)}
+            given = {key: value for key, value in conventions_of(preset).items() if key in _settable(entry)}
         for part in own.split(",") if own is not None else ():
             key, equals, value = (piece.strip() for piece in part.partition("="))
             if not (key and equals and value):
@@ -134,17 +130,28 @@ class Measure:
         return METRICS[self.name].function(scores, labels, **{"k": self.k, **dict(self.parameters), **contract})
 
 
-_preset = preset
-
-
 def _entry(name: str) -> Entry[Any]:
     """The metric of that name or alias; names of files (``my.py:metric``) keep their case."""
     lower = name.lower()
     lower = ALIASES.get(lower, lower)
     try:
-        return METRICS[lower if lower in METRICS else name]
+        entry = METRICS[lower if lower in METRICS else name]
     except UnknownName:
         raise UnknownName("metric", name, [*METRICS.names(), *ALIASES]) from None
+    if entry.kind in RESULTS:
+        raise ConfigError(
+            f"{entry.name} is a metric of recommended items, not of scores and labels:"
+            f" call rankwell.metrics.{entry.name}(items, …)."
+        )
+    return entry
+
+
+def _try(entry: Entry[Any], own: dict[str, Any]) -> None:
+    """Raise for a parameter out of range now, not after hours of training: two items are enough to find out."""
+    try:
+        entry(torch.tensor([1.0, 0.0]), torch.tensor([1.0, 0.0]), **own)
+    except InputError as error:
+        raise ConfigError(f"{entry.name}: {error}") from None
 
 
 def _settable(entry: Entry[Any]) -> dict[str, Parameter]:

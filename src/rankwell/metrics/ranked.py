@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rankwell.errors import InputError
 from rankwell.lists import BLOCK_ITEMS, Opened, blocks
-from rankwell.metrics.ideal import Ideal, discounted
+from rankwell.metrics.ideal import Discount, Ideal, discounted
 from rankwell.types import Mask, Offsets, Ties
 
 __all__ = [
@@ -136,18 +136,47 @@ class Ranked:
             return self._ideal.positives(rel)[self.rows]
         return (self.weights * self.relevant(rel)).sum(-1)
 
-    def ideal_dcg(self, k: int | None, gain: Callable[[Tensor], Tensor]) -> Tensor:
+    def number(self, rel: float) -> Tensor:
+        """How many items of each list are relevant, also of those not retrieved where ``ideal`` names them."""
+        if self._ideal is not None:
+            return self._ideal.positives(rel)[self.rows]
+        return self.counts(rel)[..., -1]
+
+    def irrelevant(self, rel: float) -> Tensor:
+        """1 where an item is judged and not relevant: labels from 0 to below ``rel``."""
+        irrelevant = ((self.labels >= 0) & (self.labels < rel)).to(self.labels.dtype)
+        return irrelevant if self.valid is None else self.valid * irrelevant
+
+    def irrelevant_number(self, rel: float) -> Tensor:
+        """How many items of each list are judged and not relevant, retrieved or not."""
+        if self._ideal is not None:
+            return self._ideal.irrelevant(rel)[self.rows]
+        return self.irrelevant(rel).sum(-1)
+
+    def ideal_dcg(self, k: int | None, gain: Callable[[Tensor], Tensor], discount: Discount = "shifted") -> Tensor:
         """DCG of the best order of each list, or of all its relevant items where ``ideal`` names them."""
         if self._ideal is not None:
-            return self._ideal.dcg(k, gain)[self.rows]
+            return self._ideal.dcg(k, gain, discount)[self.rows]
         n = self.places.numel()
         best = (self.weights * gain(self.labels)).topk(n if k is None else min(k, n), dim=-1).values
-        return (best * discounted(self.places[:k], k).to(best.dtype)).sum(-1)
+        return (best * discounted(self.places[:k], k, discount).to(best.dtype)).sum(-1)
 
     @property
     def has_ideal(self) -> bool:
         """Whether the lists hold only what was retrieved."""
         return self._ideal is not None
+
+    def check_whole(self, name: str, k: int | None) -> None:
+        """Raise where a metric that needs every item of its lists gets a cut-off, or only what was retrieved."""
+        if k is not None or self.has_ideal:
+            raise InputError(
+                f"{name} needs the whole list: it takes neither k nor ideal. Cut-off metrics are ndcg, ap, recall."
+            )
+
+    def check_uncut(self, name: str, k: int | None) -> None:
+        """Raise where a metric with a depth of its own gets a cut-off."""
+        if k is not None:
+            raise InputError(f"{name} has a depth of its own: it takes no k. Cut-off metrics are ndcg, ap, recall.")
 
     @property
     def count(self) -> Tensor:

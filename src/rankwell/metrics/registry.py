@@ -1,6 +1,6 @@
 """The registry of metrics, what their arguments mean, and the way from a body to a value."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -11,12 +11,13 @@ from rankwell.errors import InputError
 from rankwell.lists import open_lists, reduce
 from rankwell.metrics.ideal import IdealLabels, open_ideal
 from rankwell.metrics.ranked import Body, Ratio, ranked_blocks
-from rankwell.registry import Registry
+from rankwell.registry import Input, Registry
 from rankwell.types import Empty, Labels, Mask, Offsets, Reduction, Scores, Ties, Values, Weights
 
 __all__ = [
     "BODIES",
     "METRICS",
+    "RESULTS",
     "Metric",
     "checked_cut",
     "evaluate",
@@ -29,23 +30,40 @@ F = TypeVar("F", bound=Callable[..., Tensor])
 
 _CONTRACT = ("scores", "labels", "where", "weights", "offsets", "reduction", "k", "ties", "ideal", "empty")
 
-METRICS: Registry[Callable[..., Tensor]] = Registry("metric", {"list": _CONTRACT, "whole": _CONTRACT})
-"""Metrics by name. Kind ``list`` takes a cut-off; kind ``whole`` needs the whole list and takes neither k nor ideal."""
+METRICS: Registry[Callable[..., Tensor]] = Registry(
+    "metric",
+    {
+        "list": _CONTRACT,
+        "uncut": _CONTRACT,
+        "whole": _CONTRACT,
+        "user": ("items", "reduction"),
+        "catalogue": ("items",),
+    },
+)
+"""Metrics by name. Of scores and labels: kind ``list`` takes a cut-off; ``uncut`` has a depth of its own and takes no k;
+``whole`` needs the whole list and takes neither k nor ideal. Of recommended items: ``user`` is one value a user,
+``catalogue`` one number for all."""
+
+RESULTS = ("user", "catalogue")
+"""Kinds of metrics that look at recommended items, not at scores and labels."""
 
 BODIES: dict[str, Body] = {}
 """Bodies of metrics by name, for several measures on one ranking. A metric from outside needs none."""
 
 
 class Metric(Protocol):
-    """The call of every metric: higher is better, one value a list.
+    """The call of every metric of scores and labels: higher is better, one value a list.
 
     ``scores, labels``: dense ``[*batch, list]``, or flat beside ``offsets``. Labels above 0 are relevance; binary
-    metrics take a label of at least their ``rel`` as relevant. A NaN score ranks last, tied with -inf.
+    metrics take a label of at least their ``rel`` as relevant. A label below 0 says that an item is not judged: that is as
+    irrelevant as 0, except to bpref, which leaves it out, and to metrics that compare all grades. A NaN score ranks last,
+    tied with -inf.
 
     ``where``: false where an item is absent; it takes no position.
 
     ``weights``: gain metrics multiply the gain of each item by its weight, binary ones the credit of each relevant item;
     ratios (ndcg, recall, ap, auc) do so above and below, so that one weight for a whole list cancels.
+    In metrics of pairs a pair weighs as its better item, where the docstring says nothing else.
 
     ``reduction``: ``"none"`` is one value a list, 0 for lists that do not count; ``"mean"`` is over lists that count.
 
@@ -82,12 +100,17 @@ class Metric(Protocol):
 
 
 def metric(
-    *, body: Body | None = None, kind: str = "list", paper: str | None = None, complexity: str = "n log n"
+    *,
+    body: Body | None = None,
+    kind: str = "list",
+    paper: str | None = None,
+    complexity: str = "n log n",
+    inputs: Mapping[str, Input] | None = None,
 ) -> Callable[[F], F]:
     """Enter a metric; with its body, it shares one ranking with the other measures of an evaluation."""
 
     def enter(function: F) -> F:
-        METRICS.register(kind, paper=paper, complexity=complexity)(function)
+        METRICS.register(kind, paper=paper, complexity=complexity, inputs=inputs)(function)
         if body is not None:
             BODIES[METRICS.of(function).name] = body
         return function

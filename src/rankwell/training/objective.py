@@ -20,6 +20,10 @@ DROPOUT = 1
 """Keeps the random numbers of dropout apart from those drawn for other purposes at the same step."""
 
 
+NOISE = 4
+"""Keeps the random numbers of a loss apart likewise."""
+
+
 @dataclass(frozen=True)
 class Play:
     """One move of a training step: whose parameters go down (or up) this value.
@@ -81,7 +85,7 @@ class ContrastObjective:
 
     def __post_init__(self) -> None:
         self.groups = {"model": self.model}
-        offered = self._offered(torch.zeros(0))
+        offered = self._offered(torch.zeros(0), key=0)
         if unknown := [name for name, given in self.inputs.items() if given.required and name not in offered]:
             raise ConfigError(
                 f"the loss needs {', '.join(unknown)}, which interactions do not tell. Choose another loss."
@@ -96,9 +100,9 @@ class ContrastObjective:
             neg = correct_log_q(neg, log_q, neg.shape[-1], self.temperature)
         where = None if collisions is None else ~collisions
         weights = None if self.weights is None else self.weights[batch.index]
-        extra = {name: value for name, value in self._offered(batch.users).items() if name in self.inputs}
+        extra = {name: value for name, value in self._offered(batch.users, keyed.mix(self.seed, epoch, step, NOISE)).items() if name in self.inputs}
         yield Play(self.loss(pos, neg, where=where, weights=weights, **extra))
 
-    def _offered(self, users: Tensor) -> dict[str, Any]:
+    def _offered(self, users: Tensor, key: int) -> dict[str, Any]:
         """The declared extra inputs that batch and data can fill."""
-        return {"query_ids": users, "num_items": self.model.num_items}
+        return {"query_ids": users, "num_items": self.model.num_items, "key": key}

@@ -1,0 +1,184 @@
+r"""Sums over the pairs of a list by chunks of rows, in memory that does not grow with the number of pairs.
+
+Each list is sorted by label, best first, so that the worse items of a row are the columns behind it; rows that have
+nothing worse are skipped, and binary labels cost positives x negatives. Rows go in chunks that stay in the cache, and
+each chunk gives its values and its slopes at once. The sizes of the chunks follow from the labels, so a block of lists
+on another device is waited for twice.
+"""
+
+import bisect
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rankwell.lists import blocks
+from rankwell.types import Offsets
+
+__all__ = ["PHI", "chunked_sums"]
+
+CHUNK_PAIRS = 1 << 16
+"""Pairs made at once: a quarter of a megabyte a temporary, small enough for the cache."""
+
+BLOCK_ITEMS = 1 << 15
+"""Padded items sorted at once."""
+
+TILE_ROWS = 64
+
+STEEPEST = 64.0
+"""From this gap on, in the wrong direction, the exponential goes on as its tangent: float32 holds e^88."""
+
+Phi = Callable[[Tensor, float], tuple[Tensor, Tensor]]
+
+
+def _logistic(gap: Tensor, _: float) -> tuple[Tensor, Tensor]:
+    return functional.softplus(-gap, threshold=40), torch.sigmoid(-gap).neg_()
+
+
+def _hinge(gap: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+    value = (margin - gap).relu_()
+    return value, value.sign().neg_()
+
+
+def _squared_hinge(gap: Tensor, margin: float) -> tuple[Tensor, Tensor]:
+    short = (margin - gap).relu_()
+    return short.square(), short.mul_(-2)
+
+
+def _exponential(gap: Tensor, _: float) -> tuple[Tensor, Tensor]:
+    beyond = torch.relu(-gap - STEEPEST)
+    slope = (gap + beyond).neg_().exp_()
+    return beyond.add_(1).mul_(slope), slope.neg_()
+
+
+def _soft_zero_one(gap: Tensor, _: float) -> tuple[Tensor, Tensor]:
+    value = torch.sigmoid(-gap)
+    return value, value * torch.sigmoid(gap).neg_()  # not value * (1 - value), which loses what is near one
+
+
+PHI: dict[str, Phi] = {
+    "logistic": _logistic,
+    "hinge": _hinge,
+    "squared_hinge": _squared_hinge,
+    "exponential": _exponential,
+    "soft_zero_one": _soft_zero_one,
+}
+"""Value and slope by the gap ``s_i - s_j`` and a parameter, each a new tensor."""
+
+
+def _logistic_of(odds: Tensor) -> tuple[Tensor, Tensor]:
+    return odds.log1p(), odds.div_(-1 - odds)
+
+
+def _exponential_of(odds: Tensor) -> tuple[Tensor, Tensor]:
+    return odds, -odds
+
+
+def _soft_zero_one_of(odds: Tensor) -> tuple[Tensor, Tensor]:
+    total = -1 - odds
+    value = odds.div_(total).neg_()
+    return value, value / total
+
+
+OF_ODDS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
+    "logistic": _logistic_of,
+    "exponential": _exponential_of,
+    "soft_zero_one": _soft_zero_one_of,
+}
+"""The same by ``e^(s_j - s_i)``: a product of an exponential a row and one a column, which saves those of pairs."""
+
+
+def chunked_sums(
+    scores: Tensor, labels: Tensor, weights: Tensor, where: Tensor, offsets: Offsets, phi: str, parameter: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Weighted sum and number of pairs of each list; gradients of the sum by scores and by weights."""
+    lists = offsets.numel() - 1
+    sums, counts = scores.new_zeros(lists), scores.new_zeros(lists)
+    by_scores, by_weights = torch.zeros_like(scores), torch.zeros_like(scores)
+    for chosen, items, valid in blocks(offsets, BLOCK_ITEMS):
+        valid = valid & where[items]
+        # Labels as the better item of a pair and as the worse one: what is masked is neither.
+        better = torch.where(valid, labels[items], -torch.inf)
+        order = better.argsort(dim=-1, descending=True, stable=True)
+        items, valid, better = (x.gather(-1, order) for x in (items, valid, better))
+        worse = torch.where(valid, better, torch.inf)
+        first = torch.searchsorted(-better, -better, right=True)  # the first column that is worse than each row
+        wins = (valid.sum(-1, keepdim=True) - first).clamp(min=0)
+        # Lists with many rows first: a chunk of rows then needs a prefix of the lists only.
+        rank = (wins > 0).sum(-1).argsort(descending=True)
+        block = _Block(*(x[rank] for x in (scores[items], weights[items], better, worse, first, wins)))
+        for total, part in zip((by_scores, by_weights), block.slopes(phi, parameter), strict=True):
+            total.index_add_(
+                0, items[rank].flatten(), part.flatten()
+            )  # padding points at a first item, and adds 0 to it
+        counts[chosen] = wins.sum(-1).to(counts.dtype)
+        sums[chosen] = (weights[items] * by_weights[items] * valid).sum(-1)
+    return sums, counts, by_scores, by_weights
+
+
+class _Block(NamedTuple):
+    """Lists ``[g, n]`` that are sorted by label, those with many rows first."""
+
+    scores: Tensor
+    weights: Tensor
+    better: Tensor
+    worse: Tensor
+    first: Tensor
+    wins: Tensor
+
+    def slopes(self, phi: str, own: float) -> tuple[Tensor, Tensor]:
+        """Gradients by scores and by weights; the latter is also the value."""
+        scores, weights = self.scores, self.weights
+        by_scores, by_weights = torch.zeros_like(scores), torch.zeros_like(scores)
+        odds = self._odds() if phi in OF_ODDS else None
+        for some, rows, columns, whole in self._chunks():
+            if odds is None:
+                value, slope = PHI[phi](scores[some, rows, None] - scores[some, None, columns], own)
+            else:
+                value, slope = OF_ODDS[phi](odds[0][some, rows, None] * odds[1][some, None, columns])
+            if not whole:
+                # Comparing into a float tensor and multiplying takes a tenth of the time of a boolean mask.
+                counts = torch.empty_like(value)
+                torch.gt(self.better[some, rows, None], self.worse[some, None, columns], out=counts)
+                value.mul_(counts)
+                slope.mul_(counts)
+            by_weights[some, rows] += value.sum(-1)
+            by_scores[some, rows] += slope.sum(-1).mul_(weights[some, rows])
+            by_scores[some, columns] -= (weights[some, None, rows] @ slope)[:, 0]
+        return by_scores, by_weights
+
+    def _odds(self) -> tuple[Tensor, Tensor] | None:
+        """Factors of the odds for rows and columns, unless they would leave the range of float32."""
+        low, high = self.scores.aminmax(dim=-1, keepdim=True)
+        if not bool((high - low <= STEEPEST).all()):
+            return None
+        centred = self.scores - (low + high) / 2
+        return (-centred).exp_(), centred.exp()
+
+    def _chunks(self) -> Iterator[tuple[slice, slice, slice, bool]]:
+        """Lists, rows and columns; and whether all of these are pairs."""
+        active = self.wins > 0
+        lists = active.sum(0).tolist()
+        columns = torch.where(active, self.first, self.first.shape[-1]).amin(0).tolist()
+        ends = sum(count > 0 for count in lists)
+        alone = len(active) == 1
+        # A list by itself has no padding, and what is masked stands behind its last worse item.
+        n = int(self.first[0, 0] + self.wins[0, 0]) if alone else len(lists)
+        row = 0
+        while row < ends:
+            low, width = columns[row], n - columns[row]
+            last = min(ends, row + max(1, CHUNK_PAIRS // (lists[row] * width)))
+            same = bisect.bisect_right(columns, low, row, ends)
+            if alone and (same >= last or (same - row) * width >= CHUNK_PAIRS // 4):
+                # Rows of one label: tiles of more rows and fewer columns spread their sums over fewer places.
+                last = min(same, row + TILE_ROWS)
+                step = CHUNK_PAIRS // (last - row)
+                for start in range(low, n, step):
+                    yield slice(None), slice(row, last), slice(start, min(start + step, n)), True
+            else:
+                step = max(1, CHUNK_PAIRS // ((last - row) * width))
+                for start in range(0, lists[row], step):
+                    yield slice(start, min(start + step, lists[row])), slice(row, last), slice(low, n), False
+            row = last

@@ -1,0 +1,326 @@
+r"""Ranks from the comparisons of each item with all others, in memory that does not grow with their number.
+
+.. math:: \hat\pi_i = 1 + \sum_{j \ne i} \phi(s_j - s_i)
+
+with a smooth step :math:`\phi`, or the expected discount of a rank that is a sum of independent comparisons. Rows that are
+asked for go in chunks against all columns; the chunks are made again in the backward pass, so that memory is O(n) and the
+gradient exact. A block of lists on another device is waited for once.
+"""
+
+# mypy: allow-untyped-calls, allow-untyped-decorators
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from rankwell.lists import Opened, blocks
+from rankwell.operators import flatten, list_operator, no_second_derivative
+from rankwell.types import Mask, Offsets
+
+__all__ = ["STEPS", "Step", "average_ranks", "compared_ranks", "expected_discounts", "places"]
+
+CHUNK_PAIRS = 1 << 16
+"""Comparisons made at once: a quarter of a megabyte a temporary, small enough for the cache."""
+
+BLOCK_ITEMS = 1 << 15
+"""Padded items of one block of lists."""
+
+Step: TypeAlias = Literal["logistic", "gaussian", "hinge", "squared_hinge", "above"]
+
+
+def _logistic(gap: Tensor) -> Tensor:
+    return torch.sigmoid(gap)
+
+
+def _logistic_slope(gap: Tensor) -> Tensor:
+    return torch.sigmoid(gap).mul_(torch.sigmoid(-gap))  # by 1 - sigmoid the far end would lose its digits
+
+
+def _gaussian(gap: Tensor) -> Tensor:
+    chance: Tensor = torch.special.ndtr(gap)
+    return chance
+
+
+def _gaussian_slope(gap: Tensor) -> Tensor:
+    return gap.square().mul_(-0.5).exp_().mul_(1 / math.sqrt(2 * math.pi))
+
+
+def _hinge(gap: Tensor) -> Tensor:
+    return (gap + 1).relu_()
+
+
+def _hinge_slope(gap: Tensor) -> Tensor:
+    return (gap > -1).to(gap.dtype)
+
+
+def _squared_hinge(gap: Tensor) -> Tensor:
+    return (gap + 1).relu_().square_()
+
+
+def _squared_hinge_slope(gap: Tensor) -> Tensor:
+    return (gap + 1).relu_().mul_(2)
+
+
+def _above(gap: Tensor) -> Tensor:
+    return (gap > 0).to(gap.dtype)
+
+
+STEPS: dict[Step, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], float]] = {
+    "logistic": (_logistic, _logistic_slope, 0.5),
+    "gaussian": (_gaussian, _gaussian_slope, 0.5),
+    "hinge": (_hinge, _hinge_slope, 1.0),
+    "squared_hinge": (_squared_hinge, _squared_hinge_slope, 1.0),
+    "above": (_above, torch.zeros_like, 0.0),
+}
+"""Value and slope by the gap :math:`(s_j - s_i) / \\tau`, each a new tensor, and the value at 0."""
+
+
+# ---------------------------------------------------------------------------------------------------------------- chunks
+
+
+class _Chunk(NamedTuple):
+    rows: Tensor
+    """``[g, r]``: items that are compared."""
+    asked: Tensor
+    """``[g, r]``: false for padding."""
+    columns: Tensor
+    """``[g, n]``: the items of their lists."""
+    valid: Mask
+    """``[g, n]``."""
+    own: Tensor
+    """``[g, r]``: the column that each row is itself."""
+
+    def gaps(self, scores: Tensor, temperature: float) -> Tensor:
+        """Of each column over each row, ``[g, r, n]``."""
+        return (scores[self.columns][:, None] - scores[self.rows][..., None]).div_(temperature)
+
+
+def _chunks(where: Mask, rows: Mask, offsets: Offsets) -> Iterator[_Chunk]:
+    """The rows that are asked for, against all of their lists."""
+    for _, items, valid in blocks(offsets, BLOCK_ITEMS):
+        valid = valid & where[items]
+        asked = valid & rows[items]
+        first = asked.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)
+        n, most = items.shape[1], int(asked.sum(-1).max())
+        height = min(most, max(1, CHUNK_PAIRS // n))
+        step = max(1, CHUNK_PAIRS // (max(height, 1) * n))
+        for low in range(0, len(items), step):
+            some = slice(low, low + step)
+            for top in range(0, most, max(height, 1)):
+                place = first[some, top : top + height]
+                compared, real = items[some].gather(-1, place), asked[some].gather(-1, place)
+                yield _Chunk(compared, real, items[some], valid[some], place)
+
+
+def _compare(
+    scores: Tensor, chosen: Tensor, where: Tensor, rows: Tensor, offsets: Tensor, step: str, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Sums of the steps over all valid items and over the chosen ones, itself included; 0 for rows not asked for."""
+    of_all, of_chosen = torch.zeros_like(scores), torch.zeros_like(scores)
+    for chunk in _chunks(where, rows, offsets):
+        value = STEPS[step][0](chunk.gaps(scores, temperature))  # type: ignore[index]
+        # A product with the masks as columns sums over both at once.
+        masks = torch.stack([chunk.valid, chunk.valid & chosen[chunk.columns]], -1).to(scores.dtype)
+        sums = (value @ masks) * chunk.asked[..., None]
+        for total, part in zip((of_all, of_chosen), sums.unbind(-1), strict=True):
+            total.index_add_(0, chunk.rows.flatten(), part.flatten())  # padding adds 0 to a first item
+    return of_all, of_chosen
+
+
+def _compare_slopes(
+    scores: Tensor,
+    grad_all: Tensor,
+    grad_chosen: Tensor,
+    chosen: Tensor,
+    where: Tensor,
+    rows: Tensor,
+    offsets: Tensor,
+    step: str,
+    temperature: float,
+) -> Tensor:
+    """Gradient by the scores, from those of both sums."""
+    slopes = torch.zeros_like(scores)
+    for chunk in _chunks(where, rows, offsets):
+        by_gap = STEPS[step][1](chunk.gaps(scores, temperature))  # type: ignore[index]
+        masks = torch.stack([chunk.valid, chunk.valid & chosen[chunk.columns]], -2).to(scores.dtype)
+        grads = torch.stack([grad_all[chunk.rows], grad_chosen[chunk.rows]], -1) * chunk.asked[..., None]
+        _spread(by_gap.mul_(grads @ masks), chunk, slopes)
+    return slopes.div_(temperature)
+
+
+def _spread(by_gap: Tensor, chunk: _Chunk, slopes: Tensor) -> None:
+    """Add slopes by gaps to the columns, and take them from the rows."""
+    by_gap.scatter_(-1, chunk.own[..., None], 0)  # an item's gap to itself: it would cancel, and take digits with it
+    slopes.index_add_(0, chunk.columns.flatten(), by_gap.sum(-2).flatten())
+    slopes.index_add_(0, chunk.rows.flatten(), by_gap.sum(-1).flatten(), alpha=-1)
+
+
+compare = list_operator(_compare, None, None)
+compare_slopes = no_second_derivative(list_operator(_compare_slopes, None))
+
+
+class _Compare(torch.autograd.Function):
+    """The sums, whose chunks are made again in the backward pass."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*inputs: Any) -> tuple[Tensor, Tensor]:
+        return compare(*inputs)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:  # noqa: ARG004
+        *tensors, ctx.step, ctx.temperature = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, grad_all: Tensor, grad_chosen: Tensor) -> tuple[Tensor | None, ...]:
+        scores, *rest = ctx.saved_tensors
+        slopes = compare_slopes(scores, grad_all, grad_chosen, *rest, ctx.step, ctx.temperature)
+        return slopes, None, None, None, None, None, None
+
+
+def compared_ranks(
+    opened: Opened, rows: Mask, step: Step, temperature: float = 1.0, among: Mask | None = None
+) -> tuple[Tensor, Tensor]:
+    """Soft ranks of the asked ``rows`` in their lists, and among the items ``among`` (the rows, if not given); else 1.
+
+    The second is meant for rows that are themselves ``among``.
+    """
+    flat = flatten(opened)
+    among = rows if among is None else among
+    masks = (among.reshape(-1), flat.where, rows.reshape(-1))
+    sums = _Compare.apply(flat.scores, *masks, flat.offsets, step, temperature)
+    own = STEPS[step][2]
+    of_all, of_chosen = (torch.where(rows, x.reshape(rows.shape) + (1 - own), 1) for x in sums)
+    return of_all, of_chosen
+
+
+# ------------------------------------------------------------------------------------------- distribution of the rank
+
+
+@functools.cache
+def _exponentials(size: int) -> tuple[tuple[float, float], ...]:
+    r"""Pairs :math:`(c, \omega)` with :math:`1 / \log_2(2 + r) \approx \sum \omega (1 - c)^r` for :math:`0 \le r < size`.
+
+    The discount is completely monotone: a mixture of exponentials, of which some 20 are enough. By least squares at rates
+    spaced evenly on a logarithmic scale.
+    """
+    count = 8 + math.ceil(math.log2(size))
+    rates = torch.logspace(math.log10(0.5 / size), math.log10(4.0), count, dtype=torch.double)
+    rates = torch.cat([rates.new_zeros(1), rates])
+    dense = torch.arange(min(size, 512), dtype=torch.double)
+    at = torch.cat([dense, torch.logspace(math.log10(512), math.log10(size), 512, dtype=torch.double)])[:size]
+    discount = 1 / torch.log2(2 + at)
+    basis = torch.exp(-at[:, None] * rates)
+    weights = torch.linalg.lstsq(basis / discount[:, None], torch.ones_like(at)[:, None], driver="gelsd").solution
+    return tuple(zip((-torch.expm1(-rates)).tolist(), weights[:, 0].tolist(), strict=True))
+
+
+def _discount(scores: Tensor, where: Tensor, rows: Tensor, offsets: Tensor, deviation: float) -> Tensor:
+    """Expected discount of the rank of each row: the generating function of a sum of independent comparisons."""
+    values = torch.zeros_like(scores)
+    for chunk in _chunks(where, rows, offsets):
+        beats = torch.special.ndtr(chunk.gaps(scores, deviation)).mul_(chunk.valid[:, None])
+        value = torch.zeros_like(beats[..., 0])
+        for c, weight in _terms(beats):
+            value.add_(_product(beats, c), alpha=weight)
+        values.index_add_(0, chunk.rows.flatten(), (value * chunk.asked).flatten())
+    return values
+
+
+def _discount_slopes(
+    scores: Tensor, grad: Tensor, where: Tensor, rows: Tensor, offsets: Tensor, deviation: float
+) -> Tensor:
+    slopes = torch.zeros_like(scores)
+    for chunk in _chunks(where, rows, offsets):
+        gaps = chunk.gaps(scores, deviation)
+        beats = torch.special.ndtr(gaps).mul_(chunk.valid[:, None])
+        by_beats = torch.zeros_like(beats)
+        for c, weight in _terms(beats):
+            by_beats.addcdiv_(_product(beats, c)[..., None], 1 - c * beats, value=-c * weight)
+        by_beats.mul_(_gaussian_slope(gaps)).mul_(chunk.valid[:, None])
+        _spread(by_beats.mul_((grad[chunk.rows] * chunk.asked)[..., None]), chunk, slopes)
+    return slopes.div_(deviation)
+
+
+def _terms(beats: Tensor) -> tuple[tuple[float, float], ...]:
+    # Not fitted to fewer: there large weights would cancel.
+    return _exponentials(max(1024, 1 << (beats.shape[-1] - 1).bit_length()))
+
+
+def _product(beats: Tensor, c: float) -> Tensor:
+    """Mean of (1 - c)^r over the number r of rivals that beat the row; its own 1/2 is divided out."""
+    return (beats * -c).log1p_().sum(-1).sub_(math.log1p(-c / 2)).exp_()
+
+
+discount = list_operator(_discount, None)
+discount_slopes = no_second_derivative(list_operator(_discount_slopes, None))
+
+
+class _Discount(torch.autograd.Function):
+    """Expected discounts, whose chunks are made again in the backward pass."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*inputs: Any) -> Tensor:
+        return discount(*inputs)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
+        *tensors, ctx.deviation = inputs
+        ctx.save_for_backward(*tensors)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        scores, *rest = ctx.saved_tensors
+        return discount_slopes(scores, grad, *rest, ctx.deviation), None, None, None, None
+
+
+def expected_discounts(opened: Opened, rows: Mask, deviation: float) -> Tensor:
+    r"""Mean of :math:`1 / \log_2(1 + \pi_i)` when rival j stands above item i with chance :math:`\Phi((s_j - s_i) / d)`,
+    independently of the others; 0 for rows that are not asked for.
+
+    The distribution of the rank is that of a sum of independent yes-or-no draws. Its recursion takes O(n^2) an item; the
+    discount as a sum of some 20 exponentials, whose means are products over the rivals, takes O(n), to a part in a million.
+    """
+    flat = flatten(opened)
+    return _Discount.apply(flat.scores, flat.where, rows.reshape(-1), flat.offsets, deviation).reshape(rows.shape)  # type: ignore[no-any-return]
+
+
+# ------------------------------------------------------------------------------------------------------------ hard ranks
+
+
+def _hard_ranks(x: Tensor, where: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+    """Place of each item by ``x``, best first, counted from 1; and the mean place of its equals. Both 0 where masked."""
+    place, mean = torch.zeros_like(x), torch.zeros_like(x)
+    for _, items, valid in blocks(offsets, BLOCK_ITEMS):
+        valid = valid & where[items]
+        keys, order = torch.where(valid, -x[items], torch.inf).sort(dim=-1, stable=True)
+        items, valid = items.gather(-1, order), valid.gather(-1, order)
+        places = torch.arange(1, items.shape[1] + 1, device=x.device).expand(items.shape)
+        before = torch.searchsorted(keys, keys)
+        upto = torch.searchsorted(keys, keys, right=True)
+        for total, part in ((place, places), (mean, (before + upto + 1) / 2)):
+            total.index_add_(0, items.flatten(), (part * valid).to(x.dtype).flatten())
+    return place, mean
+
+
+hard_ranks = list_operator(_hard_ranks, None, None)
+
+
+def places(opened: Opened, x: Tensor) -> Tensor:
+    """Place of each item in its list by ``x``, the highest at 1, equals in their order; 0 where masked. No gradient."""
+    flat = flatten(opened)
+    return hard_ranks(x.detach().reshape(-1), flat.where, flat.offsets)[0].reshape(x.shape)  # type: ignore[no-any-return]
+
+
+def average_ranks(opened: Opened, x: Tensor) -> Tensor:
+    """As :func:`places`, but equals share the mean of their places."""
+    flat = flatten(opened)
+    return hard_ranks(x.detach().reshape(-1), flat.where, flat.offsets)[1].reshape(x.shape)  # type: ignore[no-any-return]

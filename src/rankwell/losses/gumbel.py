@@ -1,0 +1,228 @@
+"""Losses of noisy scores: the mean over samples that Gumbel noise perturbs."""
+
+# mypy: allow-untyped-calls
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import torch
+from torch import Tensor
+
+from rankwell.comparisons import places
+from rankwell.errors import InputError
+from rankwell.keyed import splitmix64
+from rankwell.lists import Opened, check_positive, open_lists
+from rankwell.losses.registry import ListLoss, list_loss
+from rankwell.losses.smooth_rank import approx_ndcg_loss
+from rankwell.losses.soft_sort import neural_ndcg_loss
+from rankwell.metrics import Gain
+from rankwell.registry import Input, Search
+from rankwell.types import Labels, Mask, Offsets, Reduction, Scores, Weights
+
+__all__ = ["gumbel", "gumbel_approx_ndcg_loss", "gumbel_neural_ndcg_loss"]
+
+KEY = {"key": Input("scalar", "count")}
+
+
+def gumbel(list_loss: Callable[..., Tensor], *, samples: int = 8, beta: float = 1.0) -> ListLoss:
+    r"""The list loss of scores under Gumbel noise, averaged over samples.
+
+    .. math:: \ell = \frac{1}{S} \sum_{k=1}^{S} \ell_\text{inner}(s + \beta\, \epsilon_k, y), \qquad
+        \epsilon = -\log(-\log u)
+
+    The order of scores with noise is a draw of the Plackett–Luce model of :math:`s / \beta`, so that the loss sees rankings
+    that the scores nearly give, and its gradient does not vanish where the best ranking is won by little.
+
+    The noise is drawn by a ``generator``, for each item of each sample anew; or, without one, is a function of ``key``, the
+    sample and the place that the item has in its list by score. That is the same on every machine and in any order,
+    padding or batch; lists of one call share it. Give another key at every step: with the default, 0, the noise is
+    the same in every call. Tensors among the inner loss's own arguments are repeated for each sample.
+
+    Time and memory: ``samples`` times the inner loss's.
+
+    Args:
+        list_loss: what is averaged.
+        samples: how many.
+        beta: the noise's scale, in units of the scores.
+
+    Raises:
+        InputError: if ``samples`` or ``beta`` is not above 0, or both a key and a generator are given.
+
+    >>> from rankwell.losses import softmax_loss
+    >>> noisy = gumbel(softmax_loss, samples=2, beta=1e-6)
+    >>> noisy(torch.tensor([2.0, 1.0, 3.0]), torch.tensor([1.0, 0.0, 0.0]), key=7)  # hardly any noise: log(1 + 1/e + e)
+    tensor(1.4076)
+
+    Source: :cite:`bruch2020`, and rax's transformation, whose defaults these are. Differs from TensorFlow Ranking, which
+    takes a log-softmax of the noisy scores.
+    """
+    check_positive(samples, "samples")
+    check_positive(beta, "beta")
+
+    def loss(
+        scores: Scores,
+        labels: Labels,
+        *,
+        where: Mask | None = None,
+        weights: Weights | None = None,
+        offsets: Offsets | None = None,
+        reduction: Reduction = "mean",
+        key: int | Tensor | None = None,
+        generator: torch.Generator | None = None,
+        **own: Any,
+    ) -> Tensor:
+        opened = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
+        noise = _noise(opened, key, generator, samples)
+        repeat = _Repeat(samples, offsets)
+        values = list_loss(
+            repeat.joined(opened.scores + beta * noise),
+            repeat(opened.labels),
+            where=None if opened.where is None else repeat(opened.where),
+            weights=None if weights is None else repeat(opened.weights.expand(opened.scores.shape)),
+            offsets=repeat.offsets(),
+            reduction="none",
+            **{name: repeat(x) if isinstance(x, Tensor) and x.ndim else x for name, x in own.items()},
+        )
+        return opened.reduce(values.unflatten(0, (samples, -1)).mean(0) if repeat.ragged else values.mean(0), reduction)
+
+    name = getattr(list_loss, "__name__", type(list_loss).__name__)
+    loss.__name__ = loss.__qualname__ = f"gumbel_{name}"
+    loss.__doc__ = f"``gumbel({name})``. {list_loss.__doc__ or ''}"
+    return loss
+
+
+class _Repeat:
+    """Samples as more lists: stacked in front of dense ones, one behind the other for ragged ones."""
+
+    def __init__(self, samples: int, offsets: Offsets | None) -> None:
+        self._samples, self._offsets = samples, offsets
+        self.ragged = offsets is not None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.joined(x.expand(self._samples, *x.shape))
+
+    def joined(self, x: Tensor) -> Tensor:
+        """What has the samples in front, in the layout of the lists."""
+        return x.flatten(0, 1) if self.ragged else x
+
+    def offsets(self) -> Offsets | None:
+        """Those of all samples."""
+        if self._offsets is None:
+            return None
+        starts = torch.arange(self._samples, device=self._offsets.device)[:, None] * self._offsets[-1]
+        return torch.cat([self._offsets[:1], (starts + self._offsets[1:]).flatten()])
+
+
+def _noise(opened: Opened, key: int | Tensor | None, generator: torch.Generator | None, samples: int) -> Tensor:
+    """Standard Gumbel noise, ``[samples, *scores.shape]``."""
+    scores = opened.scores
+    if generator is not None:
+        if key is not None:
+            raise InputError("key and generator both say what the noise is: give one of them.")
+        shape = (samples, *scores.shape)
+        uniform = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.double)
+        uniform = uniform.to(scores.device).clamp(min=2.0**-53)
+    else:
+        key = key if isinstance(key, Tensor) else torch.full((), key or 0, device=scores.device)
+        streams = splitmix64(splitmix64(key) + torch.arange(samples, device=scores.device))
+        bits = splitmix64(places(opened, scores).long() ^ streams.reshape(-1, *[1] * scores.ndim))
+        uniform = (((bits >> 12) & ((1 << 52) - 1)).double() + 0.5) * 2.0**-52
+    return -((-uniform.log()).log()).to(scores.dtype)
+
+
+@list_loss(paper="bruch2020", complexity="samples n^2", inputs=KEY)
+def gumbel_approx_ndcg_loss(
+    scores: Scores,
+    labels: Labels,
+    *,
+    where: Mask | None = None,
+    weights: Weights | None = None,
+    offsets: Offsets | None = None,
+    reduction: Reduction = "mean",
+    key: int | Tensor | None = None,
+    temperature: Annotated[float, Search(0.01, 1.0, log=True)] = 0.1,
+    gain: Gain = "exponential",
+    samples: int = 8,
+    beta: Annotated[float, Search(0.01, 10.0, log=True)] = 1.0,
+) -> Tensor:
+    r"""ApproxNDCG of scores under Gumbel noise, averaged over samples.
+
+    .. math:: \ell(s, y) = \frac{1}{S} \sum_{k=1}^{S} \ell_\text{ApproxNDCG}(s + \beta\, \epsilon_k, y)
+
+    ``gumbel(approx_ndcg_loss)``: see :func:`gumbel` for the noise, :func:`~rankwell.losses.approx_ndcg_loss` for the rest. Time
+    and memory ``samples`` times those. No second derivatives.
+
+    Weights weigh the gains, above and below. A list without gains is 0, and counts.
+
+    Args:
+        key: what the noise is a function of; another one at every step. None is 0.
+        temperature: the gap, in units of the scores, over which one item gives way to another.
+        gain: ``"exponential"`` or ``"linear"``.
+        samples: how many.
+        beta: the noise's scale, in units of the scores.
+
+    Raises:
+        InputError: if ``temperature``, ``samples`` or ``beta`` is not above 0, or ``gain`` is neither.
+
+    >>> scores = torch.tensor([5.0, 0.0])  # far apart beside this noise: the relevant item is second
+    >>> gumbel_approx_ndcg_loss(scores, torch.tensor([0.0, 1.0]), beta=0.1)  # 1 - 1 / log2(3)
+    tensor(0.3691)
+
+    Source: :cite:`bruch2020`, the stochastic treatment of ApproxNDCG; equation number unchecked.
+    """
+    noisy = gumbel(approx_ndcg_loss, samples=samples, beta=beta)
+    given = {"where": where, "weights": weights, "offsets": offsets, "reduction": reduction, "key": key}
+    return noisy(scores, labels, **given, temperature=temperature, gain=gain)  # type: ignore[arg-type]
+
+
+@list_loss(paper="pobrotyn2021", complexity="samples n^2", inputs=KEY)
+def gumbel_neural_ndcg_loss(
+    scores: Scores,
+    labels: Labels,
+    *,
+    where: Mask | None = None,
+    weights: Weights | None = None,
+    offsets: Offsets | None = None,
+    reduction: Reduction = "mean",
+    key: int | Tensor | None = None,
+    temperature: Annotated[float, Search(0.1, 10.0, log=True)] = 1.0,
+    k: int | None = None,
+    gain: Gain = "exponential",
+    iterations: int = 50,
+    samples: int = 32,
+    beta: Annotated[float, Search(0.01, 10.0, log=True)] = 0.1,
+) -> Tensor:
+    r"""The stochastic NeuralNDCG: that of scores under Gumbel noise, averaged over samples.
+
+    .. math:: \ell(s, y) = \frac{1}{S} \sum_{k=1}^{S} \ell_\text{NeuralNDCG}(s + \beta\, \epsilon_k, y)
+
+    ``gumbel(neural_ndcg_loss)``: see :func:`gumbel` for the noise, :func:`~rankwell.losses.neural_ndcg_loss` for the rest. Time
+    and memory ``samples`` times those. No second derivatives.
+
+    Weights weigh the gains, above and below. A list without gains is 0, and counts.
+
+    Args:
+        key: what the noise is a function of; another one at every step. None is 0.
+        temperature: in units of the scores; lower is nearer to the hard permutation.
+        k: the cut-off of the NDCG.
+        gain: ``"exponential"`` or ``"linear"``.
+        iterations: of Sinkhorn's scaling.
+        samples: how many.
+        beta: the noise's scale, in units of the scores.
+
+    Raises:
+        InputError: if ``temperature``, ``k``, ``samples`` or ``beta`` is not above 0, ``iterations`` below 0, or ``gain`` is
+            neither.
+
+    >>> scores = torch.tensor([30.0, 0.0])  # far apart beside noise and temperature: the relevant item is second
+    >>> gumbel_neural_ndcg_loss(scores, torch.tensor([0.0, 1.0]))  # 1 - 1 / log2(3)
+    tensor(0.3691)
+
+    Source: :cite:`pobrotyn2021`, the stochastic variant, with the defaults of its official code; equation number unchecked.
+    Differs from the code: noise is added to the scores themselves, not to the logarithm of scores shifted above 0 by the
+    least of the batch.
+    """
+    noisy = gumbel(neural_ndcg_loss, samples=samples, beta=beta)
+    given = {"where": where, "weights": weights, "offsets": offsets, "reduction": reduction, "key": key}
+    own = {"temperature": temperature, "k": k, "gain": gain, "iterations": iterations}
+    return noisy(scores, labels, **given, **own)  # type: ignore[arg-type]

@@ -1,0 +1,157 @@
+r"""Metrics as functions of ranks, so that soft ranks can stand in for hard ones.
+
+Each form gives numerator and denominator of one list; where the denominator is 0 nothing is relevant, and the loss is 0.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from rankwell.comparisons import Step, compared_ranks, places
+from rankwell.errors import ConfigError, InputError
+from rankwell.lists import Opened
+from rankwell.metrics import Gain
+from rankwell.types import Mask, Reduction
+
+__all__ = ["FORMS", "Form", "Fraction", "Ranker", "discounts", "gains", "ideal_dcg", "one_less", "ranked_loss"]
+
+
+class Fraction(NamedTuple):
+    """A metric of each list before division."""
+
+    numerator: Tensor
+    denominator: Tensor
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """How ranks, and whether they are within a cut-off, are made differentiable."""
+
+    step: Step
+    temperature: float
+    within: Callable[[Tensor, int], Tensor]
+    """Share of each rank that is within the first k."""
+    among: Step | None = None
+    """How ranks of relevant items among themselves are made, where differently."""
+
+    def ranks(self, opened: Opened, rows: Mask) -> Tensor:
+        """Ranks of the rows."""
+        return compared_ranks(opened, rows, self.step, self.temperature)[0]
+
+    def both(self, opened: Opened, rows: Mask) -> tuple[Tensor, Tensor]:
+        """Ranks of the rows, and their ranks among themselves."""
+        ranks, among = compared_ranks(opened, rows, self.step, self.temperature)
+        return ranks, among if self.among is None else compared_ranks(opened, rows, self.among)[1]
+
+    def cut(self, ranks: Tensor, k: int | None) -> Tensor | float:
+        """1 without a cut-off."""
+        return 1.0 if k is None else self.within(ranks, k)
+
+
+Form: TypeAlias = Callable[..., Fraction]
+"""A metric in terms of ranks: ``form(opened, ranker, k, **own)``."""
+
+
+# ----------------------------------------------------------------------------------------------------------------- gains
+
+
+def gains(opened: Opened, gain: Gain) -> Tensor:
+    """Weight times gain of each item, as the metrics have it; 0 where masked."""
+    labels = opened.labels.clamp(min=0)
+    if gain == "exponential":
+        return opened.weights * (torch.exp2(labels) - 1)
+    if gain == "linear":
+        return opened.weights * labels
+    raise InputError(f"gain must be 'exponential' or 'linear': got {gain!r}.")
+
+
+def discounts(ranks: Tensor) -> Tensor:
+    """The logarithmic discount at ranks, counted from 1."""
+    return torch.log2(1 + ranks).reciprocal()
+
+
+def ideal_dcg(opened: Opened, gained: Tensor, k: int | None) -> Tensor:
+    """DCG of the best order of each list."""
+    best = places(opened, gained)
+    discount = discounts(best.clamp(min=1))
+    return opened.lists.sum(gained * (discount if k is None else torch.where(best <= k, discount, 0)))
+
+
+def one_less(opened: Opened, fraction: Fraction, reduction: Reduction) -> Tensor:
+    """One less the metric; 0 for lists without anything relevant."""
+    some = fraction.denominator > 0
+    metric = fraction.numerator / torch.where(some, fraction.denominator, 1)
+    return opened.reduce(torch.where(some, 1 - metric, 0), reduction)
+
+
+# ----------------------------------------------------------------------------------------------------------------- forms
+
+
+def _dcg(opened: Opened, ranker: Ranker, k: int | None, gain: Gain = "exponential") -> Fraction:
+    gained = gains(opened, gain)
+    ranks = ranker.ranks(opened, gained > 0)
+    dcg = opened.lists.sum(gained * discounts(ranks) * ranker.cut(ranks, k))
+    return Fraction(dcg, torch.ones_like(dcg))
+
+
+def _ndcg(opened: Opened, ranker: Ranker, k: int | None, gain: Gain = "exponential") -> Fraction:
+    dcg, _ = _dcg(opened, ranker, k, gain)
+    return Fraction(dcg, ideal_dcg(opened, gains(opened, gain), k))
+
+
+def _relevant(opened: Opened, rel: float) -> tuple[Mask, Tensor]:
+    """Which items are relevant, and their weights."""
+    if not rel > 0:
+        raise InputError(f"rel must be above 0, the label of padding: got {rel}.")
+    relevant = opened.labels >= rel
+    return relevant, torch.where(relevant, opened.weights, 0)
+
+
+def _mrr(opened: Opened, ranker: Ranker, k: int | None, rel: float = 1.0) -> Fraction:
+    relevant, weights = _relevant(opened, rel)
+    ranks = ranker.ranks(opened, relevant)
+    return Fraction(opened.lists.sum(weights / ranks * ranker.cut(ranks, k)), opened.lists.sum(weights))
+
+
+def _ap(opened: Opened, ranker: Ranker, k: int | None, rel: float = 1.0) -> Fraction:
+    relevant, weights = _relevant(opened, rel)
+    ranks, among = ranker.both(opened, relevant)
+    return Fraction(opened.lists.sum(weights * among / ranks * ranker.cut(ranks, k)), opened.lists.sum(weights))
+
+
+def _recall(opened: Opened, ranker: Ranker, k: int | None, rel: float = 1.0) -> Fraction:
+    if k is None:
+        raise ConfigError("without a cut-off recall and precision do not depend on the scores: name one, as recall@10.")
+    relevant, weights = _relevant(opened, rel)
+    ranks = ranker.ranks(opened, relevant)
+    return Fraction(opened.lists.sum(weights * ranker.cut(ranks, k)), opened.lists.sum(weights))
+
+
+def _precision(opened: Opened, ranker: Ranker, k: int | None, rel: float = 1.0) -> Fraction:
+    found, positives = _recall(opened, ranker, k, rel)
+    assert k is not None
+    return Fraction(found / k, (positives > 0).to(found.dtype))
+
+
+FORMS: dict[str, Form] = {
+    "dcg": _dcg,
+    "ndcg": _ndcg,
+    "mrr": _mrr,
+    "ap": _ap,
+    "recall": _recall,
+    "precision": _precision,
+}
+"""Metrics that admit soft ranks, by name."""
+
+
+def ranked_loss(
+    form: Form, opened: Opened, ranker: Ranker, reduction: Reduction, k: int | None = None, **own: Any
+) -> Tensor:
+    """One less the metric of the soft ranks; DCG, which has no bound, only with its sign turned."""
+    fraction = form(opened, ranker, k, **own)
+    if form is _dcg:
+        return opened.reduce(-fraction.numerator, reduction)
+    return one_less(opened, fraction, reduction)

@@ -1,0 +1,211 @@
+"""Losses of distances between embeddings: a margin between what is right for a query and what is not."""
+
+from typing import Annotated, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rankwell.errors import InputError
+from rankwell.lists import Dense, check_positive
+from rankwell.losses.grid import Grid, check_similarity, logsumexp_where, mean_where, open_grid
+from rankwell.losses.pairwise import hinge_loss
+from rankwell.losses.registry import Items, Positives, Queries, embedding_loss
+from rankwell.losses.styles import in_batch
+from rankwell.registry import Search
+from rankwell.similarity import negative_euclidean
+from rankwell.types import Mask, Reduction, Similarity, Weights
+
+__all__ = ["contrastive_margin_loss", "lifted_structure_loss", "triplet_loss"]
+
+MINING = ("all", "active", "hard", "semi_hard", "batch_hard")
+
+
+@embedding_loss(paper="schroff2015", complexity="q m log m")
+def triplet_loss(
+    queries: Queries,
+    items: Items,
+    *,
+    positives: Positives | None = None,
+    where: Mask | None = None,
+    weights: Weights | None = None,
+    reduction: Reduction = "mean",
+    margin: Annotated[float, Search(0.05, 5.0, log=True)] = 1.0,
+    similarity: Similarity = "squared_euclidean",
+    mining: Literal["all", "active", "hard", "semi_hard", "batch_hard"] = "all",
+) -> Tensor:
+    r"""Hinge of each query's positives against all its other items: closer than they are, by a margin.
+
+    .. math:: \ell_q = \frac{1}{|T_q|} \sum_{(i,j) \in T_q} w_{qi} \left[ m - s_{qi} + s_{qj} \right]_+
+
+    :math:`T_q` are the query's triplets: positive i, negative j, with the gap :math:`\Delta = s_{qi} - s_{qj}`. ``mining``
+    says which:
+
+    - ``all``: all of them. It is ``in_batch(hinge_loss, similarity=...)``; over negative squared distances, the plain
+      triplet loss :math:`[d_{qi}^2 - d_{qj}^2 + m]_+`.
+    - ``active``: those that cost something, :math:`\Delta < m` ("batch all" over its non-zero terms).
+    - ``hard``: the negative is at least as near as the positive, :math:`\Delta \le 0`.
+    - ``semi_hard``: it is farther, but inside the margin, :math:`0 < \Delta \le m`.
+    - ``batch_hard``: one triplet, the least similar positive and the most similar negative.
+
+    No tensor of triplets: negatives are sorted once and sums over a range of gaps are differences of prefix sums. Time
+    O(q m (d + log m)), memory O(q m); ``all`` takes the hinge's time.
+
+    A triplet weighs as its positive. A query without triplets has value 0, and counts in the mean.
+
+    Args:
+        margin: in units of the similarity.
+        similarity: squared_euclidean, euclidean for plain distances, dot or cosine.
+        mining: which triplets.
+
+    Raises:
+        InputError: if the similarity or the mining is unknown.
+
+    >>> import torch
+    >>> triplet_loss(torch.tensor([[0.0]]), torch.tensor([[1.0], [1.0]]))  # as far as each other
+    tensor(1.)
+    >>> query, items = torch.tensor([[0.0]]), torch.tensor([[1.0], [2.0], [3.0]])
+    >>> triplet_loss(query, items, margin=6.0, mining="active")  # of 1 - 4 + 6 and 1 - 9 + 6
+    tensor(3.)
+
+    Source: :cite:`schroff2015`, eq. 3 and, for semi-hard, eq. 4; :cite:`hermans2017` for ``active`` and ``batch_hard``,
+    equation numbers unchecked. Differs from them: a mean over a query's triplets first, embeddings not normalised, and
+    ``semi_hard`` takes all such negatives, not one.
+    """
+    if mining not in MINING:
+        raise InputError(f"mining must be one of {', '.join(MINING)}: got {mining!r}.")
+    if mining == "all":
+        loss = in_batch(hinge_loss, similarity=similarity)
+        return loss(
+            queries, items, positives=positives, where=where, weights=weights, reduction=reduction, margin=margin
+        )
+    check_similarity(similarity)
+    grid = open_grid(queries, items, positives=positives, where=where, weights=weights)
+    scores = grid.scores(similarity)
+    if mining == "batch_hard":
+        return grid.reduce(_hardest(grid, scores, margin), reduction)
+    return grid.reduce(_mined(grid, scores, margin, mining), reduction)
+
+
+def _hardest(grid: Grid, scores: Tensor, margin: float) -> Tensor:
+    """The hinge of the least similar positive and the most similar negative; ties share it."""
+    most, least = torch.finfo(scores.dtype).max, torch.finfo(scores.dtype).min
+    right, wrong = grid.right, grid.wrong
+    far = torch.where(right, scores, most).amin(-1)
+    near = torch.where(wrong, scores, least).amax(-1)
+    both = right.any(-1) & wrong.any(-1)
+    weights = mean_where(grid.weights.expand(scores.shape), right & (scores == far[..., None]))
+    return weights * torch.where(both, margin - torch.where(both, far - near, 0), 0).clamp(min=0)
+
+
+def _mined(grid: Grid, scores: Tensor, margin: float, mining: str) -> Tensor:
+    """Mean of ``m - gap`` over the triplets of each query whose gap is in the mining's range."""
+    wrong = grid.wrong
+    keys = torch.where(wrong, scores, torch.inf)  # what is no negative goes to the end
+    ascending, order = keys.sort(-1)
+    # The similarity itself may be large, and sums of it then lose the small gaps.
+    centre = mean_where(scores, wrong).detach()[..., None]
+    centred = torch.where(ascending < torch.inf, scores.gather(-1, order) - centre, 0)
+    sums = torch.cat([torch.zeros_like(centred[..., :1]), centred.cumsum(-1)], -1)
+    ascending, own = ascending.detach(), scores.detach()
+    all_wrong = wrong.sum(-1, keepdim=True).expand(scores.shape)
+    # Negatives from ``first`` to before ``last`` are those whose gap is in the range.
+    first = torch.searchsorted(ascending, own if mining == "hard" else own - margin, right=mining == "active")
+    last = torch.searchsorted(ascending, own) if mining == "semi_hard" else all_wrong
+    number = torch.where(grid.right, last - first, 0)
+    total = number * (margin - (scores - centre)) + sums.gather(-1, last) - sums.gather(-1, first)
+    return Dense(scores, grid.right).sum(grid.weights * total) / number.sum(-1).clamp(min=1)
+
+
+@embedding_loss(paper="hadsell2006", complexity="q m")
+def contrastive_margin_loss(
+    queries: Queries,
+    items: Items,
+    *,
+    positives: Positives | None = None,
+    where: Mask | None = None,
+    weights: Weights | None = None,
+    reduction: Reduction = "mean",
+    margin: Annotated[float, Search(0.05, 5.0, log=True)] = 1.0,
+) -> Tensor:
+    r"""Contrastive loss of pairs: pulls positives together, and pushes negatives apart up to a margin.
+
+    .. math:: \ell_q = \operatorname{mean}_j w_{qj}
+        \begin{cases} d_{qj}^2 & j \in P_q \\ [m - d_{qj}]_+^2 & \text{else} \end{cases}
+
+    Over Euclidean distances. Against :func:`triplet_loss` it minds absolute distances: positives are pulled until they
+    coincide. At distance zero, where no direction is apart, the gradient of a negative is zero. Time O(q m d), memory
+    O(q m).
+
+    Weights multiply the terms, of the mean over all the query's items.
+
+    Args:
+        margin: the distance beyond which a negative costs nothing.
+
+    Raises:
+        InputError: if ``margin`` is not above 0.
+
+    >>> import torch
+    >>> contrastive_margin_loss(torch.tensor([[0.0]]), torch.tensor([[0.5], [0.4]]))  # (.5 ** 2 + .6 ** 2) / 2
+    tensor(0.3050)
+
+    Source: :cite:`hadsell2006`, eq. 4. Differs from it: without the factor one half, and a mean over a query's pairs.
+    """
+    check_positive(margin, "margin")
+    grid = open_grid(queries, items, positives=positives, where=where, weights=weights)
+    distances = _distances(grid)
+    apart = torch.where(grid.right, distances, (margin - distances).clamp(min=0))
+    return grid.reduce(mean_where(grid.weights * apart.square(), grid.where), reduction)
+
+
+@embedding_loss(paper="song2016", complexity="q m")
+def lifted_structure_loss(
+    queries: Queries,
+    items: Items,
+    *,
+    positives: Positives | None = None,
+    where: Mask | None = None,
+    weights: Weights | None = None,
+    reduction: Reduction = "mean",
+    margin: Annotated[float, Search(0.05, 5.0, log=True)] = 1.0,
+) -> Tensor:
+    r"""Lifted structure loss: each positive pair against the negatives of both its ends, softly the nearest.
+
+    .. math:: \ell_q &= \frac{1}{2 |P_q|} \sum_{i \in P_q} w_{qi} \left[ J_{qi} \right]_+^2 \\
+        J_{qi} &= d_{qi} + \log \Big( \sum_{j:\, (q,j) \in N} e^{m - d_{qj}} + \sum_{p:\, (p,i) \in N} e^{m - d_{pi}} \Big)
+
+    N are the pairs of a query and one of its negatives: the positive's are in other queries' rows, so that the value of a
+    query depends on the rest of the batch. Over Euclidean distances. Time O(q m d), memory O(q m).
+
+    Weights multiply the terms. A query without positives has value 0, and so has a pair without negatives at either end.
+
+    Args:
+        margin: a distance.
+
+    Raises:
+        InputError: if ``margin`` is not above 0.
+
+    >>> import torch
+    >>> query, items = torch.tensor([[0.0]]), torch.tensor([[1.0], [2.0]])
+    >>> lifted_structure_loss(query, items, margin=3.0)  # (1 + 3 - 2) ** 2 / 2
+    tensor(2.)
+
+    Source: :cite:`song2016`, eq. 4. Differs from it: a mean over a query's positives first.
+    """
+    check_positive(margin, "margin")
+    grid = open_grid(queries, items, positives=positives, where=where, weights=weights)
+    distances, wrong = _distances(grid), grid.wrong
+    of_query = logsumexp_where(-distances, wrong)[..., :, None]
+    of_item = logsumexp_where(-distances.mT, wrong.mT)[..., None, :]
+    # Not logaddexp, whose second derivative is NaN where one side has no negatives.
+    both = torch.maximum(of_query, of_item) + functional.softplus(-(of_query - of_item).abs())
+    return grid.reduce(grid.mean_right((margin + both + distances).clamp(min=0).square()) / 2, reduction)
+
+
+def _distances(grid: Grid) -> Tensor:
+    """Euclidean distances. The product is taken in float64: it stands in a difference of squares, where float32 would leave
+    an error of 1e-7 of the squared lengths, too much for neighbours far from zero."""
+    pair = (grid.queries, grid.items)
+    if grid.queries.device.type != "mps":  # which has no float64
+        pair = (grid.queries.double(), grid.items.double())
+    return -negative_euclidean(*pair).to(grid.queries.dtype)

@@ -1,0 +1,215 @@
+"""Metrics made into losses, and losses of noisy scores."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from torch import tensor
+from torch.testing import assert_close
+
+from rankwell.errors import ConfigError, InputError, UnknownName
+from rankwell.lists import offsets_from_sizes
+from rankwell.losses import (
+    LOSSES,
+    approx_mrr_loss,
+    approx_ndcg_loss,
+    gumbel_approx_ndcg_loss,
+    gumbel_neural_ndcg_loss,
+    logistic_loss,
+    neural_ndcg_loss,
+    smooth_ap_loss,
+    softmax_loss,
+)
+from rankwell.losses.laws import LAWS
+from rankwell.losses.of_ranks import FORMS
+from rankwell.metrics import METRICS, Measure, ap, auc, dcg, mrr, ndcg, recall
+from rankwell.registry import Entry
+from rankwell.transforms import approximate, bound, gumbel
+
+MEASURES = ["dcg", "ndcg", "ndcg@3", "ndcg(gain=linear)@3", "mrr", "mrr@3", "ap", "ap@3", "recall@3", "precision@3"]
+
+
+def example(rows=20, n=9, relevant=None):
+    draw = torch.Generator().manual_seed(0)
+    scores = torch.randn(rows, n, generator=draw, dtype=torch.double)
+    labels = torch.randint(0, 3, (rows, n), generator=draw)
+    labels[:, 0] = 1
+    return scores, labels if relevant is None else (torch.arange(n) == relevant).long().expand(rows, n)
+
+
+def sign(measure):
+    return 0 if str(measure).startswith("dcg") else 1
+
+
+# ------------------------------------------------------------------------------------------------------ metrics as losses
+
+
+@pytest.mark.parametrize(
+    ("metric", "loss"), [(ndcg, approx_ndcg_loss), (mrr, approx_mrr_loss), (ap, smooth_ap_loss)], ids=str
+)
+def test_approximate_is_the_registered_loss(metric, loss):
+    scores, labels = example()
+    weights = scores.abs()
+    for own in ({"temperature": 0.3}, {"temperature": 0.01}):
+        expected = loss(scores, labels, weights=weights, reduction="none", **own)
+        assert torch.equal(approximate(metric)(scores, labels, weights=weights, reduction="none", **own), expected)
+
+
+@pytest.mark.parametrize("text", MEASURES)
+def test_cold_approximation_is_the_metric(text):
+    scores, labels = example(relevant=4 if "mrr" in text else None)
+    value = approximate(text)(scores, labels, temperature=1e-4, cut_temperature=1e-3, reduction="none")
+    metric = Measure.parse(text)(scores, labels, reduction="none")
+    assert_close(value, sign(text) - metric)
+
+
+@pytest.mark.parametrize("text", MEASURES)
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+def test_bound_is_one(text, scale):
+    """No scores have a lower loss than the bound says; it is met where the only relevant item is far above all others."""
+    scores, labels = example()
+    for values in (scale * scores, (scale * scores).round()):
+        value = bound(text)(values, labels, reduction="none")
+        metric = Measure.parse(text)(values, labels, reduction="none")
+        assert (value >= sign(text) - metric - 1e-12).all()
+    one = (torch.arange(9) == 4).long().expand(20, 9)
+    metric = Measure.parse(text)(20.0 * one + scores, one)
+    assert_close(bound(text)(20.0 * one + scores, one), sign(text) - metric)
+
+
+def test_bound_keeps_its_pull_on_far_items():
+    """The smooth rank of an item a hundred behind has no slope; its bound has."""
+    scores = tensor([0.0, 100.0, 90.0], requires_grad=True)
+    labels = tensor([1.0, 0.0, 0.0])
+    assert torch.autograd.grad(approximate(ndcg)(scores, labels), scores)[0][0] == 0
+    assert torch.autograd.grad(bound(ndcg)(scores, labels), scores)[0][0] < -1e-4
+
+
+def test_what_may_be_given_as_a_metric():
+    scores, labels = example()
+    expected = approximate(ndcg)(scores, labels, k=3, gain="linear")
+    for metric in ("NDCG(gain=linear)@3", Measure.parse("ndcg(gain=linear)@3"), partial(ndcg, k=3, gain="linear")):
+        assert_close(approximate(metric)(scores, labels), expected)
+    assert approximate(ndcg).__name__ == "approximate_ndcg"
+    assert approximate(dcg)(scores, labels) < 0
+
+
+def test_metrics_without_a_form():
+    for transform in (approximate, bound):
+        with pytest.raises(ConfigError, match=f"auc has no form.*Those that have: {', '.join(FORMS)}"):
+            transform(auc)
+        with pytest.raises(ConfigError, match=r"without a cut-off.*recall@10"):
+            transform(recall)(*example())
+        with pytest.raises(ConfigError, match="no ties: leave it out of ndcg"):
+            transform("ndcg(ties=order)")
+        with pytest.raises(UnknownName):
+            transform(softmax_loss)
+    with pytest.raises(InputError, match="cut_temperature must be above 0"):
+        approximate("ndcg@3")(*example(), cut_temperature=0.0)
+
+
+def test_forms_are_of_metrics_that_exist():
+    assert set(FORMS) <= set(METRICS.names())
+
+
+SLOW = {"compiles_to_the_same", "ragged_memory_is_linear"}
+"""Kept to by the registered losses that the same parts make."""
+
+LISTED = [law for law in LAWS.values() if "list" in law.kinds and law.name not in SLOW]
+
+
+@pytest.mark.parametrize("law", LISTED, ids=lambda law: law.name)
+@pytest.mark.parametrize(
+    "made", [approximate("recall@3"), bound("ndcg@3"), gumbel(softmax_loss, samples=2)], ids=lambda made: made.__name__
+)
+def test_made_losses_keep_the_laws(made, law):
+    if law.name == "weights_are_additive" and "gumbel" not in made.__name__:
+        pytest.skip("weights weigh gains, above and below")
+    law.check(Entry(made.__name__, made, "list", {}))
+
+
+# ------------------------------------------------------------------------------------------------------------------ noise
+
+
+def captured(scores, samples, **noise):
+    """The noisy scores that the inner loss is called with."""
+    seen = []
+
+    def inner(scores, labels, *, reduction, **_):
+        seen.append(scores)
+        return softmax_loss(scores, labels, reduction=reduction)
+
+    gumbel(inner, samples=samples)(scores, torch.zeros_like(scores), **noise)
+    return seen[0]
+
+
+@pytest.mark.parametrize("noise", [{"key": 3}, {"generator": 3}])
+def test_orders_are_those_of_plackett_and_luce(noise):
+    """An item comes first with its softmax probability."""
+    if "generator" in noise:
+        noise = {"generator": torch.Generator().manual_seed(3)}
+    scores = tensor([0.5, -1.0, 1.0, 0.0])
+    first = captured(scores, 40_000, **noise).argmax(-1)
+    assert_close(first.bincount() / 40_000, torch.softmax(scores, 0), rtol=0.0, atol=0.01)
+
+
+def test_noise_is_standard_gumbel():
+    noise = captured(torch.zeros(2_000).double(), 50)
+    assert_close(noise.mean(), tensor(0.5772).double(), rtol=0.0, atol=0.02)
+    assert_close(noise.var(), tensor(math.pi**2 / 6).double(), rtol=0.03, atol=0.0)
+
+
+def test_noise_is_keyed():
+    scores, labels = example()
+    loss = gumbel(softmax_loss, samples=4)
+    assert_close(loss(scores, labels, key=1), loss(scores, labels, key=tensor(1)))
+    assert_close(loss(scores, labels), loss(scores, labels, key=0))
+    assert loss(scores, labels, key=1) != loss(scores, labels, key=2)
+    draws = [loss(scores, labels, generator=torch.Generator().manual_seed(seed)) for seed in (5, 5, 6)]
+    assert draws[0] == draws[1] != draws[2]
+    with pytest.raises(InputError, match="give one of them"):
+        loss(scores, labels, key=1, generator=torch.Generator())
+
+
+def test_value_is_the_mean_over_samples():
+    scores, labels = example()
+    weights = scores.abs()
+    noisy = captured(scores, 3, key=9)
+    each = torch.stack([approx_ndcg_loss(x, labels, weights=weights, reduction="none") for x in noisy])
+    loss = partial(gumbel_approx_ndcg_loss, samples=3, key=9, reduction="none")
+    assert_close(loss(scores, labels, weights=weights), each.mean(0))
+    offsets = offsets_from_sizes(tensor([9] * 20))
+    assert_close(loss(scores.flatten(), labels.flatten(), weights=weights.flatten(), offsets=offsets), each.mean(0))
+
+
+def test_registered_variants_are_the_transform():
+    scores, labels = example()
+    assert_close(
+        gumbel_neural_ndcg_loss(scores, labels, key=2, samples=3, k=4),
+        gumbel(neural_ndcg_loss, samples=3, beta=0.1)(scores, labels, key=2, k=4),
+    )
+    assert LOSSES["gumbel_approx_ndcg"].parameters.keys() == {"temperature", "gain", "samples", "beta"}
+
+
+def test_own_tensors_are_repeated():
+    """Those that lie along items, as along lists."""
+
+    def inner(scores, labels, *, shift, scale, **contract):
+        return softmax_loss(scores * scale[..., None] + shift, labels, **contract)
+
+    scores, labels = example()
+    shift, scale = scores.flip(0), scores.abs().mean(-1)
+    noisy = captured(scores, 2)
+    each = [inner(x, labels, shift=shift, scale=scale) for x in noisy]
+    value = gumbel(inner, samples=2)(scores, labels, shift=shift, scale=scale)
+    assert_close(value, (each[0] + each[1]) / 2)
+
+
+def test_any_list_loss_takes_noise():
+    """Far from ties noise of no size changes nothing."""
+    scores, labels = example()
+    assert_close(gumbel(logistic_loss, beta=1e-9)(scores, labels), logistic_loss(scores, labels))
+    for own in ({"samples": 0}, {"beta": 0.0}):
+        with pytest.raises(InputError, match="must be above 0"):
+            gumbel(softmax_loss, **own)
