@@ -27,7 +27,10 @@ ROOT = DOCS.parent
 OUT = ROOT / "build" / "docs"
 MEASURED = ROOT / "bench" / "results" / "losses.json"
 
-COSINE = {"bsl", "ccl", "debiased_contrastive", "hard_contrastive", "mml", "multi_sample_contrastive", "psl", "softmax_at_k"}
+COSINE = {
+    "bsl", "ccl", "debiased_contrastive", "hard_contrastive", "llpauc", "mml", "multi_sample_contrastive", "psl",
+    "softmax_at_k",
+}  # fmt: skip
 """Contrast losses whose defaults are meant for cosines."""
 
 
@@ -43,7 +46,9 @@ def main() -> None:
         write(OUT / title / "index.md", index_page(title, registry))
         for entry in registry:
             page = OUT / title / entry.family / f"{entry.name}.md"
-            extra = [advice(entry, rows), picture(entry, page), measurement(entry, measured)] if title == "losses" else []
+            extra = (
+                [advice(entry, rows), picture(entry, page), measurement(entry, measured)] if title == "losses" else []
+            )
             write(page, entry_page(entry, [part for part in extra if part]))
     print(f"{OUT.relative_to(ROOT)}: {len(LOSSES)} losses, {len(METRICS)} metrics")
 
@@ -63,7 +68,7 @@ def index_page(title: str, registry: Registry[Any]) -> str:
         families.setdefault(entry.family, []).append(entry)
     parts = [f"# {title.capitalize()}", f"{len(registry)} by the file that they are written in."]
     for family, entries in families.items():
-        rows = [f"| [{e.name}]({family}/{e.name}.md) | {e.kind} | {markdown(e.summary, e)} |" for e in entries]
+        rows = [f"| [{e.name}]({family}/{e.name}.md) | {e.kind} | {markdown(e.summary)} |" for e in entries]
         parts.append("\n".join([f"## {heading(family)}", "", "| name | kind | |", "|---|---|---|", *rows]))
     return "\n\n".join(parts)
 
@@ -71,8 +76,10 @@ def index_page(title: str, registry: Registry[Any]) -> str:
 def entry_page(entry: Entry[Any], extra: list[str]) -> str:
     """Facts, docstring, parameters, and what else there is to show."""
     paper = f"[{entry.paper}](../../references.md#{entry.paper})" if entry.paper else ""
-    facts = " · ".join(fact for fact in (entry.kind, f"O({entry.complexity})" if entry.complexity else "", paper) if fact)
-    parts = [f"# {entry.name}", facts, markdown(inspect.getdoc(entry.function) or "", entry), *extra, parameters(entry)]
+    facts = " · ".join(
+        fact for fact in (entry.kind, f"O({entry.complexity})" if entry.complexity else "", paper) if fact
+    )
+    parts = [f"# {entry.name}", facts, markdown(inspect.getdoc(entry.function) or ""), *extra, parameters(entry)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -101,7 +108,8 @@ def picture(entry: Entry[Any], page: Path) -> str:
         return ""
     page.parent.mkdir(parents=True, exist_ok=True)
     draw_curves(page.with_suffix(".svg"), [loss_curve(entry, cosine=entry.name in COSINE)])
-    return f"## Value and gradient\n\n![Value and gradient of {entry.name} by the score of an irrelevant item]({entry.name}.svg)"
+    said = f"Value and gradient of {entry.name} by the score of an irrelevant item"
+    return f"## Value and gradient\n\n![{said}]({entry.name}.svg)"
 
 
 def measurement(entry: Entry[Any], measured: dict[str, Any]) -> str:
@@ -121,8 +129,8 @@ def choose_page(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         links = ", ".join(f"[{name}](losses/{LOSSES[name].family}/{name}.md)" for name in row["losses"])
         table.append(f"| {row['data']} | {row['labels']} | {links} | {row['why']} |")
-    intro = "Candidates, in the order to try them. What is best on your data, only a comparison on your data tells."
-    return "\n\n".join(["# Your data and labels → candidate losses", intro, "\n".join(table)])
+    intro = "Your data and labels, and the candidates in the order to try them. Only a comparison on your data tells the best."
+    return "\n\n".join(["# Which loss?", intro, "\n".join(table)])
 
 
 def references_page() -> str:
@@ -132,8 +140,11 @@ def references_page() -> str:
     for key, body in re.findall(r"^@\w+\{(\w+),\n(.*?)^\}", text, re.M | re.S):
         fields = dict(re.findall(r"^\s*(\w+)\s*=\s*\{(.*)\},?$", body, re.M))
         fields = {name: re.sub(r"[{}]", "", value) for name, value in fields.items()}
-        where = next((fields[name] for name in ("journal", "booktitle", "publisher", "howpublished") if name in fields), "")
-        parts.append(f"<a id='{key}'></a>**{fields.get('title', key)}**  \n{fields.get('author', '')}. {where}, {fields.get('year', '')}.")
+        where = next(
+            (fields[name] for name in ("journal", "booktitle", "publisher", "howpublished") if name in fields), ""
+        )
+        title, author, year = (fields.get(name, "") for name in ("title", "author", "year"))
+        parts.append(f"<a id='{key}'></a>**{title}**  \n{author}. {where}, {year}.")
     return "\n\n".join(parts)
 
 
@@ -144,7 +155,7 @@ def heading(family: str) -> str:
 # ------------------------------------------------------------------------------------------------------------- markdown
 
 
-def markdown(text: str, entry: Entry[Any]) -> str:
+def markdown(text: str) -> str:
     """What our docstrings use of reStructuredText, as Markdown."""
     stash: list[str] = []
 
@@ -160,13 +171,14 @@ def markdown(text: str, entry: Entry[Any]) -> str:
     text = re.sub(r"``(.+?)``", keep(lambda match: f"`{match[1]}`"), text, flags=re.S)
     text = re.sub(r":math:`([^`]+)`", keep(lambda match: convert(" ".join(match[1].split()))), text)
     text = re.sub(r":cite:`([^`]+)`", r"[\1](../../references.md#\1)", text)
-    text = re.sub(r":\w+:`~?([\w.]+)`", lambda match: reference(match[1], entry), text)
+    text = re.sub(r":\w+:`~?([\w.]+)`", lambda match: reference(match[1]), text)
     text = re.sub(r"^(Args|Raises|Returns):$", r"**\1**\n", text, flags=re.M)
     text = re.sub(r"^    (\w+): ", r"- `\1`: ", text, flags=re.M).replace("\n        ", "\n  ")
     text = text.replace("*", r"\*") if "**" not in text else text
     while "\0" in text:
         text = re.sub("\0(\\d+)\0", lambda match: stash[int(match[1])], text)
-    return text.strip()
+    # At the start of a line Markdown would take a formula for a block.
+    return re.sub(r'(?<!\n)\n *(?=<math [^>]*display="inline")', " ", text).strip()
 
 
 def block(match: re.Match[str]) -> str:
@@ -180,7 +192,7 @@ def example(match: re.Match[str]) -> str:
     return f"```python\n{inspect.cleandoc(match[0])}\n```\n"
 
 
-def reference(path: str, entry: Entry[Any]) -> str:
+def reference(path: str) -> str:
     """A link to a loss or metric that has a page, else the bare name."""
     name = path.rpartition(".")[2]
     for other in (*LOSSES, *METRICS):

@@ -53,7 +53,8 @@ class Input:
 
     alignment: Alignment
     """What it lies along: ``list`` (one a list, row or query), ``item`` (one a score of a list, a negative of a row, an item
-    of embeddings), ``positive`` (one a positive of a row), ``pair`` (``[q, m]``), ``catalogue`` (one a code of the catalogue), ``scalar``."""
+    of embeddings), ``positive`` (one a positive of a row), ``pair`` (``[q, m]``), ``catalogue`` (one a code of the
+    catalogue), ``scalar``."""
     holds: Literal["number", "share", "id", "count"] = "number"
     """Any number, a number in (0, 1], an id (equal or not), or a whole number above zero."""
     required: bool = False

@@ -100,7 +100,8 @@ class ContrastObjective:
             neg = correct_log_q(neg, log_q, neg.shape[-1], self.temperature)
         where = None if collisions is None else ~collisions
         weights = None if self.weights is None else self.weights[batch.index]
-        extra = {name: value for name, value in self._offered(batch.users, keyed.mix(self.seed, epoch, step, NOISE)).items() if name in self.inputs}
+        offered = self._offered(batch.users, keyed.mix(self.seed, epoch, step, NOISE))
+        extra = {name: value for name, value in offered.items() if name in self.inputs}
         yield Play(self.loss(pos, neg, where=where, weights=weights, **extra))
 
     def _offered(self, users: Tensor, key: int) -> dict[str, Any]:
