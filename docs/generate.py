@@ -178,13 +178,14 @@ def markdown(text: str) -> str:
     while "\0" in text:
         text = re.sub("\0(\\d+)\0", lambda match: stash[int(match[1])], text)
     # At the start of a line Markdown would take a formula for a block.
-    return re.sub(r'(?<!\n)\n *(?=<math [^>]*display="inline")', " ", text).strip()
+    inline = r'(?=<math [^>]*display="inline")'
+    return re.sub(rf"(^|\n\n){inline}", "\\1\u200b", re.sub(rf"(?<!\n)\n *{inline}", " ", text)).strip()
 
 
 def block(match: re.Match[str]) -> str:
     source = " ".join(inspect.cleandoc(match[1]).split())
-    if "&" in source or r"\\" in source:
-        source = rf"\begin{{aligned}}{source}\end{{aligned}}"
+    if r"\\" in source and r"\begin" not in source:
+        source = rf"\begin{{align*}}{source}\end{{align*}}"
     return f"\n{convert(source, display='block')}\n\n"
 
 

@@ -84,6 +84,7 @@ class _Blocks:
         self.there = targets >= 0
         self._exclude(targets, known_offsets, known)
         self.place = torch.full((self.m,), -1, device=hidden.device)
+        """Where each item lies in the piece at hand, -1 if it does not."""
         self.seen_in = None
         if not largest and rows.shape[0] > 1:
             self.seen_in = _block_of_each(rows, row_bounds, self.r), _block_of_each(choices, item_bounds, self.m)
@@ -127,14 +128,18 @@ class _Blocks:
             for of_row, of_item in zip(*self.seen_in, strict=True):
                 times += (of_row[rows][:, None] - of_item[items]).abs() <= self.around
             x -= times.log_()
+        x[self._own(rows, items)] = -torch.inf
+        return x, vectors
+
+    def _own(self, rows: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Where in a piece the rows' own items lie."""
         self.place[items] = torch.arange(items.numel(), device=items.device)
         sizes = self.starts[rows + 1] - self.starts[rows]
         row = torch.repeat_interleave(torch.arange(rows.numel(), device=rows.device), sizes)
         within = torch.arange(row.numel(), device=rows.device) - (sizes.cumsum(0) - sizes)[row]
-        at = self.place[self.excluded[self.starts[rows][row] + within]]
-        x[row[at >= 0], at[at >= 0]] = -torch.inf
+        column = self.place[self.excluded[self.starts[rows][row] + within]]
         self.place[items] = -1
-        return x, vectors
+        return row[column >= 0], column[column >= 0]
 
 
 def _block_of_each(order: Tensor, bounds: Tensor, n: int) -> Tensor:

@@ -9,8 +9,8 @@ For one row with the positives T and the candidates C (all items but those known
 Logits are made in blocks of rows and items that stay in the cache, once for the values and once more for the slopes, where
 two more products use each block. What is subtracted from a row's logits and what is added to an item's are two more
 columns of the product, so that a block is exponentiated as it comes. The subtrahend is a guess, the row's maximum over
-the first chunk; only if a later logit is so far above it that the sum overflows, the maximum is looked for first. That
-question, and where the row's own items lie, is read off the device.
+the first chunk; only if later logits are so far above it that their sum grows out of bounds, all is made once more with
+the maximum of the row. That question, and where the row's own items lie, is read off the device.
 """
 
 # mypy: allow-untyped-calls, allow-untyped-decorators

@@ -145,8 +145,9 @@ class _Block(NamedTuple):
                 value.mul_(counts)
                 slope.mul_(counts)
             by_weights[some, rows] += value.sum(-1)
-            by_scores[some, rows] += slope.sum(-1).mul_(weights[some, rows])
-            by_scores[some, columns] -= (weights[some, None, rows] @ slope)[:, 0]
+            slope.mul_(weights[some, rows, None])
+            by_scores[some, rows] += slope.sum(-1)
+            by_scores[some, columns] -= slope.sum(-2)
         return by_scores, by_weights
 
     def _odds(self) -> tuple[Tensor, Tensor] | None:
@@ -159,13 +160,15 @@ class _Block(NamedTuple):
 
     def _chunks(self) -> Iterator[tuple[slice, slice, slice, bool]]:
         """Lists, rows and columns; and whether all of these are pairs."""
-        active = self.wins > 0
-        lists = active.sum(0).tolist()
-        columns = torch.where(active, self.first, self.first.shape[-1]).amin(0).tolist()
-        ends = sum(count > 0 for count in lists)
-        alone = len(active) == 1
-        # A list by itself has no padding, and what is masked stands behind its last worse item.
-        n = int(self.first[0, 0] + self.wins[0, 0]) if alone else len(lists)
+        alone = len(self.wins) == 1
+        if alone:  # no padding, and what is masked stands behind the last worse item
+            columns, wins = self.first[0].tolist(), self.wins[0].tolist()
+            lists, n = [min(count, 1) for count in wins], columns[0] + wins[0]
+        else:
+            active, n = self.wins > 0, self.wins.shape[-1]
+            lists = active.sum(0).tolist()
+            columns = torch.where(active, self.first, n).amin(0).tolist()
+        ends = lists.index(0) if 0 in lists else len(lists)
         row = 0
         while row < ends:
             low, width = columns[row], n - columns[row]

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from rankwell.registry import Entry
 
-__all__ = ["Check", "Finding", "Law", "agree", "examine"]
+__all__ = ["Check", "Finding", "Law", "Laws", "agree", "examine"]
 
 Check = Callable[[Entry[Any]], None]
 """Raises AssertionError where the entry breaks the law."""
@@ -37,6 +37,30 @@ class Law:
     def binds(self, entry: Entry[Any]) -> bool:
         """Whether the entry has to keep to it."""
         return entry.kind in self.kinds and entry.name not in self.exceptions
+
+
+class Laws(dict[str, Law]):
+    """The laws of one registry, by name. ``kinds`` are those that a law is for unless it names its own.
+
+    ``prepare`` fills in what every call of an entry needs.
+    """
+
+    def __init__(self, *kinds: str, prepare: Callable[[Entry[Any]], Entry[Any]] | None = None) -> None:
+        super().__init__()
+        self._kinds, self._prepare = kinds, prepare
+
+    def law(self, *kinds: str, **exceptions: str) -> Callable[[Check], Check]:
+        """Decorate a check to enter it; ``exceptions`` are names of entries and reasons."""
+
+        def enter(check: Check) -> Check:
+            @functools.wraps(check)
+            def prepared(entry: Entry[Any]) -> None:
+                check(entry if self._prepare is None else self._prepare(entry))
+
+            self[check.__name__] = Law(check.__name__, prepared, kinds or self._kinds, exceptions)
+            return check
+
+        return enter
 
 
 def agree(got: Tensor | float, expected: Tensor | float, *, rtol: float, atol: float) -> None:

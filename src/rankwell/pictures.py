@@ -32,10 +32,11 @@ class Curve:
 
 
 def loss_curve(entry: Entry[Any], *, cosine: bool = False, points: int = 241, **own: Any) -> Curve:
-    """The loss as an irrelevant item's score rises past that of the relevant one: two items, one query.
+    """The loss as an irrelevant item's score rises past that of the relevant one.
 
-    Scores run over [-6, 6] around a relevant item at 0, or, for cosines, over [-0.99, 0.99] with it at 0.5; embeddings are unit
-    vectors in the plane. Declared inputs that the loss needs are neutral: numbers 0, shares 1/2, one id for all.
+    Scores run over [-6, 6] around a relevant item at 0, with two more irrelevant ones at -2 and 1; or, for cosines, over
+    [-0.99, 0.99] with it at 0.5, the others at -0.2 and 0.6. Embeddings are unit vectors in the plane, without the others.
+    Declared inputs that the loss needs are neutral: numbers 0, shares 1/2, one id for all.
 
     Raises:
         ConfigError: for kinds of losses that are not told by two items.
@@ -44,31 +45,33 @@ def loss_curve(entry: Entry[Any], *, cosine: bool = False, points: int = 241, **
         raise ConfigError(f"a loss of kind {entry.kind!r} has no picture: only list, contrast and embedding losses have.")
     cosine = cosine or entry.kind == "embedding"
     # Not to the ends of the cosine: a distance has an infinite derivative by it there.
-    span, at = (0.99, 0.5) if cosine else (6.0, 0.0)
+    span, at, others = (0.99, 0.5, (-0.2, 0.6)) if cosine else (6.0, 0.0, (-2.0, 1.0))
     x = torch.linspace(-span, span, points, dtype=torch.double).requires_grad_()
-    args = _CALLS[entry.kind](x, torch.full_like(x, at))
+    args = _CALLS[entry.kind](torch.full_like(x, at), torch.stack([x, *(torch.full_like(x, y) for y in others)], -1))
     args |= {name: _neutral(entry, name, args) for name, given in entry.inputs.items() if given.required}
     value = entry(**args, **own, reduction="none").reshape(points)
     (slope,) = torch.autograd.grad(value.sum(), x)
     said = ", ".join(f"{name}={setting}" for name, setting in own.items())
     what = "cosine" if cosine else "score"
-    axis = f"{what} of the irrelevant item (relevant: {at:g})"
+    beside = "" if entry.kind == "embedding" else f", others: {others[0]:g}, {others[1]:g}"
+    axis = f"{what} of an irrelevant item (relevant: {at:g}{beside})"
     return Curve(f"{entry.name}({said})" if said else entry.name, axis, x.detach(), value.detach(), slope)
 
 
-def _list_call(x: Tensor, at: Tensor) -> dict[str, Any]:
-    scores = torch.stack([at, x], -1)
-    return {"scores": scores, "labels": torch.tensor([1.0, 0.0], dtype=x.dtype).expand_as(scores)}
+def _list_call(pos: Tensor, neg: Tensor) -> dict[str, Any]:
+    scores = torch.cat([pos[:, None], neg], -1)
+    return {"scores": scores, "labels": (torch.arange(scores.shape[-1]) == 0).to(scores.dtype).expand_as(scores)}
 
 
-def _contrast_call(x: Tensor, at: Tensor) -> dict[str, Any]:
-    return {"pos": at, "neg": x[:, None]}
+def _contrast_call(pos: Tensor, neg: Tensor) -> dict[str, Any]:
+    return {"pos": pos, "neg": neg}
 
 
-def _embedding_call(x: Tensor, at: Tensor) -> dict[str, Any]:
-    items = torch.stack([torch.stack([c, (1 - c * c).clamp(min=0).sqrt()], -1) for c in (at, x)], -2)
-    queries = torch.tensor([1.0, 0.0], dtype=x.dtype).expand(len(x), 1, 2)
-    return {"queries": queries, "items": items, "positives": torch.tensor([[True, False]]).expand(len(x), 1, 2)}
+def _embedding_call(pos: Tensor, neg: Tensor) -> dict[str, Any]:
+    cosines = torch.stack([pos, neg[:, 0]], -1)
+    items = torch.stack([cosines, (1 - cosines.square()).sqrt()], -1)
+    queries = torch.tensor([1.0, 0.0], dtype=pos.dtype).expand(len(pos), 1, 2)
+    return {"queries": queries, "items": items, "positives": torch.tensor([[True, False]]).expand(len(pos), 1, 2)}
 
 
 _CALLS = {"list": _list_call, "contrast": _contrast_call, "embedding": _embedding_call}
@@ -97,7 +100,7 @@ def draw_curves(path: Path, curves: Sequence[Curve], *, title: str = "") -> None
     left.set(ylabel="value", title=title or "Value")
     right.set(ylabel="gradient by that score", title="Gradient")
     for axes in (left, right):
-        axes.set_xlabel(curves[0].axis, fontsize="small")
+        axes.set_xlabel(curves[0].axis, fontsize="x-small")
         axes.spines[["top", "right"]].set_visible(False)
         axes.axhline(0, color="0.85", linewidth=0.8, zorder=0)
     if len(curves) > 1:

@@ -132,13 +132,28 @@ class Registry(Generic[F]):
 
     def __getitem__(self, name: str) -> Entry[F]:
         """The entry of that name; ``FILE.py:function`` loads one from a file, which must register it."""
+        entry = self.find(name)
+        if entry is not None:
+            return entry
+        if ".py:" not in name:
+            raise UnknownName(self.what, name, self._entries)
+        decorators = [
+            f"@{kind}{self.suffix}" if self.suffix else f'@{self.what.upper()}S.register("{kind}")'
+            for kind in self.contract
+        ]
+        raise ConfigError(
+            f"{self.what} {name!r}: {name.rpartition(':')[2]} is not registered:"
+            f" decorate it with {' or '.join(decorators)}."
+        )
+
+    def find(self, name: str) -> Entry[F] | None:
+        """The entry of that name, or None. A file of ``FILE.py:function`` is run, once, and must have that function."""
         if ".py:" in name:
-            return self._from_file(name)
+            function = self._from_file(name)
+            return next((entry for entry in self._entries.values() if entry.function is function), None)
         if name not in self._entries:
             self._load_entry_points()
-        if name not in self._entries:
-            raise UnknownName(self.what, name, self._entries)
-        return self._entries[name]
+        return self._entries.get(name)
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
@@ -176,16 +191,16 @@ class Registry(Generic[F]):
                     f"Correct or remove the package that offers {point.value}."
                 ) from error
 
-    def _from_file(self, text: str) -> Entry[F]:
-        """Run a user's file and take the function that it registers under the name behind the colon."""
+    def _from_file(self, text: str) -> Any:
+        """Run a user's file and take the function of the name behind the colon."""
         path, _, function_name = text.rpartition(":")
         file = Path(path).resolve()
         if not file.is_file():
-            raise ConfigError(f"{self.what} {text!r}: there is no file {path!r}.")
+            raise ConfigError(f"{text}: there is no file {path!r}.")
         if file not in _FILES:
             spec = importlib.util.spec_from_file_location(file.stem, file)
             if spec is None or spec.loader is None:
-                raise ConfigError(f"{self.what} {text!r}: {path!r} is not a Python file.")
+                raise ConfigError(f"{text}: {path!r} is not a Python file.")
             module = importlib.util.module_from_spec(spec)
             before = dict(self._entries)
             try:
@@ -197,16 +212,7 @@ class Registry(Generic[F]):
         module = _FILES[file]
         if not hasattr(module, function_name):
             raise UnknownName(f"function in {path}:", function_name, vars(module))
-        function = getattr(module, function_name)
-        if all(entry.function is not function for entry in self._entries.values()):
-            decorators = [
-                f"@{kind}{self.suffix}" if self.suffix else f'@{self.what.upper()}S.register("{kind}")'
-                for kind in self.contract
-            ]
-            raise ConfigError(
-                f"{self.what} {text!r}: {function_name} is not registered: decorate it with {' or '.join(decorators)}."
-            )
-        return self.of(function)
+        return getattr(module, function_name)
 
 
 def _own_parameters(function: Callable[..., Any], shared: tuple[str, ...], what: str) -> dict[str, Parameter]:

@@ -79,6 +79,8 @@ class _Groups(NamedTuple):
 
     def sum(self, x: Tensor) -> Tensor:
         """Sums of groups."""
+        if len(self.sizes) == 1:
+            return x.sum(0, keepdim=True)
         return torch.segment_reduce(x, "sum", lengths=self.sizes, unsafe=True, initial=0)
 
     def spread(self, x: Tensor) -> Tensor:
@@ -218,13 +220,15 @@ def _round(
 ) -> tuple[Tensor, Tensor]:
     """Gradients by scores and by weights, of better and worse items that are sorted by score, the worse ones' plus margin."""
     x = run.centred.index_select(0, order)
-    x.add_(~better, alpha=margin)
-    number, first = groups.after((~better).double()), groups.after(torch.where(better, 0, x))
+    worse = (~better).double()
+    x.add_(worse, alpha=margin)
+    number, first = groups.after(worse), groups.after(torch.where(better, 0, x))
+    del worse
     weights = better if run.weights is None else run.weights.index_select(0, order).mul_(better)
     if not squared:
         values = first.addcmul_(number, x, value=-1).mul_(better).to(run.scores.dtype)
         del first, x
-        number *= weights
+        number = number if run.weights is None else number.mul_(weights)
         return torch.where(better, number.neg_(), groups.before(weights.to(number.dtype, copy=True))), values
     short = torch.addcmul(first, number, x, value=-1)  # the sum of what each item is short of
     first.add_(short).mul_(x)

@@ -154,7 +154,7 @@ def test_self_pairs_are_left_out_by_where():
     assert_close(value, tensor([log(1 + exp(-0.6)), log(1 + exp(0.2)), 0.0]))
 
 
-@pytest.mark.parametrize("entry", LOSSES, ids=LOSSES.names())
+@pytest.mark.parametrize("entry", [e for e in LOSSES if e.kind != "stateful"], ids=lambda entry: entry.name)
 def test_unknown_reduction(entry):
     case = next(cases(entry))
     with pytest.raises(InputError, match="reduction must be 'none', 'mean' or 'sum'"):

@@ -1,5 +1,12 @@
 """Losses: pure functions of scores and labels, lower is better. The contract is in :mod:`rankwell.losses.registry`."""
 
+from rankwell.losses.adversarial import (
+    adversarial_info_nce_loss,
+    gan_discriminator_loss,
+    gan_generator_loss,
+    gradient_penalty,
+    irgan_generator_loss,
+)
 from rankwell.losses.bucketed import reduced_cross_entropy_loss, scalable_cross_entropy_loss
 from rankwell.losses.combine import Combined, combine, cosine_schedule, linear_schedule
 from rankwell.losses.contrast import bpr_loss, bsl_loss, decoupled_softmax_loss, sampled_softmax_loss
@@ -15,6 +22,7 @@ from rankwell.losses.lambdas import lambda_loss, lambda_rank_loss, ndcg_loss1, n
 from rankwell.losses.listmle import listmle_loss, p_listmle_loss
 from rankwell.losses.loop import loop_loss
 from rankwell.losses.margins import ccl_loss, mml_loss
+from rankwell.losses.memory import CrossBatchMemoryLoss, EmbeddingMemory, momentum_update
 from rankwell.losses.multi_similarity import circle_loss, multi_similarity_loss
 from rankwell.losses.pairwise import (
     exponential_loss,
@@ -24,6 +32,7 @@ from rankwell.losses.pairwise import (
     soft_zero_one_loss,
     squared_hinge_loss,
 )
+from rankwell.losses.partial_auc import LLPAUCVariables, MinMaxLLPAUCLoss, llpauc_loss, llpauc_value
 from rankwell.losses.pointwise import (
     focal_loss,
     mae_loss,
@@ -41,12 +50,15 @@ from rankwell.losses.registry import (
     GradedLoss,
     HeadLoss,
     ListLoss,
+    StatefulLoss,
     contrast_loss,
     embedding_loss,
     graded_loss,
     head_loss,
     list_loss,
+    stateful_loss,
 )
+from rankwell.losses.running import SogCLRLoss
 from rankwell.losses.sampled_pairs import contrast_hinge_loss, gbce_loss, simce_loss
 from rankwell.losses.setwise import excessiveness_loss, soft_dice_loss, tversky_loss
 from rankwell.losses.smooth_rank import approx_mrr_loss, approx_ndcg_loss, smooth_ap_loss
@@ -61,7 +73,9 @@ from rankwell.losses.softmax import (
     unique_softmax_loss,
 )
 from rankwell.losses.softmax_contrast import scaled_cross_entropy_loss, soft_info_nce_loss, softmax_at_k_loss
+from rankwell.losses.song import KSONGLoss, SONGLoss
 from rankwell.losses.styles import as_contrast, contrast, in_batch
+from rankwell.losses.temperature import LearnedTemperature
 from rankwell.losses.triplet import contrastive_margin_loss, lifted_structure_loss, triplet_loss
 from rankwell.losses.uniformity import direct_au_loss, mawu_loss
 from rankwell.losses.variational import variational_bpr_loss
@@ -72,10 +86,20 @@ __all__ = [
     "LOSSES",
     "Combined",
     "ContrastLoss",
+    "CrossBatchMemoryLoss",
     "EmbeddingLoss",
+    "EmbeddingMemory",
     "GradedLoss",
     "HeadLoss",
+    "KSONGLoss",
+    "LLPAUCVariables",
+    "LearnedTemperature",
     "ListLoss",
+    "MinMaxLLPAUCLoss",
+    "SONGLoss",
+    "SogCLRLoss",
+    "StatefulLoss",
+    "adversarial_info_nce_loss",
     "approx_mrr_loss",
     "approx_ndcg_loss",
     "as_contrast",
@@ -101,8 +125,11 @@ __all__ = [
     "exponential_loss",
     "fast_soft_rank_loss",
     "focal_loss",
+    "gan_discriminator_loss",
+    "gan_generator_loss",
     "gbce_loss",
     "graded_loss",
+    "gradient_penalty",
     "gumbel_approx_ndcg_loss",
     "gumbel_neural_ndcg_loss",
     "hard_contrastive_loss",
@@ -113,6 +140,7 @@ __all__ = [
     "in_batch",
     "info_nce_loss",
     "inverse_propensity_weights",
+    "irgan_generator_loss",
     "k_os_warp_loss",
     "kl_loss",
     "lambda_loss",
@@ -124,12 +152,15 @@ __all__ = [
     "listmle_loss",
     "listnet_loss",
     "listwise_softmax_at_k_loss",
+    "llpauc_loss",
+    "llpauc_value",
     "logistic_loss",
     "loop_loss",
     "mae_loss",
     "margin_mse_loss",
     "mawu_loss",
     "mml_loss",
+    "momentum_update",
     "mse_loss",
     "multi_sample_contrastive_loss",
     "multi_similarity_loss",
@@ -163,6 +194,7 @@ __all__ = [
     "softmax_at_k_loss",
     "softmax_loss",
     "squared_hinge_loss",
+    "stateful_loss",
     "supervised_contrastive_loss",
     "top1_loss",
     "triplet_loss",

@@ -20,7 +20,7 @@ from rankwell.types import Ragged, Reduction, Weights
 
 __all__ = ["reduced_cross_entropy_loss", "scalable_cross_entropy_loss"]
 
-SCORES = 1 << 22
+SCORES = 1 << 20
 """Scores of directions made at once."""
 
 PIECE = 1 << 16
@@ -30,7 +30,7 @@ PIECE = 1 << 16
 RANDOM = {"generator": Input("scalar")}
 
 
-@head_loss(paper="mezentsev2024", complexity="buckets m d + buckets k_x k_y d", inputs=RANDOM)
+@head_loss(paper="mezentsev2024", complexity="buckets d (m + rows items)", inputs=RANDOM)
 def scalable_cross_entropy_loss(
     hidden: Hidden,
     item_weight: ItemWeight,
@@ -57,7 +57,7 @@ def scalable_cross_entropy_loss(
     One bucket of all rows and all items makes it :func:`linear_softmax_loss`; otherwise it is a lower bound of that. A
     row in no bucket has value 0 and does not count in the mean. Known items are left out. Time O(buckets · m d) for the
     choice of items and O(buckets · rows · items · d) for the rest, forwards and backwards; memory beyond the gradients
-    O(buckets · (bucket_rows + bucket_items)), O(1) an item, blocks of 16 MB. Which rows share a bucket depends on the batch.
+    O(buckets · (bucket_rows + bucket_items)), O(1) an item, and blocks of 4 MB. Which rows share a bucket depends on the batch.
 
     A row weighs its value.
 
@@ -88,7 +88,7 @@ def scalable_cross_entropy_loss(
     return _reduced(head, item_weight, plan, log_q, temperature, chunk, reduction, largest=True)
 
 
-@head_loss(paper="gusak2024", complexity="rounds (buckets m d + m n d / chunks)", inputs=RANDOM)
+@head_loss(paper="gusak2024", complexity="rounds m d (buckets + rows / chunks)", inputs=RANDOM)
 def reduced_cross_entropy_loss(
     hidden: Hidden,
     item_weight: ItemWeight,
@@ -116,7 +116,7 @@ def reduced_cross_entropy_loss(
     side, in all rounds, each once: the sum over rounds takes log n off the logit of an item that was met n times. With as
     many extra chunks as chunks it is :func:`linear_softmax_loss`; otherwise a lower bound of it. Known items are left out. Time
     O(buckets · m d) for hashing and O(m d (1 + 2 extra) / chunks) a row and round, forwards and backwards; memory beyond the
-    gradients O(rounds) a row and an item (24 B), and blocks of 16 MB. Which rows share a chunk depends on the batch.
+    gradients O(rounds) a row and an item (24 B), and blocks of 4 MB. Which rows share a chunk depends on the batch.
 
     A row weighs its value.
 

@@ -115,6 +115,8 @@ def _takes(signature: Mapping[str, inspect.Parameter], name: str) -> bool:
 
 def _check_kinds(names: list[str]) -> None:
     kinds = {LOSSES[name].kind for name in names}
+    if "stateful" in kinds:
+        raise ConfigError("a loss with state is built first: give its module, not its name.")
     if len(kinds) > 1:
         said = ", ".join(f"{name} ({LOSSES[name].kind})" for name in names)
         raise ConfigError(

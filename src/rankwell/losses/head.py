@@ -43,15 +43,17 @@ def linear_softmax_loss(
 
     C is all m items but the row's known ones, which T, its targets, always belong to. It is ``softmax_loss`` over the scores
     of C, labelled 1 at the targets, and ``torch.nn.functional.cross_entropy`` of the logits where there is one target a row.
+    Several targets add up; weigh a row by one over their number for a mean.
     Logits are made in blocks that stay in the cache, once in the forward pass and again in the backward pass. Time
     O(m d) a row, four matrix products in all; memory beyond the gradients O(d) a row, O(1) an item with ``bias`` or
-    ``log_q``, and blocks of 4 MB. Half precision is computed in float32, the item table chunk by chunk. There are no second
-    derivatives.
+    ``log_q``, and blocks of 4 MB: at 4,096 rows, a million items and 64 dimensions 11 MB where the logits would be 16 GB,
+    and 1.2 times the time of the products. Half precision is computed in float32, the item table chunk by chunk. There
+    are no second derivatives.
 
     A row weighs its value.
 
     Args:
-        bias: b, one an item. ``bias = τ log π`` with the shares π of the items is the logit adjustment for popularity.
+        bias: b, one an item. ``bias = τ log π`` with the shares π of the items is the logit adjustment of :cite:`menon2021`.
         log_q: where the table is a sample of m draws from the catalogue, the log-probability of one draw: the correction
             of :func:`~rankwell.transforms.correct_log_q`, of all but the row's targets. None for the whole catalogue.
         temperature: what scores are divided by.
@@ -125,7 +127,7 @@ def open_head(
         _check_lists("known", known, shape)
     # Half precision in float32, and float64 where either of the two is in it.
     dtype = torch.promote_types(torch.promote_types(hidden.dtype, item_weight.dtype), torch.float32)
-    hidden = torch.where(there[:, None], hidden.reshape(-1, hidden.shape[-1]), 0).to(dtype)
+    hidden = torch.where(there[:, None], hidden.reshape(shape.numel(), hidden.shape[-1]), 0).to(dtype)
     weights = hidden.new_ones(()) if weights is None else weights
     if weights.ndim > len(shape) or any(
         a not in (1, b) for a, b in zip(weights.shape[::-1], shape[::-1], strict=False)
@@ -147,7 +149,7 @@ def _open_targets(targets: Tensor | Ragged, shape: torch.Size) -> tuple[Ragged, 
             f"targets must be [*batch], [*batch, p] or ragged lists, with hidden [*batch, d]: got targets"
             f" {tuple(targets.shape)} for the rows {tuple(shape)}."
         )
-    several = targets.reshape(shape.numel(), -1 if targets.numel() else targets.shape[len(shape) :].numel())
+    several = targets.reshape(shape.numel(), targets.shape[len(shape) :].numel())
     starts = torch.arange(shape.numel() + 1, device=targets.device) * several.shape[1]
     return Ragged(starts, several.reshape(-1)), (several >= 0).any(-1)
 

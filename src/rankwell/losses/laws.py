@@ -6,7 +6,6 @@ a law stands beside it, with its reason.
 
 # mypy: allow-untyped-calls
 
-import functools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -17,33 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rankwell.laws import Check, Law, agree
+from rankwell.laws import Laws, agree
 from rankwell.lists import offsets_from_sizes
 from rankwell.losses.cases import Case, cases, scalars
 from rankwell.registry import Entry
-from rankwell.types import Kind
 
 __all__ = ["LAWS"]
 
-ALL: tuple[Kind, ...] = ("list", "graded", "contrast", "embedding")
+
+def _with_numbers(entry: Entry[Any]) -> Entry[Any]:
+    numbers = scalars(entry)
+    return replace(entry, function=partial(entry.function, **numbers)) if numbers else entry
 
 
-LAWS: dict[str, Law] = {}
-
-
-def law(*kinds: Kind, **exceptions: str) -> Callable[[Check], Check]:
-    """Enter a law; ``exceptions`` are names of losses and reasons."""
-
-    def enter(check: Check) -> Check:
-        @functools.wraps(check)
-        def with_numbers(entry: Entry[Any]) -> None:
-            numbers = scalars(entry)
-            check(replace(entry, function=partial(entry.function, **numbers)) if numbers else entry)
-
-        LAWS[check.__name__] = Law(check.__name__, with_numbers, kinds or ALL, exceptions)
-        return check
-
-    return enter
+LAWS = Laws("list", "graded", "contrast", "embedding", prepare=_with_numbers)
+law = LAWS.law
 
 
 def gradients(entry: Entry[Any], case: Case, args: Mapping[str, Tensor]) -> list[Tensor]:
@@ -465,6 +452,9 @@ _COUNT = "the number of negatives is in the formula"
     bsl=_MEAN,
     ccl=_MEAN,
     contrast_hinge=_MEAN,
+    gan_discriminator=_MEAN,
+    gan_generator=_MEAN,
+    llpauc="the share of the negatives that counts is of their number",
     mml=_MEAN,
     top1=_MEAN,
     debiased_contrastive=_COUNT,

@@ -218,9 +218,7 @@ class CrossBatchMemoryLoss(nn.Module):
             pairs = {"positives": torch.cat([positives, old_positives], -1), "where": torch.cat([there, old_there], -1)}
             return reduce(self.loss(queries, items, **pairs, weights=weights, reduction="none"), valid, reduction)
         values = self.loss(queries, items, positives=positives, where=there, weights=weights, reduction="none")
-        old = self.loss(
-            queries, vectors, positives=old_positives, where=old_there, weights=weights, reduction="none"
-        )
+        old = self.loss(queries, vectors, positives=old_positives, where=old_there, weights=weights, reduction="none")
         return reduce(values + self.weight * old, valid, reduction)
 
     def _remembered(self, queries: Tensor, ids: Tensor, present: Mask) -> tuple[Tensor, Mask, Mask]:

@@ -159,7 +159,7 @@ def exponential_loss(
 
     >>> import torch
     >>> exponential_loss(torch.tensor([0.0, 0.6931472]), torch.tensor([1.0, 0.0]))  # e^(log 2)
-    tensor(2.)
+    tensor(2.0000)
 
     Source: :cite:`freund2003`, the bound that RankBoost minimises; equation number unchecked. Differs from it: a mean over
     the pairs of a list; and where a pair is lost by more than 64 the exponential goes on as its tangent,

@@ -55,9 +55,7 @@ class RunningMean(nn.Module):
         self.register_buffer("seen", torch.zeros(num_ids, dtype=torch.bool))
 
     @torch.no_grad()
-    def blend(
-        self, ids: Int[Tensor, "*b"], new: Float[Tensor, "*b"], where: Mask | None = None
-    ) -> Float[Tensor, "*b"]:
+    def blend(self, ids: Int[Tensor, "*b"], new: Float[Tensor, "*b"], where: Mask | None = None) -> Float[Tensor, "*b"]:
         """Logarithms of the averages as they would be with these values, which are logarithms too. Writes nothing."""
         if ids.shape != new.shape or ids.is_floating_point():
             raise InputError(
@@ -79,7 +77,9 @@ class RunningMean(nn.Module):
         self.seen[ids] = self.seen[ids] | found
 
 
-def mean_by_id(ids: Int[Tensor, " n"], x: Float[Tensor, " n"], where: Mask) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+def mean_by_id(
+    ids: Int[Tensor, " n"], x: Float[Tensor, " n"], where: Mask
+) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
     """For each row the mean of ``x`` over the rows of its id that count, and whether there are any; 0 where there are none.
 
     >>> mean_by_id(torch.tensor([4, 9, 4]), torch.tensor([1.0, 2.0, 5.0]), torch.tensor([True, False, True]))
@@ -87,7 +87,8 @@ def mean_by_id(ids: Int[Tensor, " n"], x: Float[Tensor, " n"], where: Mask) -> t
     """
     group = _groups(ids)
     counts, sums = (
-        torch.zeros_like(x).scatter_add(0, group, y).gather(0, group) for y in (where.to(x.dtype), torch.where(where, x, 0))
+        torch.zeros_like(x).scatter_add(0, group, y).gather(0, group)
+        for y in (where.to(x.dtype), torch.where(where, x, 0))
     )
     return sums / counts.clamp(min=1), counts > 0
 
@@ -190,9 +191,9 @@ class SogCLRLoss(nn.Module):
         rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
         new = self._mean(rows)
         log_u = self.normaliser.blend(ids, new.detach(), self._counts(rows))
-        # In value log u, in gradient that of g / u: at most 1 / gamma, whatever the scores.
-        ratio = (new - log_u).exp()
-        push = torch.where(rows.count_neg() > 0, log_u + (ratio - ratio.detach()), 0)
+        # In value log u, in gradient that of g / u, which is that of log g times a share of at most 1 / gamma.
+        share = (new.detach() - log_u).exp()
+        push = torch.where(rows.count_neg() > 0, log_u + share * (new - new.detach()), 0)
         return rows.reduce(rows.sum_pos(push[..., None] - rows.pos / self.temperature), reduction)
 
     @torch.no_grad()

@@ -279,7 +279,7 @@ class KSONGLoss(nn.Module):
         above = self._above(opened, query_ids)
         if self.curvature is not None:
             self.curvature.update(query_ids, self._log_curvature(opened, above), count > 0)
-        number: Tensor | int = count.clamp(min=1) if num_items is None else num_items
+        number: Tensor | int = count.clamp(min=1).to(opened.scores.dtype) if num_items is None else num_items
         slope = self.k / number + self.pull * self._threshold(opened, query_ids) - opened.mean(above.soft)
         there = (count > 0) & slope.isfinite()
         rows, slope, there = without_absent(query_ids.reshape(-1), slope.reshape(-1), there.reshape(-1))
@@ -303,7 +303,8 @@ class KSONGLoss(nn.Module):
         count = opened.lists.count()
         if query_ids.shape != count.shape or query_ids.is_floating_point():
             raise InputError(
-                f"query_ids must be integers, one a list, {tuple(count.shape)}: got {tuple(query_ids.shape)} of {query_ids.dtype}."
+                f"query_ids must be integers, one a list, {tuple(count.shape)}: got {tuple(query_ids.shape)} of"
+                f" {query_ids.dtype}."
             )
         return in_full_precision(self.thresholds)[query_ids].to(opened.scores.dtype)
 

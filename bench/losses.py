@@ -1,0 +1,335 @@
+"""Every loss, forward and backward: time and peak memory; the aims of the large ones; other libraries beside them.
+
+    python bench/losses.py [--only hinge,softmax] [--skip-large] [--out bench/results]
+
+Prints two tables and writes losses.json, losses.txt and losses.png: ratios count, for they are measured side by side in one
+run. Memory is what tensors took at once above the inputs. Libraries that are not installed are left out.
+"""
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from neighbours import neighbours
+from torch import Tensor
+
+from rankwell.lists import offsets_from_sizes
+from rankwell.losses import LOSSES, hinge_loss, lambda_loss, lambda_rank_loss, listmle_loss, logistic_loss, softmax_loss
+from rankwell.losses import squared_hinge_loss as squared_loss
+from rankwell.losses.cases import cases, scalars
+from rankwell.losses.laws import peak_bytes
+from rankwell.registry import Entry
+from rankwell.training.allocator import keep_freed_memory
+
+SHAPES = ((256, 100), (64, 1_000))
+KINDS = ("list", "graded", "contrast", "embedding")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="names of losses, separated by commas")
+    parser.add_argument("--skip-large", action="store_true", help="leave out what takes more than seconds")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    args = parser.parse_args()
+    keep_freed_memory()
+    hardware = f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    only = set(filter(None, args.only.split(",")))
+    print(hardware)
+    rows = [
+        row for entry in LOSSES if entry.kind in KINDS and (not only or entry.name in only) for row in measured(entry)
+    ]
+    aims = [] if only else list(large(args.skip_large))
+    text = "\n".join([hardware, datetime.date.today().isoformat(), "", *table(rows), "", *aims])
+    if not only:
+        store(args.out, hardware, rows, text)
+
+
+# ------------------------------------------------------------------------------------------------------------ every loss
+
+
+def measured(entry: Entry[Any]) -> list[dict[str, Any]]:
+    """A row a shape: milliseconds, megabytes, and the same of every neighbour that has the loss."""
+    rows = []
+    for lists, items in SHAPES:
+        args, leaves = arguments(entry, lists, items)
+        row: dict[str, Any] = {"loss": entry.name, "shape": f"{lists} × {items}"}
+        rivals = neighbours(entry.name, args)
+        ours = partial(step, entry, args, leaves)
+        row["ms"], *others = (1e3 * seconds for seconds in interleaved([ours, *rivals.values()]))
+        row["others"] = dict(zip(rivals, others, strict=True))
+        row["peak_mb"] = peak_bytes(ours) / 2**20
+        rows.append(row)
+        print(line(row), flush=True)
+    return rows
+
+
+def arguments(entry: Entry[Any], rows: int, items: int) -> tuple[dict[str, Any], list[str]]:
+    """Random arguments of that size without masks and weights, and the names of what gradients are taken by."""
+    *_, case = cases(entry, rows=rows, items=items)
+    masks = {*case.items, "where", "weights"}
+    args = {name: x for name, x in case.args.items() if name not in masks}
+    if entry.kind == "embedding":  # of 64 dimensions, one positive a query
+        draw = torch.Generator().manual_seed(0)
+        args |= {"queries": torch.randn(rows, 64, generator=draw), "items": torch.randn(items, 64, generator=draw)}
+        args["positives"] = torch.arange(items) == (torch.arange(rows) % items)[:, None]
+    for name in case.scores:
+        args[name].requires_grad_()
+    return {**args, **scalars(entry)}, list(case.scores)
+
+
+def step(entry: Entry[Any], args: dict[str, Any], leaves: list[str]) -> None:
+    torch.autograd.grad(entry(**args), [args[name] for name in leaves])
+
+
+def interleaved(runs: list[Callable[[], Any]], seconds: float = 0.3) -> list[float]:
+    """Median seconds of each, in turns, so that a neighbour on the machine disturbs all alike."""
+    started = time.perf_counter()
+    for run in runs:
+        run()
+    repeats = min(200, max(5, round(seconds / max(time.perf_counter() - started, 1e-6))))
+    taken: list[list[float]] = [[] for _ in runs]
+    for _ in range(repeats):
+        for run, times in zip(runs, taken, strict=True):
+            begun = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - begun)
+    return [statistics.median(times) for times in taken]
+
+
+# --------------------------------------------------------------------------------------------------------- the large ones
+
+
+def large(skip: bool) -> list[str]:
+    """The aims, each in a line: what, measured, aim."""
+    return [*sorted_pairs(), *all_pairs(), *truncated(), *ragged(), *in_batch(), *([] if skip else catalogue())]
+
+
+def said(
+    what: str, run: Callable[[], Any], aim: str, *, items: int = 0, beside: Callable[[], Any] | None = None
+) -> str:
+    ours, *other = interleaved([run] if beside is None else [run, beside], seconds=2.0)
+    peak = peak_bytes(run)
+    memory = f"{peak / items:5.0f} B an item" if items else f"{peak / 2**20:7.1f} MB"
+    ratio = f", {other[0] / ours:6.1f} × faster than beside" if other else ""
+    text = f"{what:<58} {ours * 1e3:9.2f} ms {memory}{ratio}   (aim: {aim})"
+    print(text, flush=True)
+    return text
+
+
+def graded(n: int, levels: int) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    scores = torch.randn(n, generator=draw).requires_grad_()
+    if levels == n:
+        return scores, torch.randperm(n, generator=draw).float()
+    if levels == 2:
+        return scores, (torch.rand(n, generator=draw) < 0.01).float()
+    return scores, torch.randint(levels, (n,), generator=draw).float()
+
+
+def unchunked(scores: Tensor, labels: Tensor, phi: Callable[[Tensor], Tensor]) -> None:
+    """Positives × negatives, as it is usually written."""
+    gaps = scores[labels > 0][:, None] - scores[labels == 0]
+    torch.autograd.grad(phi(gaps).mean(), scores)
+
+
+def sorted_pairs() -> list[str]:
+    lines, n = [], 100_000
+    for name, loss, phi in (
+        ("hinge", hinge_loss, lambda gaps: (1 - gaps).relu()),
+        ("squared_hinge", squared_loss, lambda gaps: (1 - gaps).relu().square()),
+    ):
+        for levels, aim in ((2, "10 ms, 100 B, 30 ×"), (5, "25 ms, 100 B"), (n, "150 ms, 100 B")):
+            scores, labels = graded(n, levels)
+            run = lambda s=scores, y=labels, f=loss: torch.autograd.grad(f(s, y), s)  # noqa: E731
+            beside = (lambda s=scores, y=labels, f=phi: unchunked(s, y, f)) if levels == 2 else None
+            lines.append(said(f"{name}, n = 100,000, {levels:,} levels", run, aim, items=n, beside=beside))
+    return lines
+
+
+def all_pairs() -> list[str]:
+    lines = []
+    for levels in (2, 5):
+        scores, labels = graded(20_000, levels)
+        if levels == 2:
+            labels = (torch.arange(20_000) % 10 == 0).float()
+        run = lambda s=scores, y=labels: torch.autograd.grad(logistic_loss(s, y), s)  # noqa: E731
+        softplus = lambda s=scores, y=labels: unchunked(s, y, lambda gaps: torch.nn.functional.softplus(-gaps))  # noqa: E731
+        lines.append(
+            said(
+                f"logistic, n = 20,000, {levels} levels", run, "350 ms, 10 MB", beside=softplus if levels == 2 else None
+            )
+        )
+    return lines
+
+
+def truncated() -> list[str]:
+    scores, labels = graded(10_000, 5)
+    run = lambda: torch.autograd.grad(lambda_rank_loss(scores, labels, k=10), scores)  # noqa: E731
+    whole = lambda: torch.autograd.grad(lambda_loss(scores, labels, k=10), scores)  # noqa: E731
+    return [said("lambda_rank, k = 10, n = 10,000, beside all pairs", run, "2 ms, 100 ×", beside=whole)]
+
+
+def ragged() -> list[str]:
+    """Lists from a heavy tail between 1 and 10,000, a million items; beside equal lists of the same total."""
+    draw = torch.Generator().manual_seed(0)
+    sizes = (1 / torch.rand(200_000, generator=draw).clamp(min=1e-4)).long()
+    sizes = sizes[: int((sizes.cumsum(0) <= 1_000_000).sum())]
+    offsets, total = offsets_from_sizes(sizes), int(sizes.sum())
+    scores = torch.randn(total, generator=draw).requires_grad_()
+    labels = (torch.rand(total, generator=draw) < 0.1).float()
+    width = 100
+    dense, dense_labels = (x.detach()[: total // width * width].reshape(-1, width) for x in (scores, labels))
+    dense.requires_grad_()
+    lines = [f"ragged: {len(sizes):,} lists, {total:,} items, longest {int(sizes.max()):,}"]
+    for name, loss, aim in (("softmax", softmax_loss, 4.0), ("listmle", listmle_loss, 1.6), ("hinge", hinge_loss, 1.6)):
+        flat = lambda f=loss: torch.autograd.grad(f(scores, labels, offsets=offsets), scores)  # noqa: E731
+        rows = lambda f=loss: torch.autograd.grad(f(dense, dense_labels), dense)  # noqa: E731
+        ours, equal = interleaved([flat, rows], seconds=5.0)
+        given = peak_bytes(flat) / (2 * scores.nbytes)
+        lines.append(
+            f"{name + ', ragged':<58} {ours * 1e3:9.2f} ms {ours / equal:6.2f} × dense, {given:4.2f} × scores and labels"
+            f"   (aim: {aim} ×, 6 ×)"
+        )
+        print(lines[-1], flush=True)
+    return lines
+
+
+def in_batch() -> list[str]:
+    draw = torch.Generator().manual_seed(0)
+    size = 2_048
+    vectors = torch.randn(size, 64, generator=draw).requires_grad_()
+    classes = torch.arange(size) // 4
+    others = ~torch.eye(size, dtype=torch.bool)
+    lines = []
+    for name in ("info_nce", "multi_similarity", "supervised_contrastive"):
+        positives = (classes[:, None] == classes) & others
+        run = lambda f=LOSSES[name], p=positives: torch.autograd.grad(
+            f(vectors, vectors, positives=p, where=others), vectors
+        )  # noqa: E731
+        rivals = neighbours(name, {"queries": vectors, "classes": classes})
+        floats = peak_bytes(run) / 4 / size**2
+        times = [1e3 * seconds for seconds in interleaved([run, *rivals.values()], seconds=3.0)]
+        beside = ", ".join(
+            f"{library} {ms:.0f} ms, {peak_bytes(rivals[library]) / 4 / size**2:.0f} B² floats"
+            for library, ms in zip(rivals, times[1:], strict=True)
+        )
+        lines.append(f"{name + ', batch 2,048':<58} {times[0]:9.2f} ms {floats:5.1f} B² floats   (aim: 20) {beside}")
+        print(lines[-1], flush=True)
+    return lines
+
+
+def catalogue() -> list[str]:
+    """4,096 rows against a million items of 64 dimensions, beside the four products that it must do."""
+    from rankwell.losses import linear_softmax_loss
+
+    draw = torch.Generator().manual_seed(0)
+    rows, items, dim, chunk = 4_096, 1_000_000, 64, 2_048
+    hidden = torch.randn(rows, dim, generator=draw).requires_grad_()
+    table = (torch.randn(items, dim, generator=draw) * 0.1).requires_grad_()
+    targets = torch.randint(items, (rows,), generator=draw)
+    logits, by_hidden = torch.empty(rows, chunk), torch.zeros(rows, dim)
+
+    def products() -> None:
+        h, t = hidden.detach(), table.detach()
+        by_table = torch.empty_like(t)
+        for start in range(0, items - chunk + 1, chunk):
+            some = t[start : start + chunk]
+            torch.mm(h, some.T, out=logits)
+            torch.mm(h, some.T, out=logits)
+            by_hidden.addmm_(logits, some)
+            torch.mm(logits.T, h, out=by_table[start : start + chunk])
+
+    def run() -> None:
+        torch.autograd.grad(linear_softmax_loss(hidden, table, targets), (hidden, table))
+
+    times: dict[str, list[float]] = {"run": [], "products": []}
+    for _ in range(2):
+        for name, once in (("run", run), ("products", products)):
+            begun = time.perf_counter()
+            once()
+            times[name].append(time.perf_counter() - begun)
+    ours, floor = (min(times[name]) for name in ("run", "products"))
+    beyond = (peak_bytes(run) - hidden.nbytes - table.nbytes) / 2**20
+    measured_as = f"{ours:9.2f} s  {ours / floor:5.2f} × its products, {beyond:5.1f} MB"
+    text = f"{'linear_softmax, 4,096 × 1,000,000 × 64':<58} {measured_as}   (aim: 1.25 ×, 64 MB)"
+    print(text, flush=True)
+    return [text]
+
+
+# --------------------------------------------------------------------------------------------------------------- results
+
+
+def line(row: dict[str, Any]) -> str:
+    others = ", ".join(f"{library} {ms:.2f}" for library, ms in row["others"].items())
+    return f"{row['loss']:<26} {row['shape']:>12} {row['ms']:9.2f} ms {row['peak_mb']:8.2f} MB   {others}"
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    return [line(row) for row in rows]
+
+
+def store(folder: Path, hardware: str, rows: list[dict[str, Any]], text: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "losses.txt").write_text(text + "\n", encoding="utf-8")
+    losses: dict[str, Any] = {}
+    for row in rows:
+        losses.setdefault(row["loss"], {})[row["shape"]] = {
+            "ms": round(row["ms"], 4),
+            "peak_mb": round(row["peak_mb"], 4),
+            "others": {library: round(ms, 4) for library, ms in row["others"].items()},
+        }
+    versions = {name: version for name in ("rax", "pytorch-metric-learning", "torch") if (version := installed(name))}
+    facts = {"date": datetime.date.today().isoformat(), "hardware": hardware, "versions": versions, "losses": losses}
+    (folder / "losses.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    draw(folder / "losses.png", rows, hardware)
+
+
+def draw(path: Path, rows: list[dict[str, Any]], hardware: str) -> None:
+    """Milliseconds of every loss at the first shape, ours and others'."""
+    from matplotlib.figure import Figure
+
+    chosen = sorted((row for row in rows if row["shape"] == rows[0]["shape"]), key=lambda row: row["ms"])
+    figure = Figure(figsize=(7.5, 0.17 * len(chosen) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    names = [row["loss"] for row in chosen]
+    axes.scatter([row["ms"] for row in chosen], names, color="#0072B2", s=16, label="Rankwell", zorder=3)
+    libraries = sorted({library for row in chosen for library in row["others"]})
+    for library, colour in zip(libraries, ("#D55E00", "#009E73", "#CC79A7", "#E69F00"), strict=False):
+        of = [row for row in chosen if library in row["others"]]
+        at = [row["others"][library] for row in of]
+        axes.scatter(at, [row["loss"] for row in of], color=colour, s=16, marker="x", label=library)
+    axes.set(xscale="log", xlabel=f"milliseconds, forward and backward, {rows[0]['shape']}")
+    axes.set_title(hardware, fontsize="small")
+    axes.grid(axis="x", color="0.9")
+    axes.tick_params(axis="y", labelsize=6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=130)
+
+
+def installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(": ")[2] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""Running normalisers, against a dictionary of averages."""
+
+import math
+from dataclasses import replace
+from itertools import combinations
+
+import pytest
+import torch
+from torch import tensor
+from torch.testing import assert_close
+
+from rankwell.errors import InputError
+from rankwell.losses import LOSSES, SogCLRLoss, decoupled_softmax_loss
+from rankwell.losses.laws import LAWS
+from rankwell.losses.running import RunningMean, mean_by_id, without_absent
+from rankwell.registry import Input
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+# --------------------------------------------------------------------------------------------------------------- average
+
+
+def test_running_mean_by_a_dictionary():
+    """Ids that repeat in a step enter by their mean; what is masked or not finite not at all."""
+    mean, known, gamma = RunningMean(6, gamma=0.3), {}, 0.3
+    for step in range(8):
+        draw = torch.Generator().manual_seed(step)
+        ids = torch.randint(6, (5,), generator=draw)
+        values = torch.rand(5, generator=draw) * 3 + 0.1
+        where = torch.rand(5, generator=draw) < 0.7
+        values[0] = [1.0, math.inf, math.nan][step % 3]
+        ids = torch.where(where, ids, [-1, -100][step % 2])
+        mean.update(ids, values.log(), where)
+        for i in set(ids[where].tolist()):
+            new = [v for v, j, w in zip(values.tolist(), ids.tolist(), where.tolist(), strict=True) if j == i and w]
+            new = [v for v in new if math.isfinite(v)]
+            if new:
+                new = sum(new) / len(new)
+                known[i] = (1 - gamma) * known[i] + gamma * new if i in known else new
+        assert mean.seen.tolist() == [i in known for i in range(6)]
+        for i, value in known.items():
+            assert float(mean.logs[i].exp()) == pytest.approx(value, rel=1e-5)
+
+
+def test_logarithms_far_beyond_the_exponential():
+    mean = RunningMean(1, gamma=0.5)
+    mean.update(tensor([0, 0]), tensor([900.0, 900.0 + math.log(3.0)]))
+    assert_close(mean.logs, tensor([900.0 + math.log(2.0)]))
+    mean.update(tensor([0]), tensor([-900.0]))
+    assert_close(mean.logs, tensor([900.0]))
+
+
+def test_nothing_to_enter():
+    mean = RunningMean(2, gamma=0.5)
+    mean.update(tensor([], dtype=torch.int64), tensor([]))
+    mean.update(tensor([1, 1]), tensor([1.0, 2.0]), torch.zeros(2, dtype=torch.bool))
+    assert not mean.seen.any()
+
+
+def test_absent_rows_stand_under_an_id_that_is_written_anyway():
+    ids, x, where = without_absent(tensor([-1, 4, 2]), tensor([torch.nan, 1.0, 2.0]), tensor([False, True, True]))
+    assert (ids.tolist(), x.tolist()) == ([4, 4, 2], [0.0, 1.0, 2.0])
+    means, found = mean_by_id(ids, x, where)
+    assert (means.tolist(), found.tolist()) == ([1.0, 1.0, 2.0], [True, True, True])
+
+
+@pytest.mark.parametrize("gamma", [0.0, 1.5, math.nan])
+def test_bad_averages(gamma):
+    with pytest.raises(InputError, match=r"gamma in \(0, 1\]"):
+        RunningMean(2, gamma=gamma)
+    with pytest.raises(InputError, match="num_ids must be at least 1"):
+        RunningMean(0, gamma=0.5)
+    with pytest.raises(InputError, match="ids must be integers, one a value"):
+        RunningMean(2, gamma=0.5).blend(tensor([0]), tensor([1.0, 2.0]))
+
+
+# ---------------------------------------------------------------------------------------------------------------- SogCLR
+
+
+def test_sog_clr_by_hand_over_several_steps():
+    t, gamma, known = 0.5, 0.4, {}
+    loss = SogCLRLoss(4, gamma=gamma, temperature=t)
+    for step in range(4):
+        ids = tensor([step % 2, 3, 3])
+        pos, neg = drawn(3, seed=step).double().requires_grad_(), drawn(3, 5, seed=10 + step).double().requires_grad_()
+        where = torch.rand(3, 5, generator=torch.Generator().manual_seed(step)) < 0.7
+        values = loss(pos, neg, ids=ids, where=where, reduction="none")
+        slopes = torch.autograd.grad(values.sum(), (pos, neg))
+        means = []
+        for row, i in enumerate(ids.tolist()):
+            terms = [math.exp(s / t) if w else 0.0 for s, w in zip(neg[row].tolist(), where[row], strict=True)]
+            n = int(where[row].sum())
+            means.append(sum(terms) / n)
+            u = (1 - gamma) * known[i] + gamma * means[-1] if i in known else means[-1]
+            assert float(values[row]) == pytest.approx(-float(pos[row]) / t + math.log(u), rel=1e-5)
+            assert_close(slopes[1][row], tensor(terms).double() / (n * u * t), rtol=1e-5, atol=1e-6)
+        assert_close(slopes[0], torch.full_like(pos, -1 / t))
+        loss.update(ids, pos, neg, where=where)
+        for i, new in ((step % 2, means[0]), (3, (means[1] + means[2]) / 2)):
+            known[i] = (1 - gamma) * known[i] + gamma * new if i in known else new
+
+
+def test_a_new_id_and_gamma_one_are_the_decoupled_softmax_less_log_n():
+    pos, neg, ids = drawn(4, 2), drawn(4, 6, seed=1), torch.arange(4)
+    expected = decoupled_softmax_loss(pos[:, :1], neg, temperature=0.3, reduction="none") - math.log(6)
+    for gamma in (0.2, 1.0):
+        loss = SogCLRLoss(4, gamma=gamma, temperature=0.3)
+        if gamma == 1.0:
+            loss.update(ids, pos, neg + 5)
+        assert_close(loss(pos[:, :1], neg, ids=ids, reduction="none"), expected)
+
+
+def test_its_gradient_converges_to_that_of_all_negatives():
+    """Six embeddings, batches of three: over all batches, the mean gradient is that of the softmax over the other five once
+    the normalisers have come to rest. The batches' own normalisers give another one."""
+    items, t = torch.nn.functional.normalize(drawn(6, 2).double(), dim=-1), 0.2
+    views = torch.nn.functional.normalize(items + 0.3 * drawn(6, 2, seed=1), dim=-1)
+    x = torch.cat([items, views]).requires_grad_()
+
+    def scores(rows):
+        a, b = x[:6][rows], x[6:][rows]
+        return {"pos": (a * b).sum(-1), "neg": a @ b.T, "where": ~torch.eye(len(rows), dtype=torch.bool)}
+
+    def mean_gradient(loss):
+        values = [loss(rows) for rows in batches]
+        return torch.autograd.grad(sum(values) / len(values), x)[0]
+
+    batches = [torch.tensor(rows) for rows in combinations(range(6), 3)]
+    everything = torch.arange(6)
+    full = torch.autograd.grad(decoupled_softmax_loss(**scores(everything), temperature=t), x)[0]
+    sog = SogCLRLoss(6, gamma=0.01, temperature=t)
+    with torch.no_grad():
+        for _ in range(30):
+            for rows in batches:
+                sog.update(rows, **scores(rows))
+    ours = mean_gradient(lambda rows: sog(**scores(rows), ids=rows))
+    biased = mean_gradient(lambda rows: decoupled_softmax_loss(**scores(rows), temperature=t))
+    assert (ours - full).norm() < 0.03 * full.norm()
+    assert (biased - full).norm() > 0.2 * full.norm()
+
+
+def test_calls_change_nothing_and_the_state_dict_resumes():
+    """LibAUC's running state is an ordinary attribute: it is lost when training is resumed."""
+
+    def step(loss, number):
+        ids, pos, neg = tensor([0, number % 3]), drawn(2, seed=number), drawn(2, 4, seed=100 + number)
+        values = loss(pos, neg, ids=ids, reduction="none")
+        assert torch.equal(loss(pos, neg, ids=ids, reduction="none"), values)
+        loss.update(ids, pos, neg)
+        return values
+
+    loss, resumed = (SogCLRLoss(3, gamma=0.5) for _ in range(2))
+    for number in range(4):
+        step(loss, number)
+    assert set(loss.state_dict()) == {"normaliser.logs", "normaliser.seen"}
+    resumed.load_state_dict(loss.state_dict())
+    for number in range(4, 8):
+        assert torch.equal(step(loss, number), step(resumed, number))
+    assert not torch.equal(step(loss, 9), step(SogCLRLoss(3, gamma=0.5), 9))
+
+
+def test_extreme_scores_stay_finite():
+    loss = SogCLRLoss(2, gamma=0.1, temperature=0.01)
+    ids, neg = torch.arange(2), tensor([[60.0, -60.0], [-60.0, -60.0]]).requires_grad_()
+    loss.update(ids, torch.zeros(2), -neg)
+    value = loss(torch.zeros(2), neg, ids=ids)
+    value.backward()
+    assert value.isfinite() and neg.grad.isfinite().all()
+
+
+def test_rows_that_are_absent_enter_nothing():
+    loss = SogCLRLoss(3)
+    neg = tensor([[1.0, torch.nan], [torch.nan, torch.nan], [2.0, 3.0]])
+    where = tensor([[True, False], [False, False], [True, True]])
+    loss.update(tensor([0, 1, -1]), tensor([0.0, 0.0, torch.nan]), neg, pos_where=tensor([True, True, False]), where=where)
+    assert loss.normaliser.seen.tolist() == [True, False, False]
+    assert_close(loss.normaliser.logs[0], tensor(10.0))
+
+
+# ------------------------------------------------------------------------------------------------------------------ laws
+
+DIFFERS = {
+    "infinitely_bad_negative_changes_nothing": "negatives are averaged",
+    "gradient_is_numerical": "past steps are constants in the gradient",
+    "second_derivative_is_numerical_or_an_error": "past steps are constants in the gradient",
+}
+
+
+@pytest.mark.parametrize("law", [law for law in LAWS.values() if "contrast" in law.kinds], ids=lambda law: law.name)
+@pytest.mark.parametrize("met", [False, True], ids=["new", "met"])
+def test_sog_clr_keeps_the_laws_of_contrast_losses(law, met):
+    loss = SogCLRLoss(9, temperature=0.7)
+    if met:
+        loss.normaliser.logs.copy_(torch.linspace(-0.5, 0.7, 9))
+        loss.normaliser.seen.fill_(True)
+    if law.name in DIFFERS and (met or "average" in DIFFERS[law.name]):
+        return
+    law.check(replace(LOSSES["bpr"], name="sog_clr", function=loss, inputs={"ids": Input("list", "id", required=True)}))
+
+
+def test_bad_arguments():
+    with pytest.raises(InputError, match="temperature must be above 0"):
+        SogCLRLoss(2, temperature=0.0)
+    with pytest.raises(InputError, match=r"one a value, \(2,\): got \(3,\)"):
+        SogCLRLoss(4)(torch.zeros(2), torch.zeros(2, 3), ids=torch.arange(3))
+    assert "temperature=0.1" in repr(SogCLRLoss(2))

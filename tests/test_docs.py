@@ -1,0 +1,43 @@
+"""The site's pages: built from the registries, nothing of the docstrings' markup left over."""
+
+import importlib.util
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from rankwell.losses import LOSSES
+from rankwell.metrics import METRICS
+
+DOCS = Path(__file__).parents[1] / "docs"
+pytest.importorskip("latex2mathml", reason="the site needs the extra docs")
+
+spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+generate = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(generate)
+
+
+@pytest.mark.parametrize("entry", [*LOSSES, *METRICS], ids=lambda entry: entry.name)
+def test_a_page_has_no_markup_left(entry):
+    page = generate.entry_page(entry, [])
+    assert page.startswith(f"# {entry.name}\n")
+    assert not re.search(r":(math|cite|func|class|mod|meth):|(?<!`)``(?!`)|\.\. math|\0", page)
+    assert page.count("```") % 2 == 0 and page.count("<math") == page.count("</math>")
+    assert "merror" not in page
+
+
+def test_choices_name_losses_that_exist():
+    rows = tomllib.loads((DOCS / "choose.toml").read_text())["row"]
+    page = generate.choose_page(rows)
+    assert page.count("\n| ") == len(rows) + 1
+    for row in rows:
+        assert all(f"[{name}](losses/{LOSSES[name].family}/{name}.md)" in page for name in row["losses"])
+
+
+def test_links_lead_to_pages():
+    for registry in (LOSSES, METRICS):
+        index = generate.index_page("names", registry)
+        assert all(f"({entry.family}/{entry.name}.md)" in index for entry in registry)
+    assert "../../losses/contrast/bpr.md" in generate.reference("~rankwell.losses.bpr_loss")
+    assert generate.reference("rankwell.pairs") == "`pairs`"
