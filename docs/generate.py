@@ -63,11 +63,8 @@ def write(file: Path, text: str) -> None:
 
 def index_page(title: str, registry: Registry[Any]) -> str:
     """A table a family."""
-    families: dict[str, list[Entry[Any]]] = {}
-    for entry in registry:
-        families.setdefault(entry.family, []).append(entry)
     parts = [f"# {title.capitalize()}", f"{len(registry)} by the file that they are written in."]
-    for family, entries in families.items():
+    for family, entries in registry.families().items():
         rows = [f"| [{e.name}]({family}/{e.name}.md) | {e.kind} | {markdown(e.summary)} |" for e in entries]
         parts.append("\n".join([f"## {heading(family)}", "", "| name | kind | |", "|---|---|---|", *rows]))
     return "\n\n".join(parts)

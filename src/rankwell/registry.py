@@ -169,6 +169,13 @@ class Registry(Generic[F]):
         """The registered names, in order of registration, of one kind or of all."""
         return [entry.name for entry in self if kind in (None, entry.kind)]
 
+    def families(self) -> dict[str, list[Entry[F]]]:
+        """The entries by the file that they are written in, in order of registration."""
+        found: dict[str, list[Entry[F]]] = {}
+        for entry in self:
+            found.setdefault(entry.family, []).append(entry)
+        return found
+
     def of(self, function: Callable[..., Any]) -> Entry[F]:
         """The entry that holds this function."""
         for entry in self._entries.values():

@@ -31,11 +31,13 @@ def metrics(name: Name = None) -> None:
 def _show(registry: Registry[Any], name: str | None) -> None:
     if name is None:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in ("name", "kind", "", "source"):
+        for heading in ("name", "family", "kind", "", "source"):
             table.add_column(heading)
-        for entry in registry:
-            table.add_row(*map(escape, (entry.name, entry.kind, entry.summary, entry.paper or "")))
+        for family, entries in registry.families().items():
+            for entry in entries:
+                table.add_row(*map(escape, (entry.name, family, entry.kind, entry.summary, entry.paper or "")))
         output.print(table)
+        output.print(f"\n{len(registry)} {registry.what} names")
         return
     entry = registry[name]
     output.print(f"[bold]{entry.name}[/]  ({entry.kind})\n")
