@@ -5,7 +5,7 @@
 tensor(1.4076)
 """
 
-from rankwell import errors, losses, metrics, nn, samplers, similarity, transforms, types
+from rankwell import errors, losses, metrics, miners, nn, samplers, similarity, transforms, types
 from rankwell.metrics import Measure
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "errors",
     "losses",
     "metrics",
+    "miners",
     "nn",
     "samplers",
     "similarity",

@@ -1,7 +1,7 @@
 """Strict typed configuration: a TOML file, dotted options on top, and one resolved result.
 
 The layers, later over earlier: the defaults below; what is known to suit the loss (:data:`RECIPES`); the TOML file; the
-options of the command line. Names (of loss, model, sampler) come with their own parameters, which the registries type.
+options of the command line. Names (of loss, model, sampler, miner) come with their own parameters, which the registries type.
 """
 
 import re
@@ -30,6 +30,7 @@ from rankwell.evaluation.full import check_binary  # noqa: E402
 from rankwell.losses import LOSSES  # noqa: E402
 from rankwell.losses.styles import as_contrast  # noqa: E402
 from rankwell.metrics import Measure  # noqa: E402
+from rankwell.miners import MINERS  # noqa: E402
 from rankwell.models import MODELS  # noqa: E402
 from rankwell.registry import Entry, Parameter  # noqa: E402
 from rankwell.samplers import SAMPLERS  # noqa: E402
@@ -47,7 +48,7 @@ __all__ = [
     "with_option",
 ]
 
-NAMED = ("loss", "model", "sampler")
+NAMED = ("loss", "model", "sampler", "miner")
 """Sections that hold a name and that name's own parameters."""
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
@@ -128,19 +129,20 @@ class EvaluationConfig(Section):
 
 
 class Config(Section):
-    """Everything a run is made of. ``loss``, ``model`` and ``sampler`` hold a name and that name's own parameters."""
+    """Everything a run is made of. ``loss``, ``model``, ``sampler`` and ``miner`` hold a name and its own parameters."""
 
     data: DataConfig = DataConfig()
     model: dict[str, Any] = {"name": "mf"}
     loss: dict[str, Any] = {"name": "bsl"}
     sampler: dict[str, Any] = {"name": "uniform"}
+    miner: dict[str, Any] = {"name": "none"}
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     threads: Annotated[int, Field(ge=0)] = 0
     """Threads of the processor; 0 leaves it to torch."""
 
-    def parameters(self, section: Literal["model", "loss", "sampler"]) -> dict[str, Any]:
+    def parameters(self, section: Literal["model", "loss", "sampler", "miner"]) -> dict[str, Any]:
         """The own parameters of a chosen name."""
         return {key: value for key, value in getattr(self, section).items() if key != "name"}
 
@@ -151,7 +153,7 @@ class Config(Section):
 
 
 def load_toml(path: Path) -> dict[str, Any]:
-    """Read a configuration file. ``loss = "bpr"`` is short for ``loss.name = "bpr"``, also for model and sampler."""
+    """Read a configuration file. ``loss = "bpr"`` is short for ``loss.name = "bpr"``, also for model, sampler and miner."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -192,6 +194,7 @@ def resolve(raw: Mapping[str, Any], source: str = "configuration") -> Config:
         "loss": _chosen(as_contrast(LOSSES[names["loss"]]), filled.loss, f"{source}: loss"),
         "model": _chosen(MODELS[names["model"]], filled.model, f"{source}: model"),
         "sampler": _chosen(SAMPLERS[names["sampler"]], filled.sampler, f"{source}: sampler"),
+        "miner": _chosen(MINERS[names["miner"]], filled.miner, f"{source}: miner"),
     }
     monitor, measures = filled.evaluation.monitor, filled.evaluation.measures
     if monitor not in measures:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-__all__ = ["draws", "generator", "mix", "splitmix64"]
+__all__ = ["draws", "generator", "high", "low", "mix", "splitmix64", "words"]
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _FIRST = 0xBF58476D1CE4E5B9
@@ -51,6 +51,21 @@ def splitmix64(counters: Int[Tensor, "*n"]) -> Int[Tensor, "*n"]:
     return x
 
 
+def words(key: int, samples: Int[Tensor, "*b"], places: Int[Tensor, "*b"]) -> Int[Tensor, "*b"]:
+    """64 random bits for each (sample, place); the two broadcast, and the bits depend on nothing beside them and the key."""
+    return splitmix64(splitmix64(samples ^ key) + (places + 1) * _signed(_GOLDEN))
+
+
+def high(bits: Int[Tensor, "*b"], bound: int | Int[Tensor, "*b"]) -> Int[Tensor, "*b"]:
+    """A number uniform in ``[0, bound)`` of the upper 32 of 64 random bits; ``bound`` broadcasts and is below 2^31."""
+    return (_shifted(bits, 32) * bound) >> 32
+
+
+def low(bits: Int[Tensor, "*b"], bound: int | Int[Tensor, "*b"]) -> Int[Tensor, "*b"]:
+    """The same of the lower 32 bits, independent of what the upper ones give."""
+    return ((bits & 0xFFFFFFFF) * bound) >> 32
+
+
 def draws(key: int, samples: Int[Tensor, "*b"], n: int, bound: int | Int[Tensor, "*b"]) -> Int[Tensor, "*b n"]:
     """``n`` integers uniform in ``[0, bound)`` for each sample; ``bound`` may differ by sample and is below 2^31.
 
@@ -60,15 +75,13 @@ def draws(key: int, samples: Int[Tensor, "*b"], n: int, bound: int | Int[Tensor,
     >>> draws(7, torch.tensor([3, 5]), 4, 10).equal(torch.cat([draws(7, torch.tensor([i]), 4, 10) for i in (3, 5)]))
     True
     """
-    streams = splitmix64(samples ^ key)[..., None]
-    steps = torch.arange(1, n + 1, device=samples.device) * _signed(_GOLDEN)
-    high = (splitmix64(streams + steps) >> 32) & 0xFFFFFFFF
-    return (high * (bound if isinstance(bound, int) else bound[..., None])) >> 32
+    bits = words(key, samples[..., None], torch.arange(n, device=samples.device))
+    return high(bits, bound if isinstance(bound, int) else bound[..., None])
 
 
 def _shifted(x: Tensor, bits: int) -> Tensor:
     """A logical shift to the right: torch's own keeps the sign."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _signed(word: int) -> int:

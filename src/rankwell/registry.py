@@ -55,8 +55,8 @@ class Input:
     """What it lies along: ``list`` (one a list, row or query), ``item`` (one a score of a list, a negative of a row, an item
     of embeddings), ``positive`` (one a positive of a row), ``pair`` (``[q, m]``), ``catalogue`` (one a code of the
     catalogue), ``scalar``."""
-    holds: Literal["number", "share", "id", "count"] = "number"
-    """Any number, a number in (0, 1], an id (equal or not), or a whole number above zero."""
+    holds: Literal["number", "share", "id", "count", "flag"] = "number"
+    """Any number, a number in (0, 1], an id (equal or not), a whole number above zero, or true and false."""
     required: bool = False
     """Whether the loss cannot do without."""
 
@@ -95,7 +95,8 @@ class Registry(Generic[F]):
     """A dictionary of entries of one sort (losses, metrics, samplers, models), filled by decorators.
 
     ``contract`` maps each kind to the parameters that its functions share, in order; every other parameter of a function
-    is either a declared extra input or its own, and own parameters must be keyword-only, annotated and have a default.
+    is either a declared extra input or its own, and own parameters must be annotated and have a default; keyword-only, too,
+    where the functions of a kind share some.
     """
 
     def __init__(self, what: str, contract: Mapping[str, tuple[str, ...]], *, suffix: str = "") -> None:
@@ -218,7 +219,8 @@ class Registry(Generic[F]):
             _FILES[file] = module
         module = _FILES[file]
         if not hasattr(module, function_name):
-            raise UnknownName(f"function in {path}:", function_name, vars(module))
+            callables = [name for name, value in vars(module).items() if callable(value) and name[0] != "_"]
+            raise UnknownName(f"function in {path}:", function_name, callables)
         return getattr(module, function_name)
 
 
@@ -234,7 +236,7 @@ def _own_parameters(function: Callable[..., Any], shared: tuple[str, ...], what:
         if parameter.name in shared:
             continue
         if (
-            parameter.kind is not parameter.KEYWORD_ONLY
+            (shared and parameter.kind is not parameter.KEYWORD_ONLY)
             or parameter.annotation is parameter.empty
             or parameter.default is parameter.empty
         ):

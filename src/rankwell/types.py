@@ -1,6 +1,6 @@
 """Names for shapes, literals and protocols. Nothing runs here."""
 
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
@@ -61,15 +61,17 @@ class Negatives(NamedTuple):
     """What a sampler hands out, for a batch of ``b`` positives and ``n`` negatives each.
 
     ``ids`` is ``[b, n]``, or ``[n]`` when the whole batch shares one pool. ``log_q`` is the log-probability of *one* draw,
-    aligned with ``ids`` or broadcastable to them. ``collisions`` is ``[b, n]``, true where the id is a known positive of
-    the row (None where the sampler promises that there is none).
+    aligned with ``ids`` or broadcastable to them (None where the sampler states none, as one that asks the model).
+    ``collisions`` is ``[b, n]``, true where the id is a known positive of the row (None where the sampler promises that
+    there is none).
     """
 
     ids: Int[Tensor, "*rows n"]
-    log_q: Float[Tensor, "..."]
+    log_q: Float[Tensor, "..."] | None
     collisions: Bool[Tensor, "b n"] | None
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """What samplers and generators may ask of a model."""
 

@@ -1,6 +1,10 @@
-"""``rankwell check`` names what is wrong with a loss."""
+"""``rankwell check`` names what is wrong with a loss or metric."""
+
+import re
 
 import pytest
+
+from rankwell.metrics import METRICS
 
 CARELESS = """
 import torch
@@ -48,4 +52,108 @@ def test_what_cannot_be_examined(tmp_path, rankwell):
     file = tmp_path / "plain.py"
     file.write_text("def plain(scores, labels): return scores.sum()\n")
     shown = rankwell("check", f"{file}:plain")
-    assert "decorate it with @list_loss" in shown.sentence
+    assert "plain is not registered: decorate it with @list_loss(), " in shown.sentence
+    assert shown.sentence.endswith(" or, if it is a metric, @metric().")
+
+
+METRIC = """
+from rankwell.metrics import metric, mrr, precision
+from rankwell.metrics.ranked import Ratio
+from rankwell.metrics.registry import evaluate
+
+
+def retrieved(scores, where):
+    return scores > 0 if where is None else where & (scores > 0)
+
+
+def share(view, k):
+    of_ties = view.inside_weight(1.0, k) / view.size[..., :k]
+    return Ratio(of_ties.sum(-1), view.positives(1.0))
+
+
+@metric()
+def {name}(
+    scores, labels, *, where=None, weights=None, offsets=None, reduction="mean",
+    k=None, ties="expected", ideal=None, empty="skip",
+):
+    return {value}
+"""
+
+CALL = "offsets=offsets, weights=weights, reduction=reduction, k=k, ideal=ideal, empty=empty"
+
+
+@pytest.fixture
+def examined(tmp_path, rankwell, monkeypatch):
+    """A report on a metric whose value is written so."""
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+
+    def examined(name, value):
+        file = tmp_path / f"{name}.py"
+        file.write_text(METRIC.format(name=name, value=value))
+        return rankwell("check", f"{file}:{name}")
+
+    return examined
+
+
+def broken_laws(shown):
+    """What is said of each broken law, by its name."""
+    parts = re.split(r"^(kept|broken) +(\w+)\n", shown.out, flags=re.MULTILINE)[1:]
+    return {parts[i + 1]: parts[i + 2] for i in range(0, len(parts), 3) if parts[i] == "broken"}
+
+
+def test_a_metric_that_drops_scores_below_zero_is_named(examined):
+    shown = examined("positive_mrr", f"mrr(scores, labels, where=retrieved(scores, where), ties=ties, {CALL})")
+    assert shown.code == 1
+    broken = broken_laws(shown)
+    # A list whose scores are all below zero, if in perfect order: nothing is retrieved.
+    report = broken["perfect_ranking_is_one"]
+    assert "got 0, expected 1 at [1]" in report
+    assert "scores = [-5 1 -3 -5 -1] [-3 -3 -3 -5 -5]" in report and "k = 3" in report
+    assert re.search(r"got \S+, expected \S+ at \[\d\]", broken["only_the_order_of_scores_counts"])
+    # Masks, layouts and precision are as they should be.
+    assert not {"masked_is_removed", "ragged_is_dense_is_a_loop", "float32_is_near_float64"} & set(broken)
+
+
+def test_a_metric_that_meets_ties_in_input_order_is_named(examined):
+    shown = examined("careless_precision", f"precision(scores, labels, where=where, ties='order', {CALL})")
+    assert shown.code == 1
+    broken = broken_laws(shown)
+    # Its denominator is k, as that of ours, whose exceptions are not for others.
+    assert set(broken) == {
+        "cut_beyond_the_list_is_none", "item_order_is_irrelevant", "ties_are_the_mean_over_all_orders",
+    }  # fmt: skip
+    # Scores 1 1 0 -1 -1 -1 with one relevant item among the first two, of weight w: the mean over orders is w / 2.
+    report = broken["ties_are_the_mean_over_all_orders"]
+    got, expected = map(float, re.search(r"got (\S+), expected (\S+);", report).groups())
+    weights = re.search(r"weights = \[(\S+)", report)
+    assert "scores = [1 -1 -1 1 0 -1]" in report and "k = 1" in report
+    assert (got, expected) == pytest.approx((float(weights[1]), float(weights[1]) / 2), rel=1e-3)
+
+
+def test_a_right_metric_of_ones_own_keeps_all(examined):
+    shown = examined(
+        "own_recall", "evaluate(share, scores, labels, where, weights, offsets, reduction, k, ties, ideal, empty)"
+    )
+    assert (shown.code, broken_laws(shown)) == (0, {})
+    assert re.search(r"(\d+) of \1 laws are kept", shown.out)
+
+
+def test_a_metric_of_ours_keeps_all(rankwell):
+    shown = rankwell("check", "auc")
+    assert (shown.code, broken_laws(shown)) == (0, {})
+
+
+def test_a_file_is_run_once(tmp_path, rankwell):
+    file, log = tmp_path / "plain.py", tmp_path / "log"
+    file.write_text(f"with open({str(log)!r}, 'a') as log:\n    log.write('.')\ndef plain(scores, labels): ...\n")
+    assert rankwell("check", f"{file}:plain").code == 2
+    assert log.read_text() == "."
+
+
+def test_names_of_both_are_offered(rankwell):
+    assert rankwell("check", "ndgc").sentence == "unknown loss or metric 'ndgc'. Did you mean 'ndcg'?"
+    assert rankwell("check", "sofmax").sentence == "unknown loss or metric 'sofmax'. Did you mean 'softmax'?"
+
+
+def test_kinds_without_laws(rankwell):
+    assert rankwell("check", "novelty").sentence == "novelty: there are no laws for a metric of kind 'user'."

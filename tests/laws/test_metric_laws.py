@@ -1,6 +1,9 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
+from rankwell.laws import examine
 from rankwell.metrics import METRICS, f1, precision, recall
 from rankwell.metrics.laws import LAWS, adds, batch, choices
 from rankwell.metrics.registry import RESULTS
@@ -52,3 +55,38 @@ def test_precision_divides_by_a_cut_beyond_the_list(beyond):
     found_all = recall(scores, labels, reduction="none")
     expected = 2 * found * found_all / (found + found_all)
     torch.testing.assert_close(f1(scores, labels, k=beyond, reduction="none"), expected)
+
+
+@pytest.mark.parametrize("name", ["ap", "err", "ndcg", "recall"])
+@pytest.mark.parametrize(
+    ("ignored", "law"),
+    [
+        ("where", "masked_is_removed"),
+        ("weights", "unequal_weights_count"),
+        ("offsets", "ragged_is_dense_is_a_loop"),
+        ("reduction", "one_value_a_list"),
+        ("k", "beyond_the_cut_nothing_counts"),
+        ("ties", "order_ranks_the_earlier_first"),
+        ("ideal", "ideal_that_is_not_retrieved_is_missed"),
+        ("empty", "lists_without_positives_follow_the_policy"),
+    ],
+)
+def test_to_ignore_an_argument_breaks_a_law(name, ignored, law):
+    entry = METRICS[name]
+
+    def careless(*args, **given):
+        return entry(*args, **{name: value for name, value in given.items() if name != ignored})
+
+    assert examine(LAWS[law], entry) is None
+    assert examine(LAWS[law], replace(entry, function=careless)) is not None
+
+
+@pytest.mark.parametrize("law", ["ties_are_the_mean_over_all_orders", "item_order_is_irrelevant"])
+@pytest.mark.parametrize("name", ["ap", "ndcg", "precision"])
+def test_ties_that_the_input_order_decides_break_laws(name, law):
+    entry = METRICS[name]
+
+    def careless(*args, **given):
+        return entry(*args, **{**given, "ties": "order"})
+
+    assert examine(LAWS[law], replace(entry, function=careless)) is not None

@@ -272,35 +272,27 @@ def test_arguments_of_gradient_penalty():
         gradient_penalty(lambda x: x, torch.zeros(2, 3), torch.zeros(2, 3))
 
 
-@pytest.mark.parametrize("form", GAMES)
+@pytest.mark.parametrize("form", ["non_saturating", "wasserstein"])
 def test_generator_comes_to_the_real_items(form):
     """Real items are normal around (2, -1); the generator moves its own normal from 0 there."""
     torch.manual_seed(0)
-    centre = tensor([2.0, -1.0])
-    shift = torch.zeros(2, requires_grad=True)
+    centre, shift = tensor([2.0, -1.0]), torch.zeros(2, requires_grad=True)
     judge = nn.Sequential(nn.Linear(2, 16), nn.LeakyReLU(0.2), nn.Linear(16, 1), nn.Flatten(0))
-    # Without momentum of the judge the two players circle less.
-    optimisers = (
-        torch.optim.Adam(judge.parameters(), lr=0.02, betas=(0.0, 0.9)),
-        torch.optim.Adam([shift], lr=0.02, betas=(0.0, 0.9)),
-    )
-    draw = seeded()
-    late = []
+    # Without momentum the two players circle less.
+    of_judge = torch.optim.Adam(judge.parameters(), lr=0.05, betas=(0.0, 0.9))
+    of_generator = torch.optim.Adam([shift], lr=0.01, betas=(0.0, 0.9))
+    draw, late = seeded(), []
     for step in range(400):
-        real, fake = centre + torch.randn(32, 2, generator=draw), shift + torch.randn(32, 2, generator=draw)
-        pos, neg = judge(real), judge(fake.detach())
+        real, fake = centre + torch.randn(64, 2, generator=draw), shift + torch.randn(64, 2, generator=draw)
+        pos, neg = judge(real)[None], judge(fake.detach())[None]
         penalty = gradient_penalty(judge, real, fake, generator=draw).mean()
-        for optimiser, value in (
-            (optimisers[0], gan_discriminator_loss(pos[None], neg[None], form=form) + penalty),
-            (optimisers[1], None),
-        ):
-            if value is None:
-                value = gan_generator_loss(pos[None].detach(), judge(fake)[None], form=form)  # noqa: PLW2901
-            optimiser.zero_grad()
-            value.backward()
-            optimiser.step()
-        if step >= 300:
-            late.append(shift.detach().clone())
+        of_judge.zero_grad()
+        (gan_discriminator_loss(pos, neg, form=form) + penalty).backward()
+        of_judge.step()
+        of_generator.zero_grad()
+        gan_generator_loss(pos.detach(), judge(fake)[None], form=form).backward()
+        of_generator.step()
+        late += [shift.detach().clone()] if step >= 300 else []
     assert (torch.stack(late).mean(0) - centre).norm() < 0.5
 
 
@@ -352,13 +344,13 @@ def test_irgan_on_draws_of_its_own():
 
 
 def test_log_q_of_irgan_converges_to_the_whole_list():
-    scores, rewards = torch.randn(20, generator=seeded()), torch.randn(20, generator=seeded(1))
+    scores, rewards = torch.randn(20, generator=seeded()), torch.linspace(-1, 1, 20)
     whole = irgan_generator_loss(scores, torch.zeros(20), rewards=rewards)
     proposal = torch.linspace(0.5, 2.0, 20).log_softmax(0)
     draws = torch.multinomial(proposal.exp(), 200_000, replacement=True, generator=seeded(2))
     drawn = partial(irgan_generator_loss, scores[draws], torch.zeros(len(draws)), rewards=rewards[draws])
     assert abs(drawn(log_q=proposal[draws]) - whole) < 0.02
-    assert abs(drawn() - whole) > 0.05
+    assert abs(drawn() - whole) > 0.1
 
 
 def test_rewards_and_log_q_are_constants_and_absent_where_masked():

@@ -252,7 +252,9 @@ def test_easy_negatives_of_the_memory_are_dropped():
 
 def test_joined_with_info_nce_it_is_the_queue_of_moco():
     keys, queue, queries = drawn(3, 4), drawn(5, 4, seed=1), drawn(3, 4, seed=2)
-    loss = CrossBatchMemoryLoss(4, loss=partial(info_nce_loss, similarity="dot", temperature=0.5), warm_up=0, joined=True)
+    loss = CrossBatchMemoryLoss(
+        4, loss=partial(info_nce_loss, similarity="dot", temperature=0.5), warm_up=0, joined=True
+    )
     loss.update(torch.arange(10, 15), queue)
     logits = queries @ torch.cat([keys, queue]).T / 0.5
     expected = nn.functional.cross_entropy(logits, torch.arange(3))
@@ -262,7 +264,9 @@ def test_joined_with_info_nce_it_is_the_queue_of_moco():
 def test_items_have_ids_of_their_own():
     queries, items = drawn(2, 3), drawn(4, 3, seed=1)
     loss = CrossBatchMemoryLoss(3, loss="info_nce", warm_up=0)
-    expected = info_nce_loss(queries, items, positives=tensor([[False, True, False, True], [True, False, False, False]]))
+    expected = info_nce_loss(
+        queries, items, positives=tensor([[False, True, False, True], [True, False, False, False]])
+    )
     assert_close(loss(queries, items, ids=tensor([5, 6]), item_ids=tensor([6, 5, 7, 5])), expected)
 
 
@@ -304,6 +308,7 @@ def test_half_precision_queries_over_a_full_memory_and_the_other_way_round():
     assert loss(x, ids=ids).isfinite()
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of torch's own tracer
 def test_compiles():
     x, ids = drawn(3, 2), tensor([0, 0, 1])
     loss = CrossBatchMemoryLoss(2, loss="supervised_contrastive", warm_up=0, size=4)

@@ -9,8 +9,8 @@ import torch
 from torch import tensor
 from torch.testing import assert_close
 
-from rankwell.errors import InputError
-from rankwell.losses import LOSSES, SogCLRLoss, decoupled_softmax_loss
+from rankwell.errors import ConfigError, InputError
+from rankwell.losses import LOSSES, SogCLRLoss, as_contrast, bpr_loss, combine, decoupled_softmax_loss
 from rankwell.losses.laws import LAWS
 from rankwell.losses.running import RunningMean, mean_by_id, without_absent
 from rankwell.registry import Input
@@ -95,7 +95,7 @@ def test_sog_clr_by_hand_over_several_steps():
             n = int(where[row].sum())
             means.append(sum(terms) / n)
             u = (1 - gamma) * known[i] + gamma * means[-1] if i in known else means[-1]
-            assert float(values[row]) == pytest.approx(-float(pos[row]) / t + math.log(u), rel=1e-5)
+            assert values[row].item() == pytest.approx(-pos[row].item() / t + math.log(u), rel=1e-5)
             assert_close(slopes[1][row], tensor(terms).double() / (n * u * t), rtol=1e-5, atol=1e-6)
         assert_close(slopes[0], torch.full_like(pos, -1 / t))
         loss.update(ids, pos, neg, where=where)
@@ -131,14 +131,17 @@ def test_its_gradient_converges_to_that_of_all_negatives():
     batches = [torch.tensor(rows) for rows in combinations(range(6), 3)]
     everything = torch.arange(6)
     full = torch.autograd.grad(decoupled_softmax_loss(**scores(everything), temperature=t), x)[0]
-    sog = SogCLRLoss(6, gamma=0.01, temperature=t)
-    with torch.no_grad():
-        for _ in range(30):
-            for rows in batches:
-                sog.update(rows, **scores(rows))
-    ours = mean_gradient(lambda rows: sog(**scores(rows), ids=rows))
+    errors = {}
+    for gamma, cycles in ((0.08, 6), (0.01, 30)):
+        sog = SogCLRLoss(6, gamma=gamma, temperature=t)
+        with torch.no_grad():
+            for _ in range(cycles):
+                for rows in batches:
+                    sog.update(rows, **scores(rows))
+        ours = mean_gradient(lambda rows, sog=sog: sog(**scores(rows), ids=rows))
+        errors[gamma] = float((ours - full).norm() / full.norm())
     biased = mean_gradient(lambda rows: decoupled_softmax_loss(**scores(rows), temperature=t))
-    assert (ours - full).norm() < 0.03 * full.norm()
+    assert errors[0.01] < 0.05 and errors[0.01] < 0.3 * errors[0.08]
     assert (biased - full).norm() > 0.2 * full.norm()
 
 
@@ -175,7 +178,9 @@ def test_rows_that_are_absent_enter_nothing():
     loss = SogCLRLoss(3)
     neg = tensor([[1.0, torch.nan], [torch.nan, torch.nan], [2.0, 3.0]])
     where = tensor([[True, False], [False, False], [True, True]])
-    loss.update(tensor([0, 1, -1]), tensor([0.0, 0.0, torch.nan]), neg, pos_where=tensor([True, True, False]), where=where)
+    loss.update(
+        tensor([0, 1, -1]), tensor([0.0, 0.0, torch.nan]), neg, pos_where=tensor([True, True, False]), where=where
+    )
     assert loss.normaliser.seen.tolist() == [True, False, False]
     assert_close(loss.normaliser.logs[0], tensor(10.0))
 
@@ -198,6 +203,8 @@ def test_sog_clr_keeps_the_laws_of_contrast_losses(law, met):
         loss.normaliser.seen.fill_(True)
     if law.name in DIFFERS and (met or "average" in DIFFERS[law.name]):
         return
+    if law.name == "compiles_to_the_same" and not met:  # slow, and the same code
+        return
     law.check(replace(LOSSES["bpr"], name="sog_clr", function=loss, inputs={"ids": Input("list", "id", required=True)}))
 
 
@@ -207,3 +214,23 @@ def test_bad_arguments():
     with pytest.raises(InputError, match=r"one a value, \(2,\): got \(3,\)"):
         SogCLRLoss(4)(torch.zeros(2), torch.zeros(2, 3), ids=torch.arange(3))
     assert "temperature=0.1" in repr(SogCLRLoss(2))
+
+
+def test_losses_with_state_are_registered_by_what_may_be_set():
+    assert {"cross_batch_memory", "k_song", "learned_temperature", "sog_clr", "song"} <= set(LOSSES.names("stateful"))
+    entry = LOSSES["sog_clr"]
+    assert list(entry.parameters) == ["gamma", "temperature"]
+    assert list(entry.inputs) == ["num_ids"]
+    assert isinstance(entry(5, gamma=0.5), SogCLRLoss)
+    with pytest.raises(ConfigError, match="'sog_clr' is of kind 'stateful'"):
+        as_contrast(entry)
+
+
+def test_in_a_combination_it_is_a_module():
+    with pytest.raises(ConfigError, match="built first: give its module"):
+        combine({"sog_clr": 1.0})
+    part, ids, pos, neg = SogCLRLoss(4), torch.arange(2), drawn(2), drawn(2, 3, seed=1)
+    loss = combine({part: 1.0, "bpr": 2.0})
+    assert_close(loss(pos, neg, ids=ids), part(pos, neg, ids=ids) + 2 * bpr_loss(pos, neg))
+    part.update(ids, pos, neg)
+    assert sum(x.sum() for name, x in loss.state_dict().items() if name.endswith("seen")) == 2

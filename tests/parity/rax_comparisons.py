@@ -4,6 +4,8 @@ Its listwise losses give a value a list, as ours do. Its point- and pairwise one
 ours where it is taken list by list; so they are called on one list at a time.
 """
 
+import functools
+import math
 from typing import Any
 
 import torch
@@ -42,8 +44,9 @@ LOG2 = "; natural logarithm there, base 2 here"
 def in_jax(loss: Loss, data: Data, leaves: tuple[str, ...]) -> tuple[Tensor, list[Tensor]]:
     """As ``in_torch``, on float64 arrays."""
     import jax
+    from jax.experimental import enable_x64
 
-    with jax.enable_x64(True):
+    with enable_x64():
         arrays = {name: jax.numpy.asarray(x.numpy()) for name, x in data.items()}
         fixed = {name: x for name, x in arrays.items() if name not in leaves}
 
@@ -51,8 +54,9 @@ def in_jax(loss: Loss, data: Data, leaves: tuple[str, ...]) -> tuple[Tensor, lis
             values = loss(**given, **fixed)
             return values.sum(), values
 
-        (_, values), gradients = jax.value_and_grad(summed, has_aux=True)({name: arrays[name] for name in leaves})
-        return torch.tensor(values.tolist()).double(), [torch.tensor(gradients[name].tolist()).double() for name in leaves]
+        (_, values), gradients = jax.jit(jax.value_and_grad(summed, has_aux=True))({name: arrays[name] for name in leaves})
+        back = functools.partial(torch.tensor, dtype=torch.double)
+        return back(values.tolist()), [back(gradients[name].tolist()) for name in leaves]
 
 
 def each(name: str, **own: Any) -> Loss:
@@ -82,12 +86,10 @@ def lambda_sums(weight: str, **own: Any) -> Loss:
     """The pairwise logistic loss under the lambda weights of that name, summed over a list's pairs."""
 
     def loss(**data: Any) -> Any:
-        import functools
-
         import rax
 
         weights = functools.partial(getattr(rax, weight), **own)
-        return rax.pairwise_logistic_loss(**data, lambdaweight_fn=weights, reduce_fn=None).sum((-1, -2))
+        return rax.pairwise_logistic_loss(**data, lambdaweight_fn=weights, reduce_fn=None).sum(-1)
 
     return loss
 
@@ -135,12 +137,12 @@ def _size(scores: Tensor, **_: Tensor) -> int:
 
 
 def _size_log2(scores: Tensor, **_: Tensor) -> float:
-    return scores.shape[-1] * float(torch.tensor(2.0, dtype=torch.double).log())
+    return scores.shape[-1] * math.log(2)
 
 
 def _share_apart(where: Tensor, **_: Tensor) -> Tensor:
     """Of all pairs, those that are not an item with itself."""
-    return 1 - 1 / where.sum(-1)
+    return 1 - 1 / where.sum(-1).double()
 
 
 

@@ -133,6 +133,7 @@ def test_log_q_is_subtracted_behind_the_temperature(temperature):
 def test_only_the_softmax_family_is_corrected():
     entries = {entry.name: as_contrast(entry) for entry in LOSSES if entry.kind in ("list", "contrast")}
     assert {name for name, entry in entries.items() if entry.softmax} == {
+        "adversarial_info_nce",
         "softmax",
         "poly1_softmax",
         "unique_softmax",

@@ -7,10 +7,13 @@ import typer
 from rich.markup import escape
 
 from rankwell.cli.screen import errors, output
-from rankwell.errors import ConfigError
-from rankwell.laws import Finding, examine
+from rankwell.errors import ConfigError, UnknownName
+from rankwell.laws import Finding, Law, examine
 from rankwell.losses import LOSSES
-from rankwell.losses.laws import LAWS
+from rankwell.losses.laws import LAWS as LOSS_LAWS
+from rankwell.metrics import METRICS
+from rankwell.metrics.laws import LAWS as METRIC_LAWS
+from rankwell.registry import Entry
 
 __all__ = ["check"]
 
@@ -19,13 +22,13 @@ BROKEN = 1
 
 
 def check(
-    name: Annotated[str, typer.Argument(help="A loss of your own, FILE.py:function, or one of 'rankwell losses'.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="Your own, FILE.py:function, or one of 'rankwell losses' and 'rankwell metrics'."),
+    ],
 ) -> None:
-    """Hold a loss against the laws that all of ours keep to, and show each that it breaks, with input and values."""
-    entry = LOSSES[name]
-    laws = [law for law in LAWS.values() if law.binds(entry)]
-    if not laws:
-        raise ConfigError(f"there are no laws for losses of kind {entry.kind!r}.")
+    """Hold a loss or metric against the laws that all of ours keep, and show each that it breaks, with input and values."""
+    entry, laws = _find(name)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # small operations: a second thread only waits for its turn
     output.print(f"[bold]{escape(entry.name)}[/]  ({entry.kind})\n")
@@ -43,6 +46,25 @@ def check(
     output.print(f"\n{len(laws) - broken} of {len(laws)} laws are kept.")
     if broken:
         raise typer.Exit(BROKEN)
+
+
+def _find(name: str) -> tuple[Entry[Any], list[Law]]:
+    """The loss or metric of that name, and the laws that bind it."""
+    for registry, every in ((LOSSES, LOSS_LAWS), (METRICS, METRIC_LAWS)):
+        entry = registry.find(name)
+        if entry is None:
+            continue
+        laws = [law for law in every.values() if law.binds(entry)]
+        if not laws:
+            raise ConfigError(f"{name}: there are no laws for a {registry.what} of kind {entry.kind!r}.")
+        return entry, laws
+    if ".py:" not in name:
+        raise UnknownName("loss or metric", name, [*LOSSES.names(), *METRICS.names()])
+    kinds = dict.fromkeys(kind for law in LOSS_LAWS.values() for kind in law.kinds)
+    raise ConfigError(
+        f"{name}: {name.rpartition(':')[2]} is not registered: decorate it with"
+        f" {', '.join(f'@{kind}_loss()' for kind in kinds)} or, if it is a metric, @metric()."
+    )
 
 
 def _show(finding: Finding) -> None:

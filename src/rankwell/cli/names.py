@@ -1,4 +1,4 @@
-"""``rankwell losses`` and ``rankwell metrics``: what there is, and what each is."""
+"""``rankwell losses``, ``metrics`` and ``miners``: what there is, and what each is."""
 
 import inspect
 import typing
@@ -11,9 +11,10 @@ from rich.table import Table
 from rankwell.cli.screen import output
 from rankwell.losses import LOSSES
 from rankwell.metrics import METRICS
+from rankwell.miners import MINERS
 from rankwell.registry import Entry, Parameter, Registry
 
-__all__ = ["losses", "metrics"]
+__all__ = ["losses", "metrics", "miners"]
 
 Name = Annotated[Optional[str], typer.Argument(help="One of them, to see its formula, source and parameters.")]  # noqa: UP045
 
@@ -26,6 +27,11 @@ def losses(name: Name = None) -> None:
 def metrics(name: Name = None) -> None:
     """List the metrics, or show one: definition, source, parameters."""
     _show(METRICS, name)
+
+
+def miners(name: Name = None) -> None:
+    """List the miners, or show one: which negatives it keeps, source, parameters."""
+    _show(MINERS, name)
 
 
 def _show(registry: Registry[Any], name: str | None) -> None:

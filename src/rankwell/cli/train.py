@@ -36,8 +36,8 @@ def train(
     """Train a recommender, choose its epoch on held-out pairs, and measure it on test pairs.
 
     Every setting is an option --section.key VALUE, as in the TOML file: --loss mml --loss.neg_weight 400 --model.dim 128
-    --sampler.n 512 --training.epochs 20 --evaluation.measures recall@20,ndcg@10 --seed 1. 'rankwell train --dry-run'
-    prints them all; 'rankwell losses' lists losses.
+    --sampler.n 512 --miner hardest --miner.k 10 --training.epochs 20 --evaluation.measures recall@20,ndcg@10 --seed 1.
+    'rankwell train --dry-run' prints them all; 'rankwell losses' lists losses, 'rankwell miners' miners.
     """
     if resume is not None:
         if path or config or out or context.args:

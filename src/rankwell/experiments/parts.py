@@ -22,6 +22,7 @@ from rankwell.data import (
 from rankwell.errors import ConfigError
 from rankwell.losses import LOSSES
 from rankwell.losses.styles import as_contrast
+from rankwell.miners import MINERS
 from rankwell.models import MODELS
 from rankwell.samplers import SAMPLERS
 from rankwell.training import ContrastObjective
@@ -129,4 +130,5 @@ def build_objective(config: Config, model: nn.Module, data: Interactions) -> Con
         temperature=own.get("temperature", 1.0),
         inputs=entry.inputs,
         weights=None if data.weights is None else torch.from_numpy(data.weights),
+        miner=MINERS[config.miner["name"]](**config.parameters("miner")),
     )

@@ -60,6 +60,7 @@ class Combined(nn.Module):
     and the sum, not single values. A declared input of one part (``teacher``) goes to the parts that take it.
 
     :meth:`update` counts a step of training; the count is a buffer and so in ``state_dict``. ``forward`` changes nothing.
+    A loss with state is a part as a module: its state is in this ``state_dict``, its own ``update`` is still to be called.
 
     Raises:
         InputError: if there is no part, a weight is not finite, or a part's argument is unknown to all.
@@ -82,6 +83,7 @@ class Combined(nn.Module):
             if isinstance(weight, str) and weight != "learned":
                 raise InputError(f"a weight must be a number, a schedule or 'learned': got {weight!r}.")
         self.parts = [(LOSSES[part].function if isinstance(part, str) else part, w) for part, w in parts.items()]
+        self.stateful = nn.ModuleList(part for part in parts if isinstance(part, nn.Module))  # for their state
         learned = sum(weight == "learned" for _, weight in self.parts)
         self.log_variances = nn.Parameter(torch.zeros(learned)) if learned else None
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))

@@ -38,6 +38,7 @@ _NOISE = "its noise joins the scores before the temperature does"
 REFUSED = {
     "debiased_contrastive": _FLOOR,
     "hard_contrastive": _FLOOR,
+    "pirank": "its value is that of the hard order, which no temperature changes",
     "psl": "its activation stands between scores and temperature",
     "softmax_at_k": _THRESHOLD,
     "listwise_softmax_at_k": _THRESHOLD,

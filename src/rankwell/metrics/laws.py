@@ -102,7 +102,7 @@ def perfect_ranking_is_one(entry: Entry[Any]) -> None:
 
 @law(**_SUMS, **_CORRECT_FOR_TIES)
 def perfect_order_is_one(entry: Entry[Any]) -> None:
-    """Also where the input order decides ties."""
+    """Where the input order decides ties, scores that order the items as the labels do have the value 1."""
     _perfect(entry, "order")
 
 
@@ -139,6 +139,19 @@ def cut_beyond_the_list_is_none(entry: Entry[Any]) -> None:
         close(entry(scores, labels, k=beyond, reduction="none"), whole)
 
 
+@law("list")
+def beyond_the_cut_nothing_counts(entry: Entry[Any]) -> None:
+    """What stands behind the first k positions earns nothing, in whichever order it stands."""
+    _, labels = batch()
+    scores = -torch.arange(7, dtype=labels.dtype).expand_as(labels)
+    for k in (1, 3):
+        expected = entry(scores, labels, k=k, reduction="none")
+        moved = torch.cat([labels[:, :k], labels[:, k:].flip(-1)], -1)
+        close(entry(scores, moved, k=k, reduction="none"), expected)
+        missed = torch.where(scores > -k, 0, torch.ones_like(labels))
+        close(entry(scores, missed, k=k, reduction="none"), torch.zeros_like(expected))
+
+
 @law()
 def only_the_order_of_scores_counts(entry: Entry[Any]) -> None:
     """Scores that are scaled, shifted or exponentiated have the same value."""
@@ -157,7 +170,7 @@ def raising_the_best_never_lowers_it(entry: Entry[Any]) -> None:
 
 @law()
 def raising_the_best_in_order_never_lowers_it(entry: Entry[Any]) -> None:
-    """Also where the input order decides ties."""
+    """Where the input order decides ties, the value does not fall as the score of a most relevant item rises."""
     _raise_the_best(entry, "order")
 
 
@@ -177,11 +190,12 @@ def _raise_the_best(entry: Entry[Any], ties: str) -> None:
 @law(**_CORRECT_FOR_TIES)
 def ties_are_the_mean_over_all_orders(entry: Entry[Any]) -> None:
     """Where scores tie, the value is the mean over all orders of the tied items."""
-    scores, labels = (x[0] for x in batch(rows=1, n=6))
-    scores = scores.clamp(-1, 1)
-    weights = weights_like(scores)
     orders = torch.tensor(list(itertools.permutations(range(6))))
-    for k in cuts(entry):
+    # Lists with ties of 1, 2 and 3 items, of 1 and 5, of 2, 1 and 3: the cut-offs stand at the ends of ties and inside.
+    for k, seed in itertools.product(cuts(entry), (0, 1, 4)):
+        scores, labels = (x[0] for x in batch(seed, rows=1, n=6))
+        scores = scores.clamp(-1, 1)
+        weights = weights_like(scores)
         every = {"weights": weights[orders], "k": k, "ties": "order", "reduction": "none"}
         expected = entry(scores[orders], labels[orders], **every).mean()
         close(entry(scores, labels, weights=weights, k=k), expected)
@@ -195,6 +209,16 @@ def without_ties_the_policies_agree(entry: Entry[Any]) -> None:
     for k in cuts(entry):
         expected = entry(scores, labels, k=k, ties="order", reduction="none")
         close(entry(scores, labels, k=k, ties="expected", reduction="none"), expected)
+
+
+@law()
+def order_ranks_the_earlier_first(entry: Entry[Any]) -> None:
+    """Where the input order decides ties, each item has the value of a slightly higher score than the next."""
+    scores, labels = batch()
+    apart = scores - torch.linspace(0, 0.5, scores.shape[-1], dtype=scores.dtype)
+    for k in cuts(entry):
+        expected = entry(apart, labels, k=k, ties="order", reduction="none")
+        close(entry(scores, labels, k=k, ties="order", reduction="none"), expected)
 
 
 @law()
@@ -227,7 +251,7 @@ def text_of_a_measure_gives_it_back(entry: Entry[Any]) -> None:
 def one_ranking_for_several_measures_is_one_each(entry: Entry[Any]) -> None:
     """Measures that share one ranking have the values of their own calls."""
     scores, labels = batch()
-    given = {"where": some(1, scores.shape), "weights": weights_like(scores)}
+    given: dict[str, Any] = {"where": some(1, scores.shape), "weights": weights_like(scores)}
     for k in cuts(entry):
         measures = {Measure(entry.name, k, tuple(own.items())): own for own in choices(entry.parameters)}
         found = evaluate_measures(measures, scores, labels, **given)
@@ -240,13 +264,13 @@ def one_ranking_for_several_measures_is_one_each(entry: Entry[Any]) -> None:
 
 @law("list", "uncut")
 def ideal_of_the_own_labels_is_none(entry: Entry[Any]) -> None:
-    """To name as ideal the labels that the list has changes nothing; nor do items below 0, which are not judged."""
+    """To name as ideal the labels that the list has, padded by those of items not judged, changes nothing."""
     _ideal_changes_nothing(entry, -1)
 
 
 @law("list", "uncut", bpref="a 0 in ideal is a judgement: what is not there is not judged")
 def zeros_pad_the_ideal(entry: Entry[Any]) -> None:
-    """Nor do irrelevant items."""
+    """To name as ideal the labels that the list has, padded by zeros, changes nothing."""
     _ideal_changes_nothing(entry, 0)
 
 
@@ -258,6 +282,16 @@ def _ideal_changes_nothing(entry: Entry[Any], padding: int) -> None:
         expected = entry(scores, labels, k=k, reduction="none")
         for ideal in (labels, wider, flat):
             close(entry(scores, labels, k=k, ideal=ideal, reduction="none"), expected)
+
+
+@law("list", "uncut")
+def ideal_that_is_not_retrieved_is_missed(entry: Entry[Any]) -> None:
+    """A list that holds none of the relevant items that ideal names counts, with the value 0."""
+    scores, labels = batch()
+    found = torch.arange(6) != 1
+    for k in cuts(entry):
+        expected = entry(scores[found], labels[found], k=k, reduction="sum") / 6
+        close(entry(scores, labels * found[:, None], k=k, ideal=labels), expected)
 
 
 @law()
@@ -299,6 +333,16 @@ def weights_double_the_value_or_cancel(entry: Entry[Any]) -> None:
         close(entry(scores, labels, weights=2 * weights, k=k, reduction="none"), factor * once)
         close(entry(scores, labels, weights=torch.ones(()), k=k, reduction="none"), plain)
         close(entry(scores, labels, weights=weights[:, :1], k=k, reduction="none"), of_list * plain)
+
+
+@law()
+def unequal_weights_count(entry: Entry[Any]) -> None:
+    """Weights that differ within the lists change their values."""
+    scores, labels = batch()
+    k = cuts(entry)[-1]  # without a cut-off, all that is relevant is found
+    plain = entry(scores, labels, k=k, reduction="none")
+    found = entry(scores, labels, weights=weights_like(scores), k=k, reduction="none")
+    assert (found - plain).abs().max() > 1e-3, f"got {found.tolist()}, which is the value without weights"
 
 
 # ---------------------------------------------------------------------------------------------------- values and batches
@@ -369,7 +413,11 @@ def padding_width_is_irrelevant(entry: Entry[Any]) -> None:
     """More padding changes nothing."""
     scores, labels = batch()
     where = some(3, scores.shape)
-    wider = {"scores": pad(scores, (0, 5), value=1), "labels": pad(labels, (0, 5), value=1), "where": pad(where, (0, 5))}
+    wider = {
+        "scores": pad(scores, (0, 5), value=1),
+        "labels": pad(labels, (0, 5), value=1),
+        "where": pad(where, (0, 5)),
+    }
     for k in cuts(entry):
         expected = entry(scores, labels, where=where, k=k, reduction="none")
         close(entry(**wider, k=k, reduction="none"), expected)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rankwell import keyed
 from rankwell.errors import ConfigError
+from rankwell.miners import Miner
 from rankwell.registry import Input
 from rankwell.samplers import Sampler
 from rankwell.transforms import correct_log_q
@@ -22,6 +23,9 @@ DROPOUT = 1
 
 NOISE = 4
 """Keeps the random numbers of a loss apart likewise."""
+
+MINING = 5
+"""Keeps the random numbers of a miner apart likewise."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,12 @@ class ContrastModel(Protocol):
 
 @dataclass
 class ContrastObjective:
-    """One positive against sampled negatives: a contrast loss on a model's scores.
+    """One positive against sampled negatives: a contrast loss on a model's scores, or on those that the miner leaves.
 
     ``loss`` is a contrast loss with its parameters bound. Where ``correct`` is true (a loss of the softmax family) and the
     sampler states log q, the negatives' scores are corrected by it; ``temperature`` is the loss's own, since the correction
-    belongs behind the division by it. ``inputs`` are the declared extra inputs that the loss takes: it goes without those that
+    belongs behind the division by it. The miner looks at the model's own scores, before the correction, whose n stays the
+    number of draws. ``inputs`` are the declared extra inputs that the loss takes: it goes without those that
     are not required and that nobody offers. ``weights`` holds one
     number for each row of the data.
     """
@@ -81,6 +86,7 @@ class ContrastObjective:
     temperature: float = 1.0
     inputs: Mapping[str, Input] = field(default_factory=dict)
     weights: Float[Tensor, " n"] | None = None
+    miner: Miner = field(default_factory=Miner)
     groups: Mapping[str, nn.Module] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -90,19 +96,27 @@ class ContrastObjective:
             raise ConfigError(
                 f"the loss needs {', '.join(unknown)}, which interactions do not tell. Choose another loss."
             )
+        if needed := [name for name, given in self.miner.inputs.items() if given.required]:
+            raise ConfigError(
+                f"the miner needs {', '.join(needed)}, which interactions do not tell. Choose another miner."
+            )
 
     def plays(self, batch: Any, *, epoch: int, step: int) -> Iterator[Play]:
         """One play: the mean loss of the batch."""
         ids, log_q, collisions = self.sampler(batch.users, batch.index, epoch=epoch, step=step)
         dropout = keyed.generator(self.seed, epoch, step, DROPOUT, device=batch.users.device)
         pos, neg = self.model.contrast_scores(batch.users, batch.items, ids, generator=dropout)  # type: ignore[operator]
+        masks = {"where": None if collisions is None else ~collisions}
+        if self.miner.steps:
+            drawn = keyed.generator(self.seed, epoch, step, MINING, device=batch.users.device)
+            mined = self.miner.masks(pos, neg, where=masks["where"], generator=drawn)
+            masks = {"where": mined.where} if pos.ndim < neg.ndim else mined._asdict()
         if self.correct:
             neg = correct_log_q(neg, log_q, neg.shape[-1], self.temperature)
-        where = None if collisions is None else ~collisions
         weights = None if self.weights is None else self.weights[batch.index]
         offered = self._offered(batch.users, keyed.mix(self.seed, epoch, step, NOISE))
         extra = {name: value for name, value in offered.items() if name in self.inputs}
-        yield Play(self.loss(pos, neg, where=where, weights=weights, **extra))
+        yield Play(self.loss(pos, neg, **masks, weights=weights, **extra))
 
     def _offered(self, users: Tensor, key: int) -> dict[str, Any]:
         """The declared extra inputs that batch and data can fill."""

@@ -1,0 +1,106 @@
+"""Draws from one distribution over the catalogue, for rows or for a pool."""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from rankwell import keyed
+from rankwell.errors import InputError
+from rankwell.samplers.alias import AliasTable, whole_weights
+from rankwell.samplers.collisions import KnownItems, UnknownItems, check_collisions
+from rankwell.types import Negatives, Ragged, Scorer
+
+__all__ = ["CatalogueSampler", "draw_pool"]
+
+ROWS, AGAIN = 3, 6
+"""Keep the draws of rows, and what replaces known items among them, apart from what else is keyed by seed and epoch."""
+
+
+class CatalogueSampler:
+    """Items drawn with replacement in proportion to fixed weights; all alike without weights.
+
+    ``shared=True`` gives the whole batch one pool of ``n`` items, sorted, which turns scoring into one matrix product; an
+    item that a row knows as a positive is marked in ``collisions`` (``"mask"``, the default for a pool) or let be
+    (``"keep"``). ``shared=False`` draws ``n`` items for each row: ``"redraw"`` (default) leaves out what the row knows,
+    ``"mask"`` and ``"keep"`` draw from all.
+
+    A redraw is exact and needs no loop: where the first draw is known to the row, a second one is made among the weight
+    that the row has left (:class:`~rankwell.samplers.collisions.UnknownItems`), so that
+
+    .. math:: q_j + \\Big(\\sum_{k\\ \\text{known}} q_k\\Big) \\frac{q_j}{1 - \\sum_k q_k} = \\frac{q_j}{1 - \\sum_k q_k}
+
+    which is what ``log_q`` then says, row by row. Otherwise it is :math:`\\log q_j`. Both are exact for the whole numbers
+    that weights are rounded to. O(1) a draw, and O(log interactions) where it was known; memory O(interactions + items).
+    """
+
+    def __init__(
+        self,
+        known: Ragged,
+        num_items: int,
+        *,
+        seed: int,
+        n: int,
+        shared: bool,
+        collisions: str,
+        weights: Float[Tensor, " m"] | None = None,
+    ) -> None:
+        self.collisions = check_collisions(num_items, n, shared, collisions)
+        if weights is not None and weights.shape != (num_items,):
+            raise InputError(f"weights must be one an item, shape ({num_items},): got {tuple(weights.shape)}.")
+        self.num_items, self.seed, self.n, self.shared = num_items, seed, n, shared
+        device = known.values.device
+        whole = None if weights is None else whole_weights(weights.to(device))
+        self._table = None if whole is None else AliasTable(whole)
+        uniform = torch.full((1,), -math.log(num_items), device=device)
+        self._log_q = uniform if whole is None else (whole.double() / whole.sum()).log().float()
+        self._known = KnownItems(known, num_items)
+        if self.collisions == "redraw":
+            ones = torch.ones(num_items, dtype=torch.int64, device=device)
+            self._unknown = UnknownItems(self._known, ones if whole is None else whole)
+            self._unknown.refuse_full(f"all {num_items:,} items" if whole is None else "every item that has a weight")
+            self._log_share = (self._unknown.left.double() / self._unknown.total).log().float()
+
+    def __call__(
+        self,
+        queries: Int[Tensor, " b"],
+        samples: Int[Tensor, " b"],
+        *,
+        epoch: int,
+        step: int,
+        positives: Int[Tensor, "b *m"] | None = None,  # noqa: ARG002
+        scorer: Scorer | None = None,  # noqa: ARG002
+    ) -> Negatives:
+        """Negatives for the rows of a batch; positives and scorer are not looked at."""
+        if self.shared:
+            ids = draw_pool(self._table or self.num_items, self.n, self.seed, epoch, step, like=samples)
+            found = (
+                self._known.in_pool(ids, len(queries), *self._known.of(queries)) if self.collisions == "mask" else None
+            )
+            return Negatives(ids, self._log_q_of(ids), found)
+        places = torch.arange(self.n, device=samples.device)
+        bits = keyed.words(keyed.mix(self.seed, epoch, ROWS), samples[:, None], places)
+        ids = keyed.high(bits, self.num_items) if self._table is None else self._table.draw(bits)
+        if self.collisions == "keep":
+            return Negatives(ids, self._log_q_of(ids), None)
+        found = self._known.contains(queries, ids)
+        if self.collisions == "mask":
+            return Negatives(ids, self._log_q_of(ids), found)
+        rows, columns = found.nonzero(as_tuple=True)
+        again = keyed.words(keyed.mix(self.seed, epoch, AGAIN), samples[rows], columns)
+        owners = queries[rows]
+        ids[rows, columns] = self._unknown.find(owners, keyed.high(again, self._unknown.left[owners]))
+        return Negatives(ids, self._log_q_of(ids) - self._log_share[queries, None], None)
+
+    def _log_q_of(self, ids: Tensor) -> Tensor:
+        return self._log_q if self._table is None else self._log_q[ids]
+
+
+def draw_pool(
+    source: AliasTable | int, n: int, seed: int, epoch: int, step: int, *, like: Int[Tensor, " b"]
+) -> Int[Tensor, " n"]:
+    """The sorted pool of a step: ``n`` draws from a table, or uniform below a number."""
+    bits = keyed.words(keyed.mix(seed, epoch, step), like.new_zeros(()), torch.arange(n, device=like.device))
+    ids = keyed.high(bits, source) if isinstance(source, int) else source.draw(bits)
+    return ids.sort().values
