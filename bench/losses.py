@@ -23,7 +23,16 @@ from neighbours import neighbours
 from torch import Tensor
 
 from rankwell.lists import offsets_from_sizes
-from rankwell.losses import LOSSES, hinge_loss, lambda_loss, lambda_rank_loss, listmle_loss, logistic_loss, softmax_loss
+from rankwell.losses import (
+    LOSSES,
+    hinge_loss,
+    lambda_loss,
+    lambda_rank_loss,
+    listmle_loss,
+    logistic_loss,
+    same_class,
+    softmax_loss,
+)
 from rankwell.losses import squared_hinge_loss as squared_loss
 from rankwell.losses.cases import cases, scalars
 from rankwell.losses.laws import peak_bytes
@@ -31,6 +40,7 @@ from rankwell.registry import Entry
 from rankwell.training.allocator import keep_freed_memory
 
 SHAPES = ((256, 100), (64, 1_000))
+IN_BATCH = ("info_nce", "multi_similarity", "supervised_contrastive")
 KINDS = ("list", "graded", "contrast", "embedding")
 
 
@@ -204,17 +214,16 @@ def ragged() -> list[str]:
 
 
 def in_batch() -> list[str]:
-    draw = torch.Generator().manual_seed(0)
-    size = 2_048
-    vectors = torch.randn(size, 64, generator=draw).requires_grad_()
-    classes = torch.arange(size) // 4
-    others = ~torch.eye(size, dtype=torch.bool)
+    """Classes of four. The neighbour's NT-Xent holds positive times negative pairs: 0.2 GB at 256, 96 GB at 2,048."""
     lines = []
-    for name in ("info_nce", "multi_similarity", "supervised_contrastive"):
-        positives = (classes[:, None] == classes) & others
-        run = lambda f=LOSSES[name], p=positives: torch.autograd.grad(
-            f(vectors, vectors, positives=p, where=others), vectors
-        )  # noqa: E731
+    for name, size in (("info_nce", 256), *((name, 2_048) for name in IN_BATCH)):
+        draw = torch.Generator().manual_seed(0)
+        vectors = torch.randn(size, 64, generator=draw).requires_grad_()
+        classes = torch.arange(size) // 4
+        positives, others = same_class(classes)
+        run = lambda f=LOSSES[name], x=vectors, p=positives, o=others: torch.autograd.grad(  # noqa: E731
+            f(x, x, positives=p, where=o), x
+        )
         rivals = neighbours(name, {"queries": vectors, "classes": classes})
         floats = peak_bytes(run) / 4 / size**2
         times = [1e3 * seconds for seconds in interleaved([run, *rivals.values()], seconds=3.0)]
@@ -222,7 +231,8 @@ def in_batch() -> list[str]:
             f"{library} {ms:.0f} ms, {peak_bytes(rivals[library]) / 4 / size**2:.0f} B² floats"
             for library, ms in zip(rivals, times[1:], strict=True)
         )
-        lines.append(f"{name + ', batch 2,048':<58} {times[0]:9.2f} ms {floats:5.1f} B² floats   (aim: 20) {beside}")
+        what = f"{name}, batch {size:,}"
+        lines.append(f"{what:<58} {times[0]:9.2f} ms {floats:5.1f} B² floats   (aim: 20) {beside}")
         print(lines[-1], flush=True)
     return lines
 
@@ -287,7 +297,8 @@ def store(folder: Path, hardware: str, rows: list[dict[str, Any]], text: str) ->
             "peak_mb": round(row["peak_mb"], 4),
             "others": {library: round(ms, 4) for library, ms in row["others"].items()},
         }
-    versions = {name: version for name in ("rax", "pytorch-metric-learning", "torch") if (version := installed(name))}
+    libraries = ("torch", "rax", "jax", "pytorch-metric-learning", "sentence-transformers")
+    versions = {name: version for name in libraries if (version := installed(name))}
     facts = {"date": datetime.date.today().isoformat(), "hardware": hardware, "versions": versions, "losses": losses}
     (folder / "losses.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     draw(folder / "losses.png", rows, hardware)

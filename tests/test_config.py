@@ -75,6 +75,17 @@ def test_dotted_options():
         with_option(raw, "seed.x", "1")
 
 
+def test_a_miner_and_its_parameters(tmp_path):
+    assert from_options().miner == {"name": "none"}
+    assert from_options(("miner", "hardest"), ("miner.k", "3")).miner == {"name": "hardest", "k": 3}
+    config = from_text(tmp_path, 'miner = "false_negative_filter"\n')
+    assert config.miner == {"name": "false_negative_filter", "fraction": 0.95, "margin": 0.0, "by": "scores"}
+    several = from_options(("miner", "false_negative_filter(0.9) & hardest(k=3)"))
+    assert several.miner == {"name": "false_negative_filter(0.9, margin=0.0, by='scores') & hardest(3)"}
+    assert resolve(several.as_dict()) == several
+    assert resolve(config.as_dict()) == config and set(config.parameters("miner")) == {"fraction", "margin", "by"}
+
+
 def test_a_later_loss_keeps_no_parameters_of_its_own_accord():
     raw = {"loss": {"name": "hinge", "margin": 2}}
     with_option(raw, "loss", "bpr")
@@ -95,6 +106,9 @@ def test_a_later_loss_keeps_no_parameters_of_its_own_accord():
         ),
         ([("model.dimm", "2")], r"model.dimm: mf has no such parameter. Did you mean 'dim'\?$"),
         ([("sampler.m", "2")], r"sampler.m: uniform has no such parameter. Known: collisions, n, shared.$"),
+        ([("miner.k", "2")], r"miner.k: none has no such parameter. There are none.$"),
+        ([("miner", "hardest(2)"), ("miner.k", "3")], r"miner.k: the parameters of 'hardest\(2\)' belong in its par"),
+        ([("miner", "hardest"), ("miner.k", "few")], "miner.k: .*integer.*: got 'few'"),
         ([("loss", "info_nce")], "'info_nce' is of kind 'embedding'"),
         ([("training.epochs", "many")], r"^options: training.epochs: .*integer.*: got 'many'\.$"),
         ([("training.epochs", "0")], r"^options: training: epochs must be at least 1: got 0\.$"),
@@ -133,6 +147,7 @@ def test_what_is_wrong_is_said(options, says):
         ("loss", "mmll", "unknown loss 'mmll'. Did you mean 'mml'?"),
         ("model", "graph_filtre", "unknown model 'graph_filtre'. Did you mean 'graph_filter'?"),
         ("sampler", "unifrom", "unknown sampler 'unifrom'. Did you mean 'uniform'?"),
+        ("miner", "hardets", "unknown miner 'hardets'. Did you mean 'hardest'?"),
         ("evaluation.measures", "recall@20,ndgc@10", "unknown metric 'ndgc'. Did you mean 'ndcg'?"),
         ("evaluation.monitor", "recal@5", "unknown metric 'recal'. Did you mean 'recall'?"),
     ],

@@ -40,4 +40,4 @@ def test_links_lead_to_pages():
         index = generate.index_page("names", registry)
         assert all(f"({entry.family}/{entry.name}.md)" in index for entry in registry)
     assert "../../losses/contrast/bpr.md" in generate.reference("~rankwell.losses.bpr_loss")
-    assert generate.reference("rankwell.pairs") == "`pairs`"
+    assert generate.reference("rankwell.kernels.pairs") == "`pairs`"

@@ -29,6 +29,7 @@ from rankwell.miners import (
     margin_band,
     multi_similarity,
     none,
+    parse,
     semi_hard,
     top_fraction,
 )
@@ -96,7 +97,7 @@ SEVERAL = torch.tensor([[0.9, 0.4, 0.6]])
     ("miner", "positives", "stay"),
     [
         (hard(), [0, 1, 2], [0, 1, 2, 3]),  # at least 0.4
-        (semi_hard(0.1), [0, 1, 2], [1, 2, 3]),  # below 0.9, 0.4 or 0.6 by up to 0.1
+        (semi_hard(0.11), [0, 1, 2], [1, 2, 3]),  # below 0.9, 0.4 or 0.6 by up to 0.11
         (semi_hard(0.32), [0, 1, 2], [1, 2, 3, 4]),
         (easy_positive(), [0], [0, 1, 2, 3, 4, 5]),
         (easy_positive() & hard(), [0], [0]),
@@ -173,7 +174,7 @@ def test_rules_apply_from_left_to_right():
 
 def test_a_miner_is_its_text():
     miner = hardest(10) & false_negative_filter(0.95)
-    assert repr(miner) == "hardest(10) & false_negative_filter(0.95, margin=0, by='scores')"
+    assert repr(miner) == "hardest(10) & false_negative_filter(0.95, margin=0.0, by='scores')"
     assert repr(none() & none()) == "none()" and repr(none() & hardest(1)) == "hardest(1)"
     for entry in MINERS:
         assert entry.name in repr(entry())
@@ -186,6 +187,40 @@ def test_joined_miners_share_their_inputs():
     assert set(miner.inputs) == {"teacher", "teacher_pos", "known"}
     teacher, known = torch.tensor([[9.0, 1.0, 1, 1, 1, 1]]), torch.tensor([[False, True, False, False, False, False]])
     assert kept(miner(POS, NEG, teacher=teacher, teacher_pos=torch.tensor([5.0]), known=known)) == [2]
+
+
+def test_the_text_of_a_miner_is_read():
+    for entry in MINERS:
+        assert repr(parse(repr(entry()))) == repr(parse(entry.name)) == repr(entry())
+    for text in (
+        "hardest(3) & hard()",
+        "semi_hard(0.1234567891)",
+        "margin_band(-0.5, 0.25) & hard() & top_fraction(1)",
+    ):
+        assert repr(parse(text)) == text
+    assert repr(parse(" hard&hardest( k = 2 )\n")) == "hard() & hardest(2)"
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "says"),
+    [
+        ("hardest | hard", ConfigError, "miner 'hardest | hard' must be names with parameters, joined by &"),
+        ("hardest(", ConfigError, "must be names with parameters"),
+        ("", ConfigError, "must be names with parameters"),
+        ("a.b(3)", ConfigError, "must be names with parameters"),
+        ("hardest(open('x'))", ConfigError, "must be names with parameters"),
+        ("hardest(*[3])", ConfigError, "must be names with parameters"),
+        ("hardest(m=3)", ConfigError, "miner hardest(m=3): got an unexpected keyword argument 'm'. See the parameters"),
+        ("hardest(**{'k': 3})", ConfigError, "got an unexpected keyword argument 'None'"),
+        ("hardest(1, 2)", ConfigError, "too many positional arguments"),
+        ("hardest('ten')", ConfigError, "miner hardest('ten'): '<' not supported"),
+        ("hardest(0)", InputError, "k must be at least 1: got 0."),
+        ("hardest(2) & hardets(3)", UnknownName, "unknown miner 'hardets'. Did you mean 'hardest'?"),
+    ],
+)
+def test_other_texts_are_refused(text, error, says):
+    with pytest.raises(error, match=re.escape(says)):
+        parse(text)
 
 
 # ----------------------------------------------------------------------------------------------------------- identities

@@ -30,7 +30,7 @@ from rankwell.evaluation.full import check_binary  # noqa: E402
 from rankwell.losses import LOSSES  # noqa: E402
 from rankwell.losses.styles import as_contrast  # noqa: E402
 from rankwell.metrics import Measure  # noqa: E402
-from rankwell.miners import MINERS  # noqa: E402
+from rankwell.miners import MINERS, is_one, parse  # noqa: E402
 from rankwell.models import MODELS  # noqa: E402
 from rankwell.registry import Entry, Parameter  # noqa: E402
 from rankwell.samplers import SAMPLERS  # noqa: E402
@@ -194,7 +194,7 @@ def resolve(raw: Mapping[str, Any], source: str = "configuration") -> Config:
         "loss": _chosen(as_contrast(LOSSES[names["loss"]]), filled.loss, f"{source}: loss"),
         "model": _chosen(MODELS[names["model"]], filled.model, f"{source}: model"),
         "sampler": _chosen(SAMPLERS[names["sampler"]], filled.sampler, f"{source}: sampler"),
-        "miner": _chosen(MINERS[names["miner"]], filled.miner, f"{source}: miner"),
+        "miner": _miner(names["miner"], filled.miner, f"{source}: miner"),
     }
     monitor, measures = filled.evaluation.monitor, filled.evaluation.measures
     if monitor not in measures:
@@ -227,6 +227,15 @@ def _chosen(entry: Entry[Any], given: Mapping[str, Any], where: str) -> dict[str
     for key, parameter in entry.parameters.items():
         values[key] = _typed(parameter, given[key], f"{where}.{key}") if key in given else parameter.default
     return values
+
+
+def _miner(name: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """One miner with its own parameters or, as a text with these in parentheses, several."""
+    if is_one(name):
+        return _chosen(MINERS[name], given, where)
+    if extra := [f"{where}.{key}" for key in given if key != "name"]:
+        raise ConfigError(f"{', '.join(extra)}: the parameters of {name!r} belong in its parentheses.")
+    return {"name": str(parse(name))}
 
 
 def _typed(parameter: Parameter, value: Any, where: str) -> Any:

@@ -15,8 +15,8 @@ Each message says what must hold, what was given, and what to do. The command li
 
 import difflib
 import importlib
-from collections.abc import Iterable
-from types import ModuleType
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType, ModuleType
 
 __all__ = [
     "ConfigError",
@@ -60,10 +60,19 @@ class UnknownName(RankwellError, LookupError):
 
     >>> str(UnknownName("loss", "sofmax", ["softmax", "hinge"]))
     "unknown loss 'sofmax'. Did you mean 'softmax'?"
+
+    ``elsewhere`` are names that others use for the same, with ours.
+
+    >>> str(UnknownName("loss", "RankNet", ["logistic"], {"ranknet": "logistic"}))
+    "unknown loss 'RankNet': it is called 'logistic' here."
     """
 
-    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"unknown {what} {name!r}. {nearest(name, known)}")
+    def __init__(
+        self, what: str, name: str, known: Iterable[str], elsewhere: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        here = elsewhere.get(name.lower().replace("-", "_").removesuffix("_loss"))
+        says = f". {nearest(name, known)}" if here is None else f": it is called {here!r} here."
+        super().__init__(f"unknown {what} {name!r}{says}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

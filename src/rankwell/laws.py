@@ -22,12 +22,21 @@ Check = Callable[[Entry[Any]], None]
 
 @dataclass(frozen=True)
 class Law:
-    """A law, the kinds of entries that it is for, and the entries that it does not hold for, each with a reason."""
+    """A law, the kinds of entries that it is for, and the entries that it does not hold for, each with a reason.
+
+    Where it is not ``strict``, an entry that breaks it may be as right as those.
+    """
 
     name: str
     check: Check
     kinds: tuple[str, ...]
     exceptions: Mapping[str, str] = field(default_factory=dict)
+    strict: bool = True
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why it does not hold for some entries, each reason once."""
+        return list(dict.fromkeys(self.exceptions.values()))
 
     @property
     def sentence(self) -> str:
@@ -49,7 +58,7 @@ class Laws(dict[str, Law]):
         super().__init__()
         self._kinds, self._prepare = kinds, prepare
 
-    def law(self, *kinds: str, **exceptions: str) -> Callable[[Check], Check]:
+    def law(self, *kinds: str, strict: bool = True, **exceptions: str) -> Callable[[Check], Check]:
         """Decorate a check to enter it; ``exceptions`` are names of entries and reasons."""
 
         def enter(check: Check) -> Check:
@@ -57,7 +66,7 @@ class Laws(dict[str, Law]):
             def prepared(entry: Entry[Any]) -> None:
                 check(entry if self._prepare is None else self._prepare(entry))
 
-            self[check.__name__] = Law(check.__name__, prepared, kinds or self._kinds, exceptions)
+            self[check.__name__] = Law(check.__name__, prepared, kinds or self._kinds, exceptions, strict)
             return check
 
         return enter
@@ -91,12 +100,14 @@ class Finding:
     """The two values, or what was raised."""
     call: Mapping[str, Any]
     """The arguments of the last call before."""
+    raised: bool = False
+    """Whether the entry did not come to a value."""
 
 
 def examine(law: Law, entry: Entry[Any]) -> Finding | None:
     """What the entry breaks of the law; None where it keeps to it."""
-    what = _broken(law, entry)
-    if what is None:
+    broken = _broken(law, entry)
+    if broken is None:
         return None
     call: dict[str, Any] = {}
     signature = inspect.signature(entry.function)
@@ -109,14 +120,16 @@ def examine(law: Law, entry: Entry[Any]) -> Finding | None:
 
     # A second time for the arguments: torch.compile could not trace the recording, and need not.
     _broken(law, replace(entry, function=recording))
-    return Finding(law, what, call)
+    what, raised = broken
+    return Finding(law, what, call, raised)
 
 
-def _broken(law: Law, entry: Entry[Any]) -> str | None:
+def _broken(law: Law, entry: Entry[Any]) -> tuple[str, bool] | None:
+    """What is wrong, and whether it was raised by the entry."""
     try:
         law.check(entry)
     except AssertionError as error:
-        return str(error) or "the values differ"
+        return str(error) or "the values differ", False
     except Exception as error:
-        return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}", True
     return None

@@ -30,6 +30,8 @@ __all__ = [
     "Opened",
     "Rows",
     "blocks",
+    "check_at_least",
+    "check_count",
     "check_positive",
     "in_full_precision",
     "offsets_from_ids",
@@ -93,6 +95,21 @@ def check_positive(value: float, name: str) -> None:
     """Raise unless the number is above zero; NaN is not."""
     if not value > 0:
         raise InputError(f"{name} must be above 0: got {value}.")
+
+
+def check_at_least(value: float, name: str, least: float = 0) -> None:
+    """Raise unless the number is ``least`` or above; NaN is not."""
+    if not value >= least:
+        raise InputError(f"{name} must be at least {least}: got {value}.")
+
+
+def check_count(value: int | None, name: str, *, least: int = 1, optional: bool = False) -> None:
+    """Raise unless it is a whole number of at least ``least``, or None where that is ``optional``."""
+    if value is None and optional:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        or_none = ", or None" if optional else ""
+        raise InputError(f"{name} must be a whole number of at least {least}{or_none}: got {value!r}.")
 
 
 def _check_types(scores: dict[str, Tensor], masks: dict[str, Mask | None]) -> None:
@@ -417,7 +434,7 @@ def open_lists(
         _check_offsets(offsets, scores)
     scores = in_full_precision(scores)
     labels = labels.to(scores.dtype)
-    weights = scores.new_ones(()) if weights is None else in_full_precision(_fits(weights, "weights", scores))
+    weights = scores.new_ones(()) if weights is None else _fits(weights, "weights", scores).to(scores.dtype)
     if where is not None:
         where = _fits(where, "where", scores).expand(scores.shape)
         scores, labels, weights = (torch.where(where, x, 0) for x in (scores, labels, weights))
@@ -435,10 +452,15 @@ def _fits(tensor: Tensor, name: str, scores: Tensor) -> Tensor:
 
 def _check_offsets(offsets: Offsets, scores: Tensor) -> None:
     """Raise unless the offsets cut the flat scores into consecutive lists. Reads two numbers off the device."""
-    if scores.ndim != 1 or offsets.ndim != 1 or offsets.numel() == 0 or offsets.is_floating_point():
+    if not isinstance(offsets, Tensor) or offsets.dtype not in (torch.int32, torch.int64):
+        given = offsets.dtype if isinstance(offsets, Tensor) else f"a {type(offsets).__name__}"
         raise InputError(
-            f"with offsets, scores must be flat [total] and offsets integers [lists + 1]: got scores {_shape(scores)}"
-            f" and offsets {_shape(offsets)} of {offsets.dtype}."
+            f"offsets must be a tensor of int64 or int32: got {given}. Convert by torch.as_tensor(…).long()."
+        )
+    if scores.ndim != 1 or offsets.ndim != 1 or offsets.numel() == 0:
+        raise InputError(
+            "with offsets, scores must be flat [total] and offsets [lists + 1]:"
+            f" got scores {_shape(scores)} and offsets {_shape(offsets)}."
         )
     bad = (offsets[0] != 0) | (offsets[-1] != scores.numel()) | (offsets.diff() < 0).any()
     if bool(bad):
@@ -521,7 +543,7 @@ def open_rows(pos: Tensor, neg: Tensor, *, pos_where: Mask | None, where: Mask |
             f"pos must be [*b] or [*b, m] and neg [*b, n] with the same *b: got pos {_shape(pos)}, neg {_shape(neg)}."
         )
     pos, neg = in_full_precision(pos), in_full_precision(neg)
-    weights = pos.new_ones(()) if weights is None else in_full_precision(_fits(weights, "weights", pos))
+    weights = pos.new_ones(()) if weights is None else _fits(weights, "weights", pos).to(pos.dtype)
     if pos_where is not None:
         pos_where = _fits(pos_where, "pos_where", pos).expand(pos.shape)
         pos, weights = torch.where(pos_where, pos, 0), torch.where(pos_where, weights, 0)

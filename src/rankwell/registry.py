@@ -11,7 +11,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from rankwell.errors import ConfigError, RankwellError, UnknownName
@@ -96,13 +96,22 @@ class Registry(Generic[F]):
 
     ``contract`` maps each kind to the parameters that its functions share, in order; every other parameter of a function
     is either a declared extra input or its own, and own parameters must be annotated and have a default; keyword-only, too,
-    where the functions of a kind share some.
+    where the functions of a kind share some. ``elsewhere`` are other libraries' names for entries: an error that meets one
+    says what it is called here.
     """
 
-    def __init__(self, what: str, contract: Mapping[str, tuple[str, ...]], *, suffix: str = "") -> None:
+    def __init__(
+        self,
+        what: str,
+        contract: Mapping[str, tuple[str, ...]],
+        *,
+        suffix: str = "",
+        elsewhere: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.what = what
         self.contract = contract
         self.suffix = suffix
+        self.elsewhere = elsewhere
         self._entries: dict[str, Entry[F]] = {}
         self._looked_outside = False
 
@@ -137,7 +146,7 @@ class Registry(Generic[F]):
         if entry is not None:
             return entry
         if ".py:" not in name:
-            raise UnknownName(self.what, name, self._entries)
+            raise UnknownName(self.what, name, self._entries, self.elsewhere)
         decorators = [
             f"@{kind}{self.suffix}" if self.suffix else f'@{self.what.upper()}S.register("{kind}")'
             for kind in self.contract

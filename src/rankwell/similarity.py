@@ -68,7 +68,10 @@ def dot(queries: Queries, items: Items) -> Scores:
     >>> dot(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0], [0.0, 1.0]]))
     tensor([[11.,  2.]])
     """
-    return queries @ items.mT
+    dtype = torch.promote_types(queries.dtype, items.dtype)
+    # Autocast would multiply in half precision, and what stands on the scores would lose its digits.
+    with torch.autocast(queries.device.type, enabled=False):
+        return queries.to(dtype) @ items.to(dtype).mT
 
 
 def cosine(queries: Queries, items: Items) -> Scores:
@@ -81,13 +84,32 @@ def cosine(queries: Queries, items: Items) -> Scores:
 
 
 def negative_squared_euclidean(queries: Queries, items: Items) -> Scores:
-    """Minus the squared distances, by ``|q|^2 + |i|^2 - 2 q.i``; the absolute error is about 1e-7 of the squared norms.
+    """Minus the squared distances, by ``|q|^2 + |i|^2 - 2 q.i`` from a point amid the items.
+
+    In float32 the absolute error is about 1e-7 of the largest squared distance from that point, wherever the origin is.
 
     >>> negative_squared_euclidean(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]]))
     tensor([[-25.]])
     """
+    centre = _amid(items)
+    queries, items = queries - centre, items - centre
     squares = queries.square().sum(-1)[..., :, None] + items.square().sum(-1)[..., None, :]
     return -(squares - 2 * dot(queries, items)).clamp(min=0)
+
+
+def _amid(vectors: Float[Tensor, "*batch m d"]) -> Float[Tensor, "..."]:
+    """About the mean, as a constant: no distance depends on where it is. Zeros, which masked vectors are, do not pull it."""
+    if not vectors.numel():
+        return vectors.new_zeros(())
+    vectors = vectors.detach()
+    some = vectors.isfinite().all(-1, keepdim=True) & vectors.any(-1, keepdim=True)
+    mean = torch.where(some, vectors, 0).sum(-2, keepdim=True) / some.sum(-2, keepdim=True).clamp(min=1)
+    # Rounded to about an eighth of the spread, a power of two (exactly so in bfloat16): the differences from numbers of few
+    # digits are then exact, and equal distances stay equal.
+    spread = torch.where(some, vectors - mean, 0).abs().amax((-2, -1), keepdim=True)
+    step = (spread.log2().floor() - 3).exp2().bfloat16().to(mean.dtype)
+    centre = (mean / step).round() * step
+    return torch.where(centre.isfinite(), centre, 0)
 
 
 def negative_euclidean(queries: Queries, items: Items) -> Scores:

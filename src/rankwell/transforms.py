@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rankwell.errors import ConfigError
-from rankwell.lists import check_positive, open_lists
+from rankwell.lists import check_count, check_positive, open_lists
 from rankwell.losses.gumbel import gumbel
 from rankwell.losses.of_ranks import FORMS, Ranker, ranked_loss
 from rankwell.losses.registry import ListLoss
@@ -92,6 +92,7 @@ def approximate(metric: Callable[..., Tensor] | Measure | str) -> ListLoss:
     ) -> Tensor:
         check_positive(temperature, "temperature")
         check_positive(cut_temperature, "cut_temperature")
+        check_count(k, "k", optional=True)
         opened = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
         ranker = Ranker("logistic", temperature, lambda ranks, k: torch.sigmoid((k + 0.5 - ranks) / cut_temperature))
         return ranked_loss(FORMS[name], opened, ranker, reduction, k, **{**own, **given})
@@ -135,6 +136,7 @@ def bound(metric: Callable[..., Tensor] | Measure | str) -> ListLoss:
         k: int | None = cut,
         **given: Any,
     ) -> Tensor:
+        check_count(k, "k", optional=True)
         opened = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
         ranker = Ranker("hinge", 1.0, lambda ranks, k: (k + 1 - ranks).clamp(max=1), among="above")
         return ranked_loss(FORMS[name], opened, ranker, reduction, k, **{**own, **given})

@@ -36,8 +36,8 @@ Mask: TypeAlias = Bool[Tensor, "..."]
 Offsets: TypeAlias = Int[Tensor, " lists_plus_1"]
 """Where each ragged list starts, and the total at the end: ``[0, …, total]``."""
 
-Weights: TypeAlias = Float[Tensor, "..."]
-"""Broadcasts to scores: one an item, or ``[*batch, 1]`` for one a list."""
+Weights: TypeAlias = Real[Tensor, "..."] | Bool[Tensor, "..."]
+"""Broadcasts to scores: one an item, or ``[*batch, 1]`` for one a list. Of any type: cast to that of the scores."""
 
 Values: TypeAlias = Float[Tensor, "..."]
 """What a loss or metric returns: one value a list (``reduction="none"``), or a scalar."""

@@ -144,6 +144,7 @@ def test_options_before_the_path(rankwell, tiny):
         (["recommend", "run", "-k", "0"], "-k"),
         (["recommend", "run", "-k", "many"], "-k"),
         (["losses", "sofmax"], "unknown loss 'sofmax'. Did you mean 'softmax'?"),
+        (["miners", "hardets"], "unknown miner 'hardets'. Did you mean 'hardest'?"),
         (["metrics", "ndgc"], "unknown metric 'ndgc'. Did you mean 'ndcg'?"),
         (["data"], "Missing argument"),
         (["data", "x.csv", "--loss", "bpr"], "rankwell data takes --data.user and its like, and --seed: got --loss."),

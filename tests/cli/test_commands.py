@@ -221,6 +221,32 @@ def test_metrics(rankwell):
     assert said.out.startswith("ndcg  (list)\n") and "gain" in said.out
 
 
+def test_miners(rankwell):
+    from rankwell.miners import MINERS
+
+    assert {row[0] for row in rows(rankwell("miners").out)[1:-1]} == {entry.name for entry in MINERS}
+    said = rankwell("miners", "hardest")
+    assert said.out.startswith("hardest  (negatives)\n") and "1 … 100, log" in said.out
+
+
+def test_train_with_a_miner(rankwell, tiny, tmp_path, no_picture):
+    """One of eight negatives is another loss than all; eight of eight is the same."""
+    found = {}
+    for k in ("", "1", "8"):
+        mining = ("--miner", "hardest", "--miner.k", k) if k else ()
+        said = rankwell("train", tiny, "--out", tmp_path / f"run{k}", "--loss", "bpr", *SMALL, *mining)
+        assert said.code == 0
+        found[k] = json.loads((tmp_path / f"run{k}" / "metrics.json").read_text())["test"]
+    assert found["8"] == found[""] != found["1"]
+    assert tomllib.loads((tmp_path / "run1" / "config.toml").read_text())["miner"] == {"name": "hardest", "k": 1}
+    several = ("--miner", "hardest(8) & hardest(1)")
+    assert rankwell("train", tiny, "--out", tmp_path / "several", "--loss", "bpr", *SMALL, *several).code == 0
+    assert json.loads((tmp_path / "several" / "metrics.json").read_text())["test"] == found["1"]
+    said = rankwell("train", tiny, "--out", tmp_path / "no", *SMALL, "--miner", "hardest", "--miner.k", "0")
+    assert said.code == 2 and said.sentence.endswith("k must be at least 1: got 0.")
+    assert not (tmp_path / "no").exists()
+
+
 def test_data(rankwell, tmp_path):
     (tmp_path / "a.csv").write_text("who,what\nann,x\nann,y\nbo,x\n")
     said = rankwell("data", "--data.user", "who", tmp_path / "a.csv", "--data.item=what")
@@ -275,7 +301,7 @@ def test_interrupted_by_the_keyboard(rankwell, tiny, tmp_path, monkeypatch, no_p
 def test_help(rankwell):
     said = rankwell()
     assert said.code == 0 and said.out == rankwell("--help").out
-    for command in ("train", "evaluate", "recommend", "data", "losses", "metrics"):
+    for command in ("train", "evaluate", "recommend", "data", "losses", "metrics", "miners"):
         assert command in said.out and rankwell(command, "-h").code == 0
 
 

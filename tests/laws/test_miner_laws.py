@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from rankwell.miners import MINERS, Miner, false_negative_filter, hardest, margin_band, multi_similarity, top_fraction
+from rankwell.miners import (
+    MINERS,
+    Miner,
+    false_negative_filter,
+    hardest,
+    margin_band,
+    multi_similarity,
+    parse,
+    top_fraction,
+)
 
 ROWS, M, N = 6, 3, 9
 MINERS_BY_TEXT = {
@@ -235,4 +244,13 @@ def test_without_masks_all_is_there(miner):
         everything = args | {name: torch.ones_like(args[name]) for name in ("where", "pos_where")}
         bare = {name: x for name, x in args.items() if name not in ("where", "pos_where")}
         for one, other in zip(call(miner, everything), call(miner, bare), strict=True):
+            assert one.equal(other)
+
+
+@each
+def test_its_text_is_its_name(miner):
+    again = parse(repr(miner))
+    assert repr(again) == repr(miner)
+    for args in cases(miner):
+        for one, other in zip(call(miner, args), call(again, args), strict=True):
             assert one.equal(other)

@@ -1,4 +1,4 @@
-"""Laws of models and samplers, over their registries."""
+"""Laws of models, over their registry."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch
 from rankwell.lists import take_lists
 from rankwell.losses import bpr_loss
 from rankwell.models import MODELS
-from rankwell.samplers import SAMPLERS, UniformSampler
+from rankwell.samplers import UniformSampler
 from rankwell.training import ContrastObjective, TrainingSettings, fit
 from rankwell.types import Ragged
 
@@ -70,32 +70,3 @@ def test_a_loaded_state_scores_the_same(name):
     out = torch.empty(USERS, ITEMS)
     assert fresh.score_all(users, out=out).data_ptr() == out.data_ptr()
     assert out.equal(model.score_all(users))
-
-
-@pytest.mark.parametrize("sampler", [entry.name for entry in SAMPLERS])
-def test_frequencies_match_log_q(sampler):
-    known, _ = chequerboard()
-    draw = SAMPLERS[sampler].function(known, ITEMS, seed=0)
-    rows = torch.zeros(64, dtype=torch.int64)
-    drawn = [draw(rows, torch.arange(64) + 64 * step, epoch=0, step=step) for step in range(40)]
-    ids = torch.cat([negatives.ids.flatten() for negatives in drawn])
-    q = drawn[0].log_q.flatten().exp()
-    counts = torch.bincount(ids, minlength=ITEMS).double()
-    expected = torch.full((ITEMS,), float(q[0]) * len(ids), dtype=torch.float64)
-    assert q.numel() == 1 or q.allclose(q[0])
-    chi_square = ((counts - expected) ** 2 / expected).sum()
-    degrees = ITEMS - 1
-    assert chi_square < degrees + 4 * math.sqrt(2 * degrees)
-
-
-@pytest.mark.parametrize("sampler", [entry.name for entry in SAMPLERS])
-def test_known_positives_are_marked_or_absent(sampler):
-    known, _ = chequerboard()
-    draw = SAMPLERS[sampler].function(known, ITEMS, seed=0)
-    users = torch.arange(USERS)
-    ids, _, collisions = draw(users, users, epoch=0, step=0)
-    for user in range(USERS):
-        liked = set(take_lists(known, torch.tensor([user])).values.tolist())
-        row = (ids if ids.ndim == 1 else ids[user]).tolist()
-        marked = [False] * len(row) if collisions is None else collisions[user].tolist()
-        assert marked == [item in liked for item in row]

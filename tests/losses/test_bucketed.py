@@ -166,8 +166,8 @@ def test_row_of_value_zero_in_a_bucket_counts():
         ),
         ({"targets": TARGETS + 5}, "targets must be rows of item_weight"),
         ({"known": Ragged(KNOWN.offsets, KNOWN.values + 9)}, "known must be rows of item_weight"),
-        ({"buckets": 0}, "buckets must be at least 1: got 0"),
-        ({"chunk": 0}, "chunk must be at least 1"),
+        ({"buckets": 0}, "buckets must be a whole number of at least 1, or None: got 0"),
+        ({"chunk": 0}, "chunk must be a whole number of at least 1"),
         ({"temperature": -1.0}, "temperature must be above 0"),
     ],
 )
@@ -178,7 +178,7 @@ def test_bad_input(loss, change, sentence):
 
 
 def test_bad_sizes():
-    with pytest.raises(InputError, match="bucket_rows must be at least 1: got 0"):
+    with pytest.raises(InputError, match="bucket_rows must be a whole number of at least 1, or None: got 0"):
         scalable_cross_entropy_loss(*table(), TARGETS, bucket_rows=0)
-    with pytest.raises(InputError, match="extra_chunks must be at least 0: got -1"):
+    with pytest.raises(InputError, match="extra_chunks must be a whole number of at least 0: got -1"):
         reduced_cross_entropy_loss(*table(), TARGETS, extra_chunks=-1)

@@ -102,6 +102,7 @@ def test_a_style_is_a_part_too():
             ConfigError,
             r"different kinds do not combine: softmax \(list\), bpr \(contrast\)",
         ),
+        ({softmax_loss: 1.0, partial(bpr_loss): 1.0}, ConfigError, r"softmax \(list\), bpr \(contrast\)"),
         ({"softmax": math.nan}, InputError, "weights must be finite: got nan"),
         ({"softmax": "lerned"}, InputError, "'learned': got 'lerned'"),
         ({"sofmax": 1.0}, UnknownName, "Did you mean 'softmax'"),

@@ -8,8 +8,8 @@ from torch import tensor
 from torch.nn import functional
 from torch.testing import assert_close
 
-from rankwell import catalogue
 from rankwell.errors import ConfigError, InputError
+from rankwell.kernels import catalogue
 from rankwell.losses import LOSSES, as_contrast, linear_softmax_loss, sampled_softmax_loss, softmax_loss
 from rankwell.transforms import correct_log_q
 from rankwell.types import Ragged

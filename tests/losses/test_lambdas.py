@@ -11,8 +11,8 @@ from torch import tensor
 from torch.nn import functional
 from torch.testing import assert_close
 
-from rankwell import lambda_pairs
 from rankwell.errors import InputError
+from rankwell.kernels import lambda_pairs
 from rankwell.lists import offsets_from_sizes
 from rankwell.losses import (
     LOSSES,
@@ -467,11 +467,11 @@ def test_temperature_is_above_zero(loss, temperature):
 
 def test_own_arguments_are_checked():
     for loss in (lambda_loss, lambda_rank_loss):
-        with pytest.raises(InputError, match="k must be at least 1, or None for the whole list: got 0"):
+        with pytest.raises(InputError, match="k must be a whole number of at least 1, or None: got 0"):
             loss(SCORES, LABELS, k=0)
     with pytest.raises(InputError, match="metric must be one of ndcg, mrr, map, precision, arp: got 'auc'"):
         lambda_rank_loss(SCORES, LABELS, metric="auc")
     with pytest.raises(InputError, match="metric 'precision' needs k"):
         lambda_rank_loss(SCORES, LABELS, metric="precision")
-    with pytest.raises(InputError, match="mu must be 0 or above: got -1"):
+    with pytest.raises(InputError, match="mu must be at least 0: got -1"):
         ndcg_loss2pp(SCORES, LABELS, mu=-1)

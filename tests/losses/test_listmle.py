@@ -12,10 +12,11 @@ from torch import tensor
 from torch.testing import assert_close
 
 from rankwell.errors import InputError
+from rankwell.kernels import plackett_luce
+from rankwell.kernels.plackett_luce import BLOCK_ITEMS
 from rankwell.lists import offsets_from_sizes
-from rankwell.losses import LOSSES, listmle_loss, p_listmle_loss, plackett_luce, softmax_loss, unique_softmax_loss
+from rankwell.losses import LOSSES, listmle_loss, p_listmle_loss, softmax_loss, unique_softmax_loss
 from rankwell.losses.laws import LAWS
-from rankwell.losses.plackett_luce import BLOCK_ITEMS
 
 
 def brute_force(scores, labels, weights, rivals, by_position=False):

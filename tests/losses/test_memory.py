@@ -99,7 +99,7 @@ def test_what_does_not_fit_a_memory(vectors, ids):
 
 
 def test_sizes_of_a_memory():
-    with pytest.raises(InputError, match="size and dim must be at least 1: got 0 and 2"):
+    with pytest.raises(InputError, match="size must be a whole number of at least 1: got 0"):
         EmbeddingMemory(0, 2)
 
 

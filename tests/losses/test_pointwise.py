@@ -86,7 +86,7 @@ def test_poly1():
     ("call", "message"),
     [
         (partial(smooth_l1_loss, beta=0.0), "beta must be above 0"),
-        (partial(focal_loss, gamma=-1.0), "gamma must be 0 or above: got -1.0"),
+        (partial(focal_loss, gamma=-1.0), "gamma must be at least 0: got -1.0"),
         (partial(focal_loss, alpha=1.5), r"alpha must be in \[0, 1\]: got 1.5"),
     ],
 )

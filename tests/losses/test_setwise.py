@@ -94,7 +94,7 @@ def test_excessiveness_is_centred_on_what_has_weight():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (partial(tversky_loss, alpha=-0.1), "alpha must be 0 or above: got -0.1"),
+        (partial(tversky_loss, alpha=-0.1), "alpha must be at least 0: got -0.1"),
         (partial(tversky_loss, beta=0.0), "beta must be above 0"),
     ],
 )

@@ -7,8 +7,8 @@ import torch
 from torch import tensor
 from torch.testing import assert_close
 
-from rankwell import comparisons
 from rankwell.errors import InputError
+from rankwell.kernels import comparisons
 from rankwell.losses import approx_mrr_loss, approx_ndcg_loss, smooth_ap_loss
 from rankwell.metrics import ap, mrr, ndcg
 

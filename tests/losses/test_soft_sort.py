@@ -7,12 +7,12 @@ import torch
 from torch import tensor
 from torch.testing import assert_close
 
-from rankwell import comparisons, neural_sort
 from rankwell.errors import InputError
+from rankwell.kernels import comparisons, neural_sort
+from rankwell.kernels.neural_sort import relaxed_discounts
 from rankwell.lists import open_lists
 from rankwell.losses import fast_soft_rank_loss, neural_ndcg_loss, pirank_loss, soft_rank_loss
 from rankwell.metrics import ndcg
-from rankwell.neural_sort import relaxed_discounts
 
 
 def example(n=9, rows=3, seed=0):

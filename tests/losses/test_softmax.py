@@ -156,7 +156,7 @@ def test_ragged_cross_entropy_far_from_zero_and_apart(gap):
     ("call", "message"),
     [
         (partial(unique_softmax_loss, gain="square"), "gain must be 'exponential' or 'linear': got 'square'"),
-        (partial(listwise_softmax_at_k_loss, k=0), "k must be 1 or above: got 0"),
+        (partial(listwise_softmax_at_k_loss, k=0), "k must be a whole number of at least 1: got 0"),
         (partial(listwise_softmax_at_k_loss, temperature=0.0), "^temperature must be above 0"),
         (partial(listwise_softmax_at_k_loss, weight_temperature=-1.0), "weight_temperature must be above 0"),
         (partial(kl_loss, temperature=0.0), "^temperature must be above 0"),

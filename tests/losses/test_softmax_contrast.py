@@ -140,7 +140,7 @@ def test_softmax_at_k_gives_up_a_positive_far_below_the_threshold():
         (lambda: soft_info_nce_loss(*ROWS, similarities=ROWS[1], alpha=2.0), "alpha must be from 0 to beta"),
         (lambda: soft_info_nce_loss(*ROWS, similarities=ROWS[1], least=0.0), "least must be above 0"),
         (lambda: soft_info_nce_loss(*ROWS, similarities=ROWS[1], sharpness=math.nan), "sharpness must be above 0"),
-        (lambda: softmax_at_k_loss(*ROWS, k=0), "k must be at least 1: got 0"),
+        (lambda: softmax_at_k_loss(*ROWS, k=0), "k must be a whole number of at least 1: got 0"),
         (
             lambda: softmax_at_k_loss(*ROWS, threshold=torch.zeros(3)),
             r"threshold must be one a row, \(2,\): got \(3,\)",

@@ -202,7 +202,6 @@ def test_ragged_updates_are_dense_updates():
 # ------------------------------------------------------------------------------------------------------------------ laws
 
 DIFFERS = {
-    "weights_are_additive": "weights weigh gains, above and below",
     "gradient_is_numerical": "past steps are constants in the gradient",
     "ragged_memory_is_linear": "it is, at some eight times the bytes: ids and the state's part of each item come on top",
 }

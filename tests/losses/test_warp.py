@@ -117,7 +117,7 @@ def test_chunks_of_positives_are_the_whole(monkeypatch):
             lambda: warp_loss(*ROWS, num_items=9, rank_weight="log"),
             "rank_weight must be 'harmonic' or 'lightfm': got 'log'",
         ),
-        (lambda: k_os_warp_loss(*ROWS, num_items=9, k=0), "k must be at least 1: got 0"),
+        (lambda: k_os_warp_loss(*ROWS, num_items=9, k=0), "k must be a whole number of at least 1: got 0"),
     ],
 )
 def test_arguments(call, says):

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from rankwell.errors import InputError
-from rankwell.losses import class_weights, inverse_propensity_weights, sigmoid_loss
+from rankwell.losses import class_weights, inverse_propensity_weights, sigmoid_loss, softmax_loss
 
 
 def test_balanced_classes_are_those_of_scikit_learn():
@@ -28,12 +28,17 @@ def test_effective_numbers(beta):
 
 
 def test_inverse_propensities_take_the_bias_out_of_clicks():
-    """Relevance r, examination 1 / position: the expectation over clicks of the weighted sum is the sum over relevance."""
-    positions, relevance = torch.arange(1, 6), torch.tensor([0.2, 0.9, 0.5, 0.1, 0.7])
-    clicked = relevance / positions
+    """Relevant items are examined, and then clicked, with probability 1 / position: the expectation over all clicks of the
+    weighted softmax loss is the loss over relevance."""
+    positions, relevant = torch.arange(1, 5), torch.tensor([0.0, 1.0, 1.0, 1.0])
+    scores = torch.tensor([0.3, -1.0, 0.5, 2.0], dtype=torch.double)
     weights = inverse_propensity_weights(positions)
-    torch.testing.assert_close(clicked * weights, relevance)
-    assert inverse_propensity_weights(positions, eta=2.0, clip=9.0).tolist() == [1, 4, 9, 9, 9]
+    expected = 0.0
+    for clicked in torch.cartesian_prod(*(torch.tensor([0.0, 1.0]) for _ in range(4))):
+        chances = torch.where(clicked > 0, relevant / positions, 1 - relevant / positions)
+        expected += float(chances.prod()) * float(softmax_loss(scores, clicked, weights=weights))
+    assert expected == pytest.approx(float(softmax_loss(scores, relevant)), rel=1e-6)
+    assert inverse_propensity_weights(positions, eta=2.0, clip=9.0).tolist() == [1, 4, 9, 9]
 
 
 def test_they_fit_a_loss():

@@ -56,7 +56,7 @@ def _leaf(feature: np.ndarray, data: Data, own: dict[str, object]) -> float:
 
     sets = {"min_data_in_bin": 1, "feature_pre_filter": False, "verbose": -1}
     given = lightgbm.Dataset(
-        feature, label=data["labels"].numpy(), group=SIZES, init_score=data["scores"].numpy(), params=sets
+        feature, label=data["labels"].numpy(), group=list(SIZES), init_score=data["scores"].numpy(), params=sets
     )
     free = {"min_data_in_leaf": 0, "min_sum_hessian_in_leaf": 0, "num_leaves": 2, "learning_rate": 1.0}
     trained = lightgbm.train({"objective": "lambdarank", "num_threads": 1, "verbose": -1, **free, **own}, given, 1)

@@ -42,7 +42,9 @@ def theirs(name: str, distance: str | None = None, miner: Any = None, **own: Any
 
 
 def _distance(distances: Any, name: str) -> Any:
-    kind, power = {"euclidean": ("LpDistance", 1), "squared": ("LpDistance", 2), "dot": ("DotProductSimilarity", 1)}[name]
+    kind, power = {"euclidean": ("LpDistance", 1), "squared": ("LpDistance", 2), "dot": ("DotProductSimilarity", 1)}[
+        name
+    ]
     return getattr(distances, kind)(normalize_embeddings=False, power=power)
 
 
@@ -112,7 +114,10 @@ def tempered(vectors: Tensor, classes: Tensor) -> Tensor:
 
 
 def with_itself(vectors: Tensor, classes: Tensor) -> Tensor:
-    """Smooth-AP of each query over the batch, the query among its positives."""
+    """Smooth-AP of each query over the batch, the query among its positives.
+
+    Theirs takes the number of classes for their size: it is right where the two are equal, as here.
+    """
     same = classes[:, None] == classes
     return in_batch(smooth_ap_loss, similarity="cosine")(vectors, vectors, positives=same, temperature=0.3)
 
@@ -121,7 +126,7 @@ COMPARISONS = [
     Comparison(*row)
     for row in (
         ("info_nce", "NTXentLoss", couples, within(info_nce_loss, temperature=0.3),
-         theirs("NTXentLoss", temperature=0.3), PAIRS + " of two"),
+         theirs("NTXentLoss", temperature=0.3), "mean over pairs, classes of two"),
         ("n_pair", "NTXentLoss", fours, tempered, theirs("NTXentLoss", temperature=0.3),
          PAIRS + "; of cosines over the temperature"),
         ("n_pair", "NPairsLoss", couples, firsts_and_seconds, n_pairs, "one pair a class"),

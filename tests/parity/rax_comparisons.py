@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 import torch
-from comparisons import Comparison, Data, Loss, binary_masked, masked, masked_only, one_relevant, ordered
+from comparisons import Comparison, Data, Loss, binary, binary_masked, masked, masked_only, one_relevant, ordered
 from torch import Tensor
 
 from rankwell.losses import (
@@ -54,7 +54,9 @@ def in_jax(loss: Loss, data: Data, leaves: tuple[str, ...]) -> tuple[Tensor, lis
             values = loss(**given, **fixed)
             return values.sum(), values
 
-        (_, values), gradients = jax.jit(jax.value_and_grad(summed, has_aux=True))({name: arrays[name] for name in leaves})
+        (_, values), gradients = jax.jit(jax.value_and_grad(summed, has_aux=True))(
+            {name: arrays[name] for name in leaves}
+        )
         back = functools.partial(torch.tensor, dtype=torch.double)
         return back(values.tolist()), [back(gradients[name].tolist()) for name in leaves]
 
@@ -145,8 +147,6 @@ def _share_apart(where: Tensor, **_: Tensor) -> Tensor:
     return 1 - 1 / where.sum(-1).double()
 
 
-
-
 COMPARISONS = [
     Comparison(*row, run=in_jax)
     for row in (
@@ -189,5 +189,7 @@ COMPARISONS = [
          of_metric("bound_t12n", "ndcg_metric"), PER_LIST + "; one less, there the negative"),
         ("bound(mrr)", "bound_t12n(mrr_metric)", one_relevant, per_list(bound("mrr")),
          of_metric("bound_t12n", "mrr_metric"), PER_LIST + "; one less, there the negative; one relevant item"),
+        ("bound(ap)", "bound_t12n(ap_metric)", binary, per_list(bound("ap")),
+         of_metric("bound_t12n", "ap_metric"), PER_LIST + "; one less, there the negative"),
     )
 ]  # fmt: skip

@@ -12,9 +12,7 @@ SCALED = "squared error of soft ranks, scaled to Spearman's; descending there to
 
 def ours(regularisation: Any) -> Loss:
     """A value a list."""
-    return lambda **data: fast_soft_rank_loss(
-        **data, strength=2.0, regularisation=regularisation, reduction="none"
-    )
+    return lambda **data: fast_soft_rank_loss(**data, strength=2.0, regularisation=regularisation, reduction="none")
 
 
 def spearman(regularisation: str) -> Loss:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from rankwell import keyed
 from rankwell.errors import ConfigError
 from rankwell.losses import LOSSES, as_contrast, bpr_loss, bsl_loss, sampled_softmax_loss
+from rankwell.miners import distance_weighted, easy_positive, false_negative_filter, hardest
 from rankwell.registry import Input
-from rankwell.samplers import UniformSampler
+from rankwell.samplers import InBatchSampler, MixedSampler, UniformSampler
 from rankwell.training import ContrastObjective
 from rankwell.types import Negatives, Ragged
 
@@ -38,14 +39,24 @@ class Given(nn.Module):
         return rows.gather(1, positives[:, None])[:, 0], rows.gather(1, negatives.expand(len(queries), -1))
 
 
+class Several(Given):
+    """The same, for several positives."""
+
+    def contrast_scores(self, queries: Tensor, positives: Tensor, negatives: Tensor, **_: Any) -> tuple[Tensor, Tensor]:
+        return self.table[queries[:, None], positives], self.table[queries][:, negatives]
+
+
 class Chosen:
     """A sampler that gives what it is told, and notes what it is asked."""
 
     def __init__(self, negatives: Negatives) -> None:
         self.negatives, self.asked = negatives, []  # type: ignore[var-annotated]
 
-    def __call__(self, queries: Tensor, samples: Tensor, *, epoch: int, step: int) -> Negatives:
-        self.asked.append((queries.tolist(), samples.tolist(), epoch, step))
+    def __call__(
+        self, queries: Tensor, samples: Tensor, *, epoch: int, step: int, positives: Any, scorer: Any
+    ) -> Negatives:
+        assert scorer is None  # the model here is no Scorer
+        self.asked.append((queries.tolist(), samples.tolist(), epoch, step, positives.tolist()))
         return self.negatives
 
 
@@ -75,7 +86,7 @@ def play(**own: Any) -> tuple[Record, Given, Chosen]:
 
 def test_sampler_mask_and_generator_reach_model_and_loss():
     record, model, sampler = play()
-    assert sampler.asked == [([2, 0, 1], [2, 0, 1], 3, 6)]
+    assert sampler.asked == [([2, 0, 1], [2, 0, 1], 3, 6, [11, 5, 0])]
     assert record.pos.equal(model.table.detach()[BATCH.users, BATCH.items])
     assert record.neg.equal(model.table.detach()[BATCH.users][:, [3, 5, 9]])
     assert POOL.collisions is not None and record.given["where"].equal(~POOL.collisions)
@@ -119,6 +130,57 @@ def test_bsl_pools_the_positives_of_a_user():
 def test_an_input_that_nobody_offers():
     with pytest.raises(ConfigError, match=r"the loss needs teacher, which interactions do not tell"):
         ContrastObjective(Given(), Record(), Chosen(POOL), seed=0, inputs={"teacher": Input("item", required=True)})
+
+
+def test_the_miner_narrows_what_the_sampler_left():
+    plain, _, _ = play()
+    record, _, _ = play(miner=hardest(1))
+    assert record.neg.equal(plain.neg) and record.given["weights"] is None
+    left = plain.neg.masked_fill(~plain.given["where"], -math.inf)
+    assert record.given["where"].equal(torch.nn.functional.one_hot(left.argmax(-1), 3).bool())
+    assert set(record.given) == {"where", "weights"}  # one positive a row: there is nothing to narrow
+
+
+def test_the_miner_looks_at_the_model_s_own_scores():
+    """The correction by log q would make another negative the hardest of some row."""
+    plain, _, _ = play(miner=hardest(1))
+    rare = POOL._replace(log_q=torch.tensor([-1.0, -9.0, -30.0]))
+    record = Record()
+    objective = ContrastObjective(Given(), record, Chosen(rare), seed=8, correct=True, miner=hardest(1))
+    next(objective.plays(BATCH, epoch=3, step=6))
+    assert record.given["where"].equal(plain.given["where"])
+    assert record.neg.masked_fill(POOL.collisions, -math.inf).argmax(-1).tolist() == [2, 2, 2]  # type: ignore[arg-type]
+
+
+def test_a_miner_s_draws_are_keyed():
+    pool = Negatives(torch.arange(12), torch.zeros(1), None)
+
+    def drawn(seed: int, step: int) -> Tensor:
+        record = Record()
+        miner = distance_weighted(3, dim=3, far=2.0)
+        objective = ContrastObjective(Given(), record, Chosen(pool), seed=seed, miner=miner)
+        next(objective.plays(BATCH, epoch=0, step=step))
+        assert (record.given["where"].sum(-1) <= 3).all()
+        return record.given["where"]
+
+    assert drawn(0, 0).equal(drawn(0, 0))
+    assert not drawn(0, 0).equal(drawn(0, 1)) and not drawn(0, 0).equal(drawn(1, 0))
+
+
+def test_a_miner_of_positives_narrows_them():
+    batch = SimpleNamespace(
+        users=torch.tensor([2, 0]), items=torch.tensor([[11, 4], [5, 6]]), index=torch.tensor([0, 1])
+    )
+    record, model = Record(), Several()
+    pool = POOL._replace(collisions=None)
+    next(ContrastObjective(model, record, Chosen(pool), seed=0, miner=easy_positive()).plays(batch, epoch=0, step=0))
+    assert record.given["pos_where"].equal(torch.nn.functional.one_hot(record.pos.argmax(-1), 2).bool())
+    assert record.given["where"].all()
+
+
+def test_a_miner_s_input_that_nobody_offers():
+    with pytest.raises(ConfigError, match=r"the miner needs teacher, teacher_pos, which interactions do not tell"):
+        ContrastObjective(Given(), Record(), Chosen(POOL), seed=0, miner=false_negative_filter(by="teacher"))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.2])
@@ -180,3 +242,54 @@ def test_corrected_sampled_softmax_comes_near_the_full_one(name, shared):
 def test_the_default_temperature_is_one():
     objective = ContrastObjective(Given(), sampled_softmax_loss, Chosen(POOL), seed=0, correct=True)
     assert objective.temperature == 1
+
+
+def test_a_sampler_that_states_no_log_q_is_not_corrected():
+    plain, record = Record(), Record()
+    for loss, pool, correct in ((plain, POOL, False), (record, POOL._replace(log_q=None), True)):
+        next(ContrastObjective(Given(), loss, Chosen(pool), seed=8, correct=correct).plays(BATCH, epoch=3, step=6))
+    assert record.neg.equal(plain.neg)
+
+
+class Known(Given):
+    """A model that samplers may ask."""
+
+    score = query_vectors = item_vectors = Given.contrast_scores
+
+
+def test_samplers_get_the_model_if_it_is_a_scorer():
+    asked: dict[str, Any] = {}
+
+    def sampler(*_: Any, **given: Any) -> Negatives:
+        asked.update(given)
+        return POOL
+
+    model = Known()
+    next(ContrastObjective(model, Record(), sampler, seed=0).plays(BATCH, epoch=0, step=0))
+    assert asked["scorer"] is model and asked["positives"].equal(BATCH.items)
+
+
+@pytest.mark.parametrize("kind", [InBatchSampler, MixedSampler])
+def test_log_q_of_a_pool_of_positives_meets_its_own_columns(kind):
+    own = {} if kind is InBatchSampler else {"n": 20}
+    sampler, model, record = kind(KNOWN, ITEMS, seed=0, **own), Given(), Record()
+    ids, log_q, found = sampler(BATCH.users, BATCH.index, epoch=3, step=6, positives=BATCH.items)
+    next(ContrastObjective(model, record, sampler, seed=8, correct=True, temperature=0.5).plays(BATCH, epoch=3, step=6))
+    scores = model.table.detach()
+    for row, user in enumerate(BATCH.users.tolist()):
+        for column, item in enumerate(ids.tolist()):
+            expected = scores[user, item] - 0.5 * (math.log(len(ids)) + log_q[column])
+            assert record.neg[row, column].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert record.given["where"].equal(~found)
+    assert not record.given["where"][ids == BATCH.items[:, None]].any()
+
+
+def test_what_a_sampler_has_seen_is_kept_with_the_model():
+    """In the objective's groups, which checkpoints save; they have nothing to be optimised."""
+    sampler = MixedSampler(KNOWN, ITEMS, seed=0, n=4, frequencies="streaming")
+    objective = ContrastObjective(Given(), Record(), sampler, seed=0)
+    assert objective.groups["sampler"] is sampler and not list(sampler.parameters())
+    before = sampler.frequencies.rows.clone()
+    next(objective.plays(BATCH, epoch=0, step=0))
+    assert int(sampler.state_dict()["frequencies.rows"] - before) == len(BATCH.items)
+    assert set(ContrastObjective(Given(), Record(), InBatchSampler(KNOWN, ITEMS, seed=0), seed=0).groups) == {"model"}

@@ -13,7 +13,7 @@ from rich.markup import escape  # noqa: E402
 from rankwell.cli.check import check  # noqa: E402
 from rankwell.cli.data import data  # noqa: E402
 from rankwell.cli.evaluate import evaluate  # noqa: E402
-from rankwell.cli.names import losses, metrics, miners  # noqa: E402
+from rankwell.cli.names import losses, metrics, miners, samplers  # noqa: E402
 from rankwell.cli.recommend import recommend  # noqa: E402
 from rankwell.cli.screen import errors, program  # noqa: E402
 from rankwell.cli.train import train  # noqa: E402
@@ -38,6 +38,7 @@ app.command(context_settings=OPEN)(data)
 app.command()(losses)
 app.command()(metrics)
 app.command()(miners)
+app.command()(samplers)
 app.command()(check)
 
 

@@ -1,4 +1,4 @@
-"""``rankwell losses``, ``metrics`` and ``miners``: what there is, and what each is."""
+"""``rankwell losses``, ``metrics``, ``miners`` and ``samplers``: what there is, and what each is."""
 
 import inspect
 import typing
@@ -13,8 +13,9 @@ from rankwell.losses import LOSSES
 from rankwell.metrics import METRICS
 from rankwell.miners import MINERS
 from rankwell.registry import Entry, Parameter, Registry
+from rankwell.samplers import SAMPLERS
 
-__all__ = ["losses", "metrics", "miners"]
+__all__ = ["losses", "metrics", "miners", "samplers"]
 
 Name = Annotated[Optional[str], typer.Argument(help="One of them, to see its formula, source and parameters.")]  # noqa: UP045
 
@@ -32,6 +33,11 @@ def metrics(name: Name = None) -> None:
 def miners(name: Name = None) -> None:
     """List the miners, or show one: which negatives it keeps, source, parameters."""
     _show(MINERS, name)
+
+
+def samplers(name: Name = None) -> None:
+    """List the samplers, or show one: how likely it draws what, source, parameters."""
+    _show(SAMPLERS, name)
 
 
 def _show(registry: Registry[Any], name: str | None) -> None:

@@ -22,7 +22,7 @@ from rankwell.data import (
 from rankwell.errors import ConfigError
 from rankwell.losses import LOSSES
 from rankwell.losses.styles import as_contrast
-from rankwell.miners import MINERS
+from rankwell.miners import MINERS, Miner, is_one, parse
 from rankwell.models import MODELS
 from rankwell.samplers import SAMPLERS
 from rankwell.training import ContrastObjective
@@ -118,7 +118,13 @@ def build_objective(config: Config, model: nn.Module, data: Interactions) -> Con
     """The loss on the model's scores of positives and sampled negatives."""
     entry = as_contrast(LOSSES[config.loss["name"]])
     own = config.parameters("loss")
-    sampler = SAMPLERS[config.sampler["name"]].function(
+    chosen = SAMPLERS[config.sampler["name"]]
+    if needed := [name for name, given in chosen.inputs.items() if given.required]:
+        raise ConfigError(
+            f"sampler {chosen.name} needs {', '.join(needed)}, which interactions do not tell. Build it in Python, or choose"
+            " another."
+        )
+    sampler = chosen.function(
         data.known(), data.num_items, seed=config.seed, **config.parameters("sampler")
     )
     return ContrastObjective(
@@ -130,5 +136,12 @@ def build_objective(config: Config, model: nn.Module, data: Interactions) -> Con
         temperature=own.get("temperature", 1.0),
         inputs=entry.inputs,
         weights=None if data.weights is None else torch.from_numpy(data.weights),
-        miner=MINERS[config.miner["name"]](**config.parameters("miner")),
+        miner=_miner(config),
     )
+
+
+def _miner(config: Config) -> Miner:
+    """One miner with its own parameters, or several by their text."""
+    name = str(config.miner["name"])
+    miner: Miner = MINERS[name](**config.parameters("miner")) if is_one(name) else parse(name)
+    return miner

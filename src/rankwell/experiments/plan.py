@@ -66,7 +66,7 @@ def plan(config: Config) -> Plan:
     if trainable:
         weights = 4.0 * (users + items) * config.model.get("dim", 64)
         memory["model"] = 4 * weights
-        scores = config.training.batch_size * config.sampler.get("n", 1)
+        scores = config.training.batch_size * config.sampler.get("n", config.training.batch_size)
         memory["batch scores"] = 4.0 * SCORE_COPIES * scores
         if not config.sampler.get("shared", True):
             memory["batch vectors"] = 4.0 * VECTOR_COPIES * scores * config.model.get("dim", 64)

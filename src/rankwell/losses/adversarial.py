@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from rankwell.errors import InputError
 from rankwell.lists import Dense, Rows, check_positive, in_full_precision, open_lists, open_rows
-from rankwell.losses.registry import Neg, Pos, contrast_loss, list_loss
+from rankwell.losses.registry import Neg, Pos, Temperature, contrast_loss, list_loss
 from rankwell.losses.softmax_contrast import scaled_cross_entropy_loss
 from rankwell.registry import Input, Search
 from rankwell.types import Labels, Mask, Offsets, Reduction, Scores, Weights
@@ -24,7 +24,6 @@ __all__ = [
 ]
 
 Game: TypeAlias = Literal["minimax", "non_saturating", "hinge", "wasserstein"]
-Temperature: TypeAlias = Annotated[float, Search(0.01, 1.0, log=True)]
 
 
 @contrast_loss(paper="zhang2023adv", complexity="m + n", softmax=True, inputs={"hardness": Input("item")})

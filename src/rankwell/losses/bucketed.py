@@ -10,13 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rankwell import keyed
-from rankwell.buckets import Plan, bucketed_losses
 from rankwell.errors import InputError
-from rankwell.lists import check_positive
-from rankwell.losses.head import Head, check_chunk, one_an_item, open_head
-from rankwell.losses.registry import Hidden, ItemWeight, Targets, head_loss
+from rankwell.kernels.buckets import Plan, bucketed_losses
+from rankwell.lists import check_count, check_positive
+from rankwell.losses.head import Head, one_an_item, open_head
+from rankwell.losses.registry import Hidden, IdLists, ItemWeight, Targets, head_loss
 from rankwell.registry import Input, Search
-from rankwell.types import Ragged, Reduction, Weights
+from rankwell.types import Reduction, Weights
 
 __all__ = ["reduced_cross_entropy_loss", "scalable_cross_entropy_loss"]
 
@@ -36,7 +36,7 @@ def scalable_cross_entropy_loss(
     item_weight: ItemWeight,
     targets: Targets,
     *,
-    known: Ragged | None = None,
+    known: IdLists | None = None,
     weights: Weights | None = None,
     log_q: Float[Tensor, " m"] | None = None,
     chunk: int | None = None,
@@ -94,7 +94,7 @@ def reduced_cross_entropy_loss(
     item_weight: ItemWeight,
     targets: Targets,
     *,
-    known: Ragged | None = None,
+    known: IdLists | None = None,
     weights: Weights | None = None,
     log_q: Float[Tensor, " m"] | None = None,
     chunk: int | None = None,
@@ -142,8 +142,7 @@ def reduced_cross_entropy_loss(
     """
     numbers = {"buckets": buckets, "buckets_per_chunk": buckets_per_chunk, "rounds": rounds}
     head = _opened(hidden, item_weight, targets, known, weights, temperature, chunk, numbers)
-    if extra_chunks < 0:
-        raise InputError(f"extra_chunks must be at least 0: got {extra_chunks}.")
+    check_count(extra_chunks, "extra_chunks", least=0)
     buckets = buckets or math.ceil(2 * math.sqrt(max(min(len(head.hidden), len(item_weight)), 1)))
     chunks = max(1, min(buckets // buckets_per_chunk, len(item_weight)))
     plan = _chunked(head, item_weight, rounds, buckets, chunks, generator)
@@ -151,14 +150,12 @@ def reduced_cross_entropy_loss(
 
 
 def _opened(
-    hidden: Tensor, item_weight: Tensor, targets: Tensor | Ragged, known: Ragged | None, weights: Weights | None,
+    hidden: Tensor, item_weight: Tensor, targets: Targets, known: IdLists | None, weights: Weights | None,
     temperature: float, chunk: int | None, numbers: dict[str, int | None],
 ) -> Head:  # fmt: skip
     check_positive(temperature, "temperature")
-    check_chunk(chunk)
-    for name, number in numbers.items():
-        if number is not None and number < 1:
-            raise InputError(f"{name} must be at least 1: got {number}.")
+    for name, number in {"chunk": chunk, **numbers}.items():
+        check_count(number, name, optional=True)
     if isinstance(targets, tuple) or targets.shape != hidden.shape[:-1]:
         given = "ragged lists" if isinstance(targets, tuple) else tuple(targets.shape)
         raise InputError(

@@ -2,7 +2,8 @@
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -76,7 +77,7 @@ class Combined(nn.Module):
         super().__init__()
         if not parts:
             raise InputError("combine needs at least one loss: got none.")
-        _check_kinds([name for name in parts if isinstance(name, str)])
+        _check_kinds(parts)
         for weight in parts.values():
             if isinstance(weight, float | int) and not math.isfinite(weight):
                 raise InputError(f"weights must be finite: got {weight}.")
@@ -115,15 +116,26 @@ def _takes(signature: Mapping[str, inspect.Parameter], name: str) -> bool:
     return name in signature or any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.values())
 
 
-def _check_kinds(names: list[str]) -> None:
-    kinds = {LOSSES[name].kind for name in names}
-    if "stateful" in kinds:
-        raise ConfigError("a loss with state is built first: give its module, not its name.")
-    if len(kinds) > 1:
-        said = ", ".join(f"{name} ({LOSSES[name].kind})" for name in names)
+def _check_kinds(parts: Iterable[str | Callable[..., Tensor]]) -> None:
+    """Raise where registered losses are of different kinds; a function from outside is taken as it is."""
+    kinds = {}
+    for part in parts:
+        name = part if isinstance(part, str) else _registered(part)
+        if name is not None:
+            kinds[name] = LOSSES[name].kind
+            if isinstance(part, str) and kinds[name] == "stateful":
+                raise ConfigError("a loss with state is built first: give its module, not its name.")
+    if len(set(kinds.values())) > 1:
+        said = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
         raise ConfigError(
             f"losses of different kinds do not combine: {said}. Take one kind, or contrast() and in_batch()."
         )
+
+
+def _registered(part: Callable[..., Tensor]) -> str | None:
+    while isinstance(part, partial):
+        part = part.func
+    return next((entry.name for entry in LOSSES if entry.function is part), None)
 
 
 def _check_steps(steps: int) -> None:

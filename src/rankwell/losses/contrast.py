@@ -1,22 +1,21 @@
 """Contrast losses: the positives of a row against its negatives, by a logistic or a softmax."""
 
-from typing import Annotated, Literal, TypeAlias
+import math
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from rankwell.errors import InputError
-from rankwell.lists import Dense, check_positive, open_rows
+from rankwell.lists import Dense, Rows, check_positive, open_rows
 from rankwell.losses.pairwise import logistic_loss
-from rankwell.losses.registry import Neg, Pos, contrast_loss
+from rankwell.losses.registry import Neg, Pos, Temperature, contrast_loss
 from rankwell.losses.styles import contrast
 from rankwell.registry import Input, Search
 from rankwell.types import Mask, Reduction, Weights
 
-__all__ = ["bpr_loss", "bsl_loss", "decoupled_softmax_loss", "sampled_softmax_loss"]
-
-Temperature: TypeAlias = Annotated[float, Search(0.01, 1.0, log=True)]
+__all__ = ["bpr_loss", "bsl_loss", "decoupled_softmax_loss", "in_softmax", "sampled_softmax_loss"]
 
 
 @contrast_loss(paper="rendle2009", complexity="m n")
@@ -89,10 +88,15 @@ def sampled_softmax_loss(
     """
     check_positive(temperature, "temperature")
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
+    return rows.reduce(in_softmax(rows, temperature), reduction)
+
+
+def in_softmax(rows: Rows, temperature: float, scale: float = 1.0) -> Tensor:
+    """Cross-entropy of the softmax, the positives in the denominator beside ``scale`` times the negatives; one a row."""
     scores = rows.pos / temperature
     of_pos = Dense(scores, rows.pos_where).logsumexp(scores)
-    of_all = torch.logaddexp(of_pos, rows.logsumexp_neg(temperature))
-    return rows.reduce(rows.sum_pos(of_all[..., None] - scores), reduction)
+    of_all = torch.logaddexp(of_pos, rows.logsumexp_neg(temperature) + math.log(scale))
+    return rows.sum_pos(of_all[..., None] - scores)
 
 
 @contrast_loss(paper="yeh2022", complexity="m + n", softmax=True)
@@ -171,7 +175,8 @@ def bsl_loss(
         form: which of the two formulas.
 
     Raises:
-        InputError: if ``query_ids`` is not one id a row, ``temperature`` or ``ratio`` is not above 0, or ``form`` is neither.
+        InputError: if ``query_ids`` is not one integer a row, ``temperature`` or ``ratio`` is not above 0, or ``form`` is
+            neither.
 
     >>> bsl_loss(torch.tensor([0.3]), torch.tensor([[0.1, 0.1]]), temperature=0.1, ratio=1.0)  # (0.1 - 0.3) / 0.1
     tensor(-2.)
@@ -199,6 +204,8 @@ def _pooled(total: Tensor, count: Tensor, query_ids: Tensor) -> tuple[Tensor, Te
     """Logsumexp and number of positives over all rows with the row's id, by one sort."""
     if query_ids.shape != total.shape:
         raise InputError(f"query_ids must be one a row: got {tuple(query_ids.shape)} for rows {tuple(total.shape)}.")
+    if query_ids.is_floating_point() or query_ids.dtype == torch.bool:
+        raise InputError(f"query_ids must be integers: got {query_ids.dtype}.")
     group = _group_numbers(query_ids.reshape(-1))
     flat = total.reshape(-1)
     # As many groups as rows at most: shapes do not depend on the ids.

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rankwell.errors import InputError
-from rankwell.lists import Dense, Rows, check_positive, open_rows
+from rankwell.lists import Dense, Rows, check_at_least, check_positive, open_rows
 from rankwell.losses.registry import Neg, Pos, contrast_loss
 from rankwell.registry import Search
 from rankwell.types import Mask, Reduction, Weights
@@ -99,8 +99,7 @@ def hard_contrastive_loss(
     Source: :cite:`robinson2021`; confirmed in its official code, equation number unchecked. Differs from it: several positives
     of a row, whose mean estimates the positives and whose terms add up.
     """
-    if not hardness >= 0:
-        raise InputError(f"hardness must be at least 0: got {hardness}.")
+    check_at_least(hardness, "hardness")
     _check(positive_rate, temperature)
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
     of_neg = rows.logsumexp_neg(temperature / (1 + hardness), absent=0.0)

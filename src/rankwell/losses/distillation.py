@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from rankwell.errors import InputError
+from rankwell.kernels.pairs import pair_means
 from rankwell.lists import Opened, in_full_precision, open_lists
 from rankwell.losses.registry import list_loss
-from rankwell.pairs import pair_means
 from rankwell.registry import Input
 from rankwell.types import Labels, Mask, Offsets, Reduction, Scores, Weights
 

@@ -1,6 +1,6 @@
 """Softmax and logistic losses of embeddings: each query against every item of the batch."""
 
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -9,15 +9,13 @@ from torch.nn import functional
 from rankwell.errors import InputError
 from rankwell.lists import Dense, check_positive, reduce
 from rankwell.losses.grid import check_similarity, logsumexp_where, open_grid
-from rankwell.losses.registry import Items, Positives, Queries, embedding_loss
+from rankwell.losses.registry import Items, Positives, Queries, Temperature, embedding_loss
 from rankwell.losses.softmax import softmax_loss
 from rankwell.losses.styles import in_batch
 from rankwell.registry import Search
 from rankwell.types import Mask, Reduction, Similarity, Weights
 
 __all__ = ["info_nce_loss", "n_pair_loss", "sigmoid_pairwise_loss", "supervised_contrastive_loss"]
-
-Temperature: TypeAlias = Annotated[float, Search(0.01, 1.0, log=True)]
 
 
 @embedding_loss(paper="oord2018", complexity="q m")
@@ -37,8 +35,9 @@ def info_nce_loss(
 
     .. math:: \ell_q = -\sum_{i \in P_q} w_{qi} \log \frac{e^{s_{qi}/\tau}}{\sum_j e^{s_{qj}/\tau}}
 
-    It is ``in_batch(softmax_loss, similarity=..., temperature=τ)``. Symmetric, it is the loss of CLIP: half of this and half
-    of the same with queries and items changed round. The mean over several positives, not their sum, is
+    It is ``in_batch(softmax_loss, similarity=..., temperature=τ)``. With the batch's other items as negatives it is also
+    known as NT-Xent (SimCLR), in-batch softmax and MultipleNegativesRanking. Symmetric, it is the loss of CLIP: half of this
+    and half of the same with queries and items changed round. The mean over several positives, not their sum, is
     :func:`supervised_contrastive_loss`. Time O(q m d), memory O(q m).
 
     Weights multiply the terms; in both directions a pair keeps its weight.

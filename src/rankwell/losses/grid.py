@@ -92,7 +92,7 @@ def open_grid(
         raise InputError(
             f"positives must be boolean [*batch, queries, items] {shape}: got {tuple(right.shape)} of {right.dtype}."
         )
-    weights = queries.new_ones(()) if weights is None else in_full_precision(_broadcasts(weights, "weights", shape))
+    weights = queries.new_ones(()) if weights is None else _broadcasts(weights, "weights", shape).to(queries.dtype)
     if where is not None:
         right, weights = right & where, torch.where(where, weights, 0)
     return Grid(queries, items, where, right, weights)
@@ -140,7 +140,9 @@ def same_class(labels: Shaped[Tensor, "*batch n"]) -> tuple[Bool[Tensor, "*batch
     """``positives`` and ``where`` of a batch of embeddings with class labels, each of them both query and item.
 
     Two of one class are positives, and none is compared with itself. A class with one embedding in the batch gives a query
-    without positives: each loss says what it does then.
+    without positives: each loss says what it does then. Such a query counts in the mean, most often as 0, where other
+    libraries leave it out: a batch with many of them has a smaller loss and smaller gradients. To leave them out, pass
+    ``where=where & positives.any(-1, keepdim=True)``.
 
     >>> import torch
     >>> from rankwell.losses import same_class, supervised_contrastive_loss

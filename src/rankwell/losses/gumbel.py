@@ -8,10 +8,10 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from rankwell.comparisons import places
 from rankwell.errors import InputError
+from rankwell.kernels.comparisons import places
 from rankwell.keyed import splitmix64
-from rankwell.lists import Opened, check_positive, open_lists
+from rankwell.lists import Opened, check_count, check_positive, open_lists
 from rankwell.losses.registry import ListLoss, list_loss
 from rankwell.losses.smooth_rank import approx_ndcg_loss
 from rankwell.losses.soft_sort import neural_ndcg_loss
@@ -46,7 +46,7 @@ def gumbel(list_loss: Callable[..., Tensor], *, samples: int = 8, beta: float = 
         beta: the noise's scale, in units of the scores.
 
     Raises:
-        InputError: if ``samples`` or ``beta`` is not above 0, or both a key and a generator are given.
+        InputError: if ``samples`` is no whole number from 1, ``beta`` is not above 0, or both a key and a generator are given.
 
     >>> from rankwell.losses import softmax_loss
     >>> noisy = gumbel(softmax_loss, samples=2, beta=1e-6)
@@ -56,7 +56,7 @@ def gumbel(list_loss: Callable[..., Tensor], *, samples: int = 8, beta: float = 
     Source: :cite:`bruch2020`, and rax's transformation, whose defaults these are. Differs from TensorFlow Ranking, which
     takes a log-softmax of the noisy scores.
     """
-    check_positive(samples, "samples")
+    check_count(samples, "samples")
     check_positive(beta, "beta")
 
     def loss(

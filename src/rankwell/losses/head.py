@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rankwell.catalogue import catalogue_losses, check_offsets
 from rankwell.errors import InputError
-from rankwell.lists import Flat, check_positive, in_full_precision, reduce
-from rankwell.losses.registry import Hidden, ItemWeight, Targets, head_loss
+from rankwell.kernels.catalogue import catalogue_losses, check_offsets
+from rankwell.lists import Flat, check_count, check_positive, in_full_precision, reduce
+from rankwell.losses.registry import Hidden, IdLists, ItemWeight, Targets, head_loss
 from rankwell.registry import Input, Search
 from rankwell.types import Mask, Ragged, Reduction, Values, Weights
 
-__all__ = ["Head", "check_chunk", "linear_softmax_loss", "one_an_item", "open_head"]
+__all__ = ["Head", "linear_softmax_loss", "one_an_item", "open_head"]
 
 
 @head_loss(paper="wijmans2024", complexity="m d", inputs={"bias": Input("catalogue")}, softmax=True)
@@ -25,7 +25,7 @@ def linear_softmax_loss(
     item_weight: ItemWeight,
     targets: Targets,
     *,
-    known: Ragged | None = None,
+    known: IdLists | None = None,
     weights: Weights | None = None,
     log_q: Float[Tensor, " m"] | None = None,
     chunk: int | None = None,
@@ -73,7 +73,7 @@ def linear_softmax_loss(
     check_positive(temperature, "temperature")
     if not 0 <= label_smoothing < 1:
         raise InputError(f"label_smoothing must be at least 0 and below 1: got {label_smoothing}.")
-    check_chunk(chunk)
+    check_count(chunk, "chunk", optional=True)
     head = open_head(hidden, item_weight, targets, known, weights)
     column = None if bias is None else one_an_item("bias", bias, item_weight) / temperature
     lift = None if log_q is None else math.log(len(item_weight)) + one_an_item("log_q", log_q, item_weight)
@@ -110,7 +110,7 @@ class Head(NamedTuple):
 
 
 def open_head(
-    hidden: Tensor, item_weight: Tensor, targets: Tensor | Ragged, known: Ragged | None, weights: Weights | None
+    hidden: Tensor, item_weight: Tensor, targets: Targets, known: IdLists | None, weights: Weights | None
 ) -> Head:
     """Check the arguments of a head loss, and put 0 into rows without a target."""
     for name, x in {"hidden": hidden, "item_weight": item_weight}.items():
@@ -123,8 +123,7 @@ def open_head(
         )
     shape = hidden.shape[:-1]
     lists, there = _open_targets(targets, shape)
-    if known is not None:
-        _check_lists("known", known, shape)
+    known = None if known is None else _checked_lists("known", known, shape)
     # Half precision in float32, and float64 where either of the two is in it.
     dtype = torch.promote_types(torch.promote_types(hidden.dtype, item_weight.dtype), torch.float32)
     hidden = torch.where(there[:, None], hidden.reshape(shape.numel(), hidden.shape[-1]), 0).to(dtype)
@@ -133,16 +132,16 @@ def open_head(
         a not in (1, b) for a, b in zip(weights.shape[::-1], shape[::-1], strict=False)
     ):
         raise InputError(f"weights must broadcast to the rows {tuple(shape)}: got {tuple(weights.shape)}.")
-    weights = torch.where(there, in_full_precision(weights).expand(shape).reshape(-1), 0)
+    weights = torch.where(there, weights.to(dtype).expand(shape).reshape(-1), 0)
     return Head(hidden, lists, known, weights, there, shape)
 
 
-def _open_targets(targets: Tensor | Ragged, shape: torch.Size) -> tuple[Ragged, Mask]:
+def _open_targets(targets: Targets, shape: torch.Size) -> tuple[Ragged, Mask]:
     """One list of ids a row, and which rows have any."""
     if isinstance(targets, tuple):
-        _check_lists("targets", targets, shape)
-        check_offsets("targets", *targets)
-        return targets, Flat(targets.values, targets.offsets, targets.values >= 0).count() > 0
+        lists = _checked_lists("targets", targets, shape)
+        check_offsets("targets", *lists)
+        return lists, Flat(lists.values, lists.offsets, lists.values >= 0).count() > 0
     _check_whole("targets", targets)
     if targets.shape[: len(shape)] != shape or targets.ndim > len(shape) + 1:
         raise InputError(
@@ -154,7 +153,13 @@ def _open_targets(targets: Tensor | Ragged, shape: torch.Size) -> tuple[Ragged, 
     return Ragged(starts, several.reshape(-1)), (several >= 0).any(-1)
 
 
-def _check_lists(name: str, lists: Ragged, shape: torch.Size) -> None:
+def _checked_lists(name: str, given: IdLists, shape: torch.Size) -> Ragged:
+    """Offsets and ids by these names, if they are one list a row; a plain pair of them will do."""
+    if len(given) != 2 or not all(isinstance(x, Tensor) for x in given):
+        raise InputError(
+            f"{name} must be the pair (offsets, ids) of tensors: got {', '.join(type(x).__name__ for x in given)}."
+        )
+    lists = Ragged(*given)
     _check_whole(f"ids of {name}", lists.values)
     _check_whole(f"offsets of {name}", lists.offsets)
     if lists.values.ndim != 1 or lists.offsets.shape != (shape.numel() + 1,):
@@ -162,17 +167,12 @@ def _check_lists(name: str, lists: Ragged, shape: torch.Size) -> None:
             f"{name} must be offsets [rows + 1] and ids [total]: got {tuple(lists.offsets.shape)} and"
             f" {tuple(lists.values.shape)} for {shape.numel()} rows."
         )
+    return lists
 
 
 def _check_whole(name: str, x: Tensor) -> None:
     if x.is_floating_point() or x.dtype == torch.bool:
         raise InputError(f"{name} must be integers: got {x.dtype}.")
-
-
-def check_chunk(chunk: int | None) -> None:
-    """Raise unless chunks hold an item."""
-    if chunk is not None and chunk < 1:
-        raise InputError(f"chunk must be at least 1 item: got {chunk}.")
 
 
 def one_an_item(name: str, x: Tensor, item_weight: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Ranking on two levels: items within their groups, and the groups among themselves."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -41,7 +41,6 @@ def hierarchical(
         offsets: Offsets | None = None,
         reduction: Reduction = "mean",
         groups: Tensor | None = None,
-        **_: Any,
     ) -> Tensor:
         lists = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
         if groups is None or groups.shape != scores.shape or groups.is_floating_point():
@@ -52,7 +51,7 @@ def hierarchical(
         values = _both_levels(lists, groups, offsets, within, among, among_weight, pool)
         return lists.reduce(values.reshape(lists.lists.count().shape), reduction)
 
-    return loss
+    return loss  # type: ignore[return-value]  # its own input is named
 
 
 def _both_levels(

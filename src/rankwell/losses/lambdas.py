@@ -3,6 +3,9 @@ r"""Lambda losses: pairs of a better and a worse item, weighed by what a metric 
 The weights follow the ranks of the present scores, and carry no gradient. Of items with equal scores the less relevant
 one ranks first, so that scores that all tie count as the worst order; of equal labels too, the earlier item. A pair
 weighs, besides, as its better item: weights multiply its term, and neither gains nor ranks.
+
+A list's value is the sum over its pairs. Elsewhere the batch is summed too (allRank), or averaged over all of its pairs
+(sentence-transformers), or the sum is multiplied by the number of items (Rax, TensorFlow Ranking).
 """
 
 import math
@@ -11,8 +14,8 @@ from typing import Annotated, Literal, TypeAlias, get_args
 from torch import Tensor
 
 from rankwell.errors import InputError
-from rankwell.lambda_pairs import lambda_sums
-from rankwell.lists import check_positive, open_lists
+from rankwell.kernels.lambda_pairs import lambda_sums
+from rankwell.lists import check_at_least, check_count, check_positive, open_lists
 from rankwell.losses.registry import list_loss
 from rankwell.registry import Search
 from rankwell.types import Labels, Mask, Offsets, Reduction, Scores, Weights
@@ -26,8 +29,7 @@ Cut: TypeAlias = Annotated[int | None, Search(1, 100, log=True)]
 
 def _check(temperature: float, k: int | None = None) -> None:
     check_positive(temperature, "temperature")
-    if k is not None and k < 1:
-        raise InputError(f"k must be at least 1, or None for the whole list: got {k}.")
+    check_count(k, "k", optional=True)
 
 
 @list_loss(paper="burges2006", complexity="n k")
@@ -63,7 +65,7 @@ def lambda_rank_loss(
 
     With ``"arp"`` and no k this is :func:`~rankwell.losses.logistic_loss` with pairs weighed by the difference of their labels,
     and a sum. :func:`ndcg_loss2pp` adds a second weight to ``"ndcg"``'s. Time O(n log n + n k), without k O(relevant x n);
-    memory O(n): see :mod:`rankwell.lambda_pairs`. No second derivatives. Weights and ties: see the module,
+    memory O(n): see :mod:`rankwell.kernels.lambda_pairs`. No second derivatives. Weights and ties: see the module,
     :mod:`rankwell.losses.lambdas`. A list without pairs has value 0, and counts in the mean.
 
     Args:
@@ -84,8 +86,10 @@ def lambda_rank_loss(
 
     Source: :cite:`burges2006`, the weighed pairwise gradient, here as the loss that has it; ``"mrr"`` and ``"map"`` after
     :cite:`donmez2009`, ``"arp"`` after :cite:`wang2018` (ARP-Loss2, there with base 2), equation numbers unchecked; the cut
-    and ``norm`` as in LightGBM (``rank_objective.hpp``), whose gradient ``"ndcg"`` has. Differs from LightGBM: no norm by
-    default, and ties of scores rank by label instead of by position.
+    and ``norm`` as in LightGBM (``rank_objective.hpp``), whose gradient ``"ndcg"`` has. Differs from LightGBM, whose
+    training is ``k=30, norm=True, reduction="sum"``: a pair weighs as its better item where LightGBM multiplies each item's
+    gradient by its own weight, and ties of scores rank by label instead of by position. Rax's cut keeps such pairs, with
+    discounts of 0 beyond k.
     """
     _check(temperature, k)
     if metric not in get_args(LambdaMetric):
@@ -116,7 +120,7 @@ def ndcg_loss1(
 
     with gains :math:`G_i = (2^{y_i} - 1)` over the DCG of the best order and discounts :math:`D_i = \log_2(1 + \pi_i)` of the
     ranks. It bounds :math:`1 - \mathrm{NDCG}` from above, less tightly than :func:`ndcg_loss2`: pairs of equally relevant
-    items count too, and pull each of the two over the other. At k: :func:`lambda_loss`. Time O(relevant x n), memory O(n).
+    items count too, and pull each of the two over the other. Time O(relevant x n), memory O(n).
     No second derivatives. Weights and ties: see the module, :mod:`rankwell.losses.lambdas`.
 
     Args:
@@ -218,8 +222,7 @@ def ndcg_loss2pp(
     Source: :cite:`wang2018`, NDCG-Loss2++; equation number unchecked.
     """
     _check(temperature)
-    if not mu >= 0:
-        raise InputError(f"mu must be 0 or above: got {mu}.")
+    check_at_least(mu, "mu")
     lists = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
     return lists.reduce(
         lambda_sums(lists, "ndcg_loss2pp", mu, weighted=weights is not None, temperature=temperature) / math.log(2),

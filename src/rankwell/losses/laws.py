@@ -238,6 +238,18 @@ def gradient_does_not_die(entry: Entry[Any]) -> None:
 
 
 @law()
+def autocast_changes_nothing(entry: Entry[Any]) -> None:
+    """Under ``torch.autocast`` the values, their type and their gradients are those without."""
+    for case in cases(entry):
+        leaves = {name: case.args[name].clone().requires_grad_() for name in case.scores}
+        with torch.autocast("cpu", torch.bfloat16):
+            values = entry(**{**case.args, **leaves}, reduction="none")
+        slopes = torch.autograd.grad(values.sum(), list(leaves.values()))
+        for ours, expected in zip((values, *slopes), gradients(entry, case, case.args), strict=True):
+            close(ours, expected)
+
+
+@law()
 def half_precision_is_summed_in_float32(entry: Entry[Any]) -> None:
     """Half precision in gives what the same numbers give in float32."""
     for case in cases(entry):
@@ -306,30 +318,44 @@ def step_downhill_lowers_it(entry: Entry[Any]) -> None:
         assert after < values.sum(), f"{values.sum()} rose to {after}"
 
 
-_RATIO = "weights weigh items in numerator and denominator"
-
-
-@law(
-    excessiveness=_RATIO,
-    soft_dice=_RATIO,
-    tversky=_RATIO,
-    approx_ndcg=_RATIO,
-    approx_mrr=_RATIO,
-    smooth_ap=_RATIO,
-    neural_ndcg=_RATIO,
-    pirank=_RATIO,
-    soft_rank=_RATIO,
-    gumbel_approx_ndcg=_RATIO,
-    gumbel_neural_ndcg=_RATIO,
-)
-def weights_are_additive(entry: Entry[Any]) -> None:
-    """Weights of one are none, and doubled weights double the value."""
+@law()
+def weights_double_the_value_or_cancel(entry: Entry[Any]) -> None:
+    """Doubled weights double the value, or cancel as in a ratio; weights of one are none."""
+    doubled: list[Tensor] = []
     for case in cases(entry):
         values = entry(**case.args, reduction="none")
         weights = case.args["weights"]
-        close(entry(**{**case.args, "weights": 2 * weights}, reduction="none"), 2 * values)
+        doubled += [entry(**{**case.args, "weights": 2 * weights}, reduction="none"), values]
         without = {name: x for name, x in case.args.items() if name != "weights"}
         close(entry(**without, weights=torch.ones_like(weights), reduction="none"), entry(**without, reduction="none"))
+    twice, once = torch.cat(doubled[::2]), torch.cat(doubled[1::2])
+    adds = (twice - 2 * once).abs().sum() < (twice - once).abs().sum()
+    close(twice, 2 * once if adds else once)
+
+
+@law()
+def unequal_weights_count(entry: Entry[Any]) -> None:
+    """Weights that differ change values."""
+    changes = []
+    for case in cases(entry):
+        args = {**case.args, "weights": 1 + 2 * (torch.arange(case.args["weights"].numel()) % 2)}
+        args["weights"] = args["weights"].reshape(case.args["weights"].shape).float()
+        if entry.kind == "list":  # with more than one relevant item
+            args["labels"] = (args["labels"] > 0).float()
+        plain = entry(**{**args, "weights": torch.ones_like(args["weights"])}, reduction="none")
+        changes.append((entry(**args, reduction="none") - plain).abs().max())
+    assert max(changes) > 1e-3, f"got changes of at most {float(max(changes)):.3g} by weights of 1 and 3"
+
+
+@law()
+def weights_of_any_dtype(entry: Entry[Any]) -> None:
+    """Weights of float64, and ones that are integers or booleans, do what they do in float32, and leave the type as it is."""
+    for case in cases(entry):
+        weights = case.args["weights"]
+        for given in (weights.double(), torch.ones_like(weights).long(), torch.ones_like(weights).bool()):
+            ours, expected = (gradients(entry, case, {**case.args, "weights": x}) for x in (given, given.float()))
+            for one, other in zip(ours, expected, strict=True):
+                close(one, other)
 
 
 # -------------------------------------------------------------------------------------------------------- transformations
@@ -395,7 +421,9 @@ def ragged_is_dense_is_a_loop(entry: Entry[Any]) -> None:
         close(entry(**one, reduction="none"), ragged[0][row])
 
 
-_SINKHORN = "Sinkhorn's iterations keep the matrix of one list, up to a fixed 64 MB: to make it again in each is far slower"
+_SINKHORN = (
+    "Sinkhorn's iterations keep the matrix of one list, up to a fixed 64 MB: to make it again in each is far slower"
+)
 
 
 @law(
@@ -442,34 +470,38 @@ def peak_bytes(run: Callable[[], Any]) -> int:
 
 # --------------------------------------------------------------------------------------------------------------- contrast
 
-_MEAN = "negatives are averaged"
 _COUNT = "the number of negatives is in the formula"
 
 
 @law(
     "contrast",
-    bpr=_MEAN,
-    bsl=_MEAN,
-    ccl=_MEAN,
-    contrast_hinge=_MEAN,
-    gan_discriminator=_MEAN,
-    gan_generator=_MEAN,
+    strict=False,
     llpauc="the share of the negatives that counts is of their number",
-    mml=_MEAN,
-    top1=_MEAN,
     debiased_contrastive=_COUNT,
     gbce=_COUNT,
     hard_contrastive=_COUNT,
     soft_info_nce="the weights of the negatives are relative to each other",
-    variational_bpr="its posterior takes the lowest negatives for the true ones",
 )
-def infinitely_bad_negative_changes_nothing(entry: Entry[Any]) -> None:
-    """Where negatives are summed, one far below all others adds nothing."""
+def negatives_are_summed_or_averaged(entry: Entry[Any]) -> None:
+    """A negative far below all others adds nothing, as to a sum; or each negative twice changes nothing, as in a mean."""
+    try:
+        _more_negatives(entry, "one")
+    except AssertionError:
+        _more_negatives(entry, "all")
+
+
+def _more_negatives(entry: Entry[Any], more: str) -> None:
+    of_neg = {"neg", "where", *(name for name, given in entry.inputs.items() if given.alignment == "item")}
     for case in cases(entry):
-        args = {name: torch.cat([x, x[:, :1]], -1) if name in ("neg", "where") else x for name, x in case.args.items()}
-        args["neg"][:, -1], args["where"][:, -1] = -1e30, True
-        for ours, expected in zip(gradients(entry, case, args), gradients(entry, case, case.args), strict=True):
-            close(ours[..., : expected.shape[-1]], expected)
+        n = case.args["neg"].shape[-1]
+        added = slice(0, 1 if more == "one" else n)
+        args = {name: torch.cat([x, x[:, added]], -1) if name in of_neg else x for name, x in case.args.items()}
+        if more == "one":
+            args["neg"][:, -1], args["where"][:, -1] = -1e30, True
+        (value, by_pos, by_neg), expected = gradients(entry, case, args), gradients(entry, case, case.args)
+        by_neg = by_neg[..., :n] if more == "one" else by_neg[..., :n] + by_neg[..., n:]
+        for ours, other in zip((value, by_pos, by_neg), expected, strict=True):
+            close(ours, other)
 
 
 _EARLIER = "a positive that falls a little may meet an earlier, smaller violation"

@@ -5,8 +5,8 @@ from typing import Literal
 from torch import Tensor
 
 from rankwell.errors import InputError
+from rankwell.kernels.plackett_luce import Rivals, log_chance_sums
 from rankwell.lists import open_lists
-from rankwell.losses.plackett_luce import Rivals, log_chance_sums
 from rankwell.losses.registry import list_loss
 from rankwell.types import Labels, Mask, Offsets, Reduction, Scores, Weights
 
@@ -99,7 +99,7 @@ def p_listmle_loss(
     tensor(0.5869)
 
     Source: :cite:`lan2014`; equation number unchecked. Differs from it: weights are divided by :math:`2^{n-1}`, without which
-    they overflow in float32 from 129 items, and labels may tie.
+    they overflow in float32 from 129 items, and labels may tie. In sentence-transformers the weights sum to one.
     """
     lists = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
     return lists.reduce(log_chance_sums(lists, lists.weights, _rivals(ties), by_position=True), reduction)

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from rankwell.errors import InputError
-from rankwell.losses.arcs import Ends, nearest_points, shortest, squared_distances, tolerance
+from rankwell.kernels.arcs import Ends, nearest_points, shortest, squared_distances, tolerance
+from rankwell.kernels.operators import batch_operator, no_second_derivative
+from rankwell.lists import check_at_least
 from rankwell.losses.grid import Grid, open_grid
 from rankwell.losses.registry import Items, Positives, Queries, embedding_loss
 from rankwell.registry import Input, Search
@@ -41,11 +43,11 @@ def loop_loss(
     .. math:: \ell_q &= \operatorname{mean}_{i \in P_q} w_{qi} \left[ m + d^2(q, i) - D_{qi} \right]_+ \\
         D_{qi} &= \min_{j,k} \; \min_{x \in [q, i],\ y \in [j, k]} d^2(x, y)
 
-    :math:`[q, i]` is the curve from the query to its positive, :math:`[j, k]` one between two negatives of the same class, or
-    a single negative. Spherical: curves are great arcs between unit vectors; linear: straight, embeddings as they are. With
-    every curve cut down to its ends it would be triplet mining of the hardest negative for both ends. The nearest points
-    are found in closed form, see :mod:`rankwell.losses.arcs`; by the envelope theorem their place on the curves is a
-    constant in the gradient. No second derivatives.
+    :math:`[q, i]` is the curve from the query to its positive, :math:`[j, k]` one between two negatives of the same class, or a
+    single negative. Spherical: curves are great arcs between unit vectors, so that zero vectors, which are on no arc, must be
+    left out by ``where``; linear: straight, embeddings as they are. With every curve cut down to its ends it would be triplet
+    mining of the hardest negative for both ends. The nearest points are found in closed form, see :mod:`rankwell.kernels.arcs`;
+    by the envelope theorem their place on the curves is a constant in the gradient. No second derivatives.
 
     Time O((q + m) m d) and O(positives x class pairs); memory O(q m + m^2), whatever the size of the classes: the pairs of
     curves are searched in chunks, and only the nearest is differentiated.
@@ -59,7 +61,7 @@ def loop_loss(
         form: arcs on the unit sphere, or segments.
 
     Raises:
-        InputError: if ``item_classes`` is not one integer an item, or ``form`` is neither.
+        InputError: if ``item_classes`` is not one integer an item, ``margin`` is below 0, or ``form`` is neither.
 
     >>> import torch
     >>> query = torch.tensor([[0.0, 0.0]])
@@ -74,6 +76,7 @@ def loop_loss(
     """
     if form not in ("spherical", "linear"):
         raise InputError(f"form must be 'spherical' or 'linear': got {form!r}.")
+    check_at_least(margin, "margin")
     grid = open_grid(queries, items, positives=positives, where=where, weights=weights)
     classes = _classes(item_classes, grid)
     queries, items = (_FirstDerivative.apply(x) for x in (grid.queries, grid.items))
@@ -81,7 +84,7 @@ def loop_loss(
         queries, items = normalise(queries), normalise(items)
     across, among, squares = dot(queries, items), dot(items, items), queries.square().sum(-1)
     wrong = grid.wrong
-    first, second, points = torch.ops.rankwell.loop_search(
+    first, second, points = loop_search(
         across.detach(), among.detach(), squares.detach(), grid.right, wrong, classes, form == "linear"
     )
     ends = _ends(across, among, squares, first, second, linear=form == "linear")
@@ -175,27 +178,14 @@ def _search(
         points[query, item] = nearest_points(ends(query, item, j[chosen], k[chosen]))
 
 
-# An operator, so that tracing and vmap take it whole. Not by custom_op, whose first call imports the compiler: 3 s.
-torch.library.define("rankwell::loop_search", torch.library.infer_schema(_loop_search, mutates_args=()))
-torch.library.impl("rankwell::loop_search", "CompositeExplicitAutograd", _loop_search)
-
-
-@torch.library.register_fake("rankwell::loop_search")
-def _(
-    across: Tensor, _among: Tensor, _squares: Tensor, right: Tensor, _wrong: Tensor, _classes: Tensor, _linear: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+def _chosen(across: Tensor, _among: Tensor, _squares: Tensor, right: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """What the search gives, empty."""
     chosen = torch.empty_like(right, dtype=torch.long)
     return chosen, torch.empty_like(chosen), across.new_empty(*right.shape, 4)
 
 
-@torch.library.register_vmap("rankwell::loop_search")
-def _(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    *tensors, linear = args
-    batched = (
-        x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
-        for x, dim in zip(tensors, in_dims, strict=False)
-    )
-    return torch.ops.rankwell.loop_search(*batched, linear), (0, 0, 0)
+loop_search = batch_operator(_loop_search, _chosen)
+constant = no_second_derivative(torch.clone, "losses of nearest points", instead="triplet with mining, info_nce")
 
 
 class _FirstDerivative(torch.autograd.Function):
@@ -213,28 +203,4 @@ class _FirstDerivative(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:  # noqa: ARG004
-        if torch.compiler.is_compiling():  # no second derivatives there in any case
-            return grad
-        once: Tensor = _Constant.apply(grad)
-        return once
-
-
-class _Constant(torch.autograd.Function):
-    """The same tensor, whose gradient is an error."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(grad: Tensor) -> Tensor:
-        return grad.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        raise NotImplementedError(
-            "loop_loss has no second derivatives. Take the penalty of a gradient from another loss (triplet with mining,"
-            " info_nce), or leave create_graph out."
-        )
+        return constant(grad)  # type: ignore[no-any-return]

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from rankwell.errors import InputError
+from rankwell.kernels.operators import batch_operator
 from rankwell.lists import Rows, open_rows
 from rankwell.losses.registry import Neg, Pos, contrast_loss
 from rankwell.registry import Search
@@ -152,35 +153,8 @@ def _chunks(x: Tensor) -> Iterator[tuple[slice, Tensor]]:
         yield some, rows[some]
 
 
-# Operators, so that tracing takes them whole. Not by custom_op, whose first call imports the compiler: 3 s.
-for operator in (_hinge_sums, _hinge_slopes):
-    name = f"rankwell::{operator.__name__.removeprefix('_')}"
-    torch.library.define(name, torch.library.infer_schema(operator, mutates_args=()))
-    torch.library.impl(name, "CompositeExplicitAutograd", operator)
-
-
-@torch.library.register_fake("rankwell::hinge_sums")
-def _(x: Tensor, _margins: list[float], _weights: list[float]) -> Tensor:
-    return x.new_empty(x.shape[:-1])
-
-
-@torch.library.register_fake("rankwell::hinge_slopes")
-def _(x: Tensor, _scale: Tensor, _margins: list[float], _weights: list[float]) -> Tensor:
-    return x.new_empty(x.shape)
-
-
-@torch.library.register_vmap("rankwell::hinge_sums")
-def _(_info: Any, in_dims: tuple[int, ...], x: Tensor, *own: Any) -> tuple[Tensor, int]:
-    return torch.ops.rankwell.hinge_sums(x.movedim(in_dims[0], 0), *own), 0
-
-
-@torch.library.register_vmap("rankwell::hinge_slopes")
-def _(info: Any, in_dims: tuple[int | None, ...], x: Tensor, scale: Tensor, *own: Any) -> tuple[Tensor, int]:
-    x, scale = (
-        t.expand(info.batch_size, *t.shape) if dim is None else t.movedim(dim, 0)
-        for t, dim in zip((x, scale), in_dims, strict=False)
-    )
-    return torch.ops.rankwell.hinge_slopes(x, scale, *own), 0
+hinge_sums = batch_operator(_hinge_sums, lambda x, *_: x.new_empty(x.shape[:-1]))
+hinge_slopes = batch_operator(_hinge_slopes, lambda x, *_: x.new_empty(x.shape))
 
 
 class _HingeSums(torch.autograd.Function):
@@ -192,7 +166,7 @@ class _HingeSums(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, margins: list[float], weights: list[float]) -> Tensor:
-        sums: Tensor = torch.ops.rankwell.hinge_sums(x, margins, weights)
+        sums: Tensor = hinge_sums(x, margins, weights)
         return sums
 
     @staticmethod
@@ -204,4 +178,4 @@ class _HingeSums(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
-        return torch.ops.rankwell.hinge_slopes(x, grad, *ctx.own), None, None
+        return hinge_slopes(x, grad, *ctx.own), None, None

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rankwell.errors import ConfigError, InputError
-from rankwell.lists import in_full_precision, reduce
+from rankwell.lists import check_count, in_full_precision, reduce
 from rankwell.losses.registry import LOSSES, Items, Queries, stateful_loss
 from rankwell.registry import Input, Search
 from rankwell.similarity import cosine
@@ -57,8 +57,8 @@ class EmbeddingMemory(nn.Module):
 
     def __init__(self, size: int, dim: int, *, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        if size < 1 or dim < 1:
-            raise InputError(f"size and dim must be at least 1: got {size} and {dim}.")
+        check_count(size, "size")
+        check_count(dim, "dim")
         self.register_buffer("vectors", torch.zeros(size, dim, dtype=dtype))
         self.register_buffer("ids", torch.zeros(size, dtype=torch.int64))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rankwell.lists import check_positive
+from rankwell.lists import check_at_least, check_positive
 from rankwell.losses.grid import Grid, check_similarity, logsumexp_where, open_grid
 from rankwell.losses.registry import Items, Positives, Queries, embedding_loss
 from rankwell.registry import Search
@@ -105,10 +105,11 @@ def circle_loss(
 
     Args:
         margin: m; how strict both sides are, a cosine.
-        scale: :math:`\gamma`. The defaults are the paper's for face recognition; for retrieval it has 0.4 and 80.
+        scale: :math:`\gamma`. The defaults are the paper's for face recognition; for retrieval it has 0.4 and 80, which
+            are the defaults of pytorch-metric-learning.
 
     Raises:
-        InputError: if ``scale`` is not above 0.
+        InputError: if ``scale`` is not above 0 or ``margin`` is below 0.
 
     >>> import torch
     >>> query, items = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0], [1.0, 0.0]])
@@ -118,6 +119,7 @@ def circle_loss(
     Source: :cite:`sun2020`, eq. 6 and 8, equation numbers unchecked. Differs from it: nothing but weights.
     """
     check_positive(scale, "scale")
+    check_at_least(margin, "margin")
     grid = open_grid(queries, items, positives=positives, where=where, weights=weights)
     cosines = grid.scores("cosine")
     of_right = scale * (cosines.detach() - 1 - margin).clamp(max=0) * (cosines - 1 + margin)

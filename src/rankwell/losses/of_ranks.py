@@ -10,8 +10,8 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from rankwell.comparisons import Step, compared_ranks, places
 from rankwell.errors import ConfigError, InputError
+from rankwell.kernels.comparisons import Step, compared_ranks, places
 from rankwell.lists import Opened
 from rankwell.metrics import Gain
 from rankwell.types import Mask, Reduction
@@ -92,7 +92,7 @@ def one_less(opened: Opened, fraction: Fraction, reduction: Reduction) -> Tensor
 
 def _dcg(opened: Opened, ranker: Ranker, k: int | None, gain: Gain = "exponential") -> Fraction:
     gained = gains(opened, gain)
-    ranks = ranker.ranks(opened, gained > 0)
+    ranks = ranker.ranks(opened, opened.labels > 0)
     dcg = opened.lists.sum(gained * discounts(ranks) * ranker.cut(ranks, k))
     return Fraction(dcg, torch.ones_like(dcg))
 

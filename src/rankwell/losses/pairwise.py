@@ -4,9 +4,9 @@ from typing import Annotated, TypeAlias
 
 from torch import Tensor
 
-from rankwell.lists import Opened, check_positive, open_lists
+from rankwell.kernels.pairs import pair_means
+from rankwell.lists import Opened, check_at_least, check_positive, open_lists
 from rankwell.losses.registry import list_loss
-from rankwell.pairs import pair_means
 from rankwell.registry import Search
 from rankwell.types import Labels, Mask, Offsets, Reduction, Scores, Weights
 
@@ -42,7 +42,7 @@ def logistic_loss(
     With one positive and one negative this is BPR, and ``contrast(logistic_loss)`` is :func:`~rankwell.losses.bpr_loss`. Only
     the order of the labels counts, not their size. Against :func:`exponential_loss` a lost pair pulls with a bounded slope.
     There is no exact form without pairs. Time O(pairs), for binary labels positives x negatives; memory O(n): see
-    :mod:`rankwell.chunked_pairs`. No second derivatives.
+    :mod:`rankwell.kernels.chunked_pairs`. No second derivatives.
 
     A pair weighs as its better item. A list without pairs has value 0, and counts in the mean.
 
@@ -82,12 +82,15 @@ def hinge_loss(
     The loss of the ranking SVM. Over negative squared Euclidean similarity it is the triplet loss. Against
     :func:`logistic_loss` it has a finite reach: beyond the margin the gradient is zero, and so it is where a pair stands
     at the margin exactly. All pairs count, and none is made: time O(n log n) for binary labels, times the logarithm of the
-    number of levels for graded ones; memory O(n): see :mod:`rankwell.sorted_pairs`. No second derivatives.
+    number of levels for graded ones; memory O(n): see :mod:`rankwell.kernels.sorted_pairs`. No second derivatives.
 
     A pair weighs as its better item. A list without pairs has value 0, and counts in the mean.
 
     Args:
         margin: the gap, in units of the scores, beyond which a pair costs nothing.
+
+    Raises:
+        InputError: if ``margin`` is below 0.
 
     >>> import torch
     >>> hinge_loss(torch.tensor([0.8, 0.3, 0.6]), torch.tensor([1, 0, 1]))  # ([1 - .5] + [1 - .3]) / 2
@@ -97,6 +100,7 @@ def hinge_loss(
     :cite:`joachims2006`, graded labels by our own rounds of bits. Differs from both: a mean over the pairs of a list, and no
     regulariser.
     """
+    check_at_least(margin, "margin")
     lists = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
     return lists.reduce(pair_means(lists, "hinge", margin), reduction)
 
@@ -125,6 +129,9 @@ def squared_hinge_loss(
     Args:
         margin: the gap, in units of the scores, beyond which a pair costs nothing.
 
+    Raises:
+        InputError: if ``margin`` is below 0.
+
     >>> import torch
     >>> squared_hinge_loss(torch.tensor([0.8, 0.3, 0.6]), torch.tensor([1, 0, 1]))  # (.5^2 + .7^2) / 2
     tensor(0.3700)
@@ -132,6 +139,7 @@ def squared_hinge_loss(
     Source: :cite:`chapelle2010`, its differentiable loss; equation number unchecked. Sorting as in :cite:`rust2023`, graded
     labels by our own rounds of bits. Differs from both: a mean over the pairs of a list, and no regulariser.
     """
+    check_at_least(margin, "margin")
     lists = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
     return lists.reduce(pair_means(lists, "squared_hinge", margin), reduction)
 
@@ -152,8 +160,8 @@ def exponential_loss(
         \qquad P = \{(i, j): y_i > y_j\}
 
     Against :func:`logistic_loss`, which equals it where pairs are won by far, the worst pair takes nearly all of the
-    gradient: use it for small scores and clean labels. Time O(pairs), memory O(n): see :mod:`rankwell.chunked_pairs`. No
-    second derivatives.
+    gradient: use it for small scores and clean labels. Time O(pairs), memory O(n): see :mod:`rankwell.kernels.chunked_pairs`.
+    No second derivatives.
 
     A pair weighs as its better item. A list without pairs has value 0, and counts in the mean.
 
@@ -187,7 +195,8 @@ def soft_zero_one_loss(
 
     For binary labels and a large scale it is 1 less the area under the ROC curve
     (:func:`~rankwell.metrics.auc`). Bounded and not convex: pairs that are lost by far are given up, which helps with wrong
-    labels and hinders a bad start. Time O(pairs), memory O(n): see :mod:`rankwell.chunked_pairs`. No second derivatives.
+    labels and hinders a bad start. Time O(pairs), memory O(n): see :mod:`rankwell.kernels.chunked_pairs`. No second
+    derivatives.
 
     A pair weighs as its better item. A list without pairs has value 0, and counts in the mean.
 
@@ -235,7 +244,7 @@ def pairwise_mse_loss(
     tensor(2.)
 
     Source: :cite:`cortes2007`, magnitude-preserving ranking with the squared loss; equation number unchecked. Differs from
-    it: a mean over the pairs, and no regulariser.
+    it: a mean over the pairs, and no regulariser. Rax counts an item's pair with itself, and so divides by n more.
     """
     lists = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
     off = lists._replace(scores=lists.scores - lists.labels)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rankwell.errors import InputError
-from rankwell.lists import check_positive, open_lists
+from rankwell.lists import check_at_least, check_positive, open_lists
 from rankwell.losses.registry import list_loss
 from rankwell.registry import Search
 from rankwell.types import Labels, Mask, Offsets, Reduction, Scores, Weights
@@ -91,8 +91,7 @@ def focal_loss(
     Source: :cite:`lin2017`, eq. 5; equation number unchecked. Differs from it: a mean over items, not a sum over the number
     of relevant ones; labels may lie between 0 and 1.
     """
-    if not gamma >= 0:
-        raise InputError(f"gamma must be 0 or above: got {gamma}.")
+    check_at_least(gamma, "gamma")
     if not 0 <= alpha <= 1:
         raise InputError(f"alpha must be in [0, 1]: got {alpha}.")
     lists = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
@@ -147,11 +146,15 @@ def poly1_loss(
     Args:
         epsilon: what is added to the first coefficient, which is 1; from -1, where the term vanishes.
 
+    Raises:
+        InputError: if ``epsilon`` is below -1.
+
     >>> poly1_loss(torch.tensor([0.0]), torch.tensor([1.0]))  # log 2 + 1/2
     tensor(1.1931)
 
     Source: :cite:`leng2022`, its Poly-1 loss, here for two classes; equation number unchecked.
     """
+    check_at_least(epsilon, "epsilon", -1)
     lists = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
     s, y = lists.scores, lists.labels
     of_relevant = epsilon * torch.sigmoid(-s) - functional.logsigmoid(s)
@@ -183,12 +186,16 @@ def pointwise_hinge_loss(
     Args:
         margin: distance from zero, in units of the scores, beyond which an item costs nothing.
 
+    Raises:
+        InputError: if ``margin`` is below 0.
+
     >>> pointwise_hinge_loss(torch.tensor([0.5, 0.5]), torch.tensor([1, 0]))  # (.5 + 1.5) / 2
     tensor(1.)
 
     Source: :cite:`cortes1995`, the soft margin; equation number unchecked. Differs from it: a mean over items, no
     regulariser, and labels are 0 and 1.
     """
+    check_at_least(margin, "margin")
     lists = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
     s, y = lists.scores, lists.labels
     terms = y * torch.relu(margin - s) + (1 - y) * torch.relu(margin + s)

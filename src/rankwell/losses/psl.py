@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from rankwell.errors import InputError
+from rankwell.kernels.gaps import gap_sums
 from rankwell.lists import check_positive, open_rows
-from rankwell.losses.gaps import gap_sums
 from rankwell.losses.registry import Neg, Pos, contrast_loss
 from rankwell.registry import Search
 from rankwell.types import Mask, Reduction, Weights

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from rankwell.registry import Registry
+from rankwell.registry import Registry, Search
 from rankwell.types import Kind, Labels, Mask, Offsets, Ragged, Reduction, Scores, Values, Weights
 
 __all__ = [
@@ -18,15 +19,18 @@ __all__ = [
     "GradedScores",
     "HeadLoss",
     "Hidden",
+    "IdLists",
     "ItemWeight",
     "Items",
     "ListLoss",
+    "Margin",
     "Neg",
     "Pos",
     "Positives",
     "Queries",
     "StatefulLoss",
     "Targets",
+    "Temperature",
     "contrast_loss",
     "embedding_loss",
     "graded_loss",
@@ -54,8 +58,17 @@ Hidden: TypeAlias = Float[Tensor, "*batch d"]
 ItemWeight: TypeAlias = Float[Tensor, "m d"]
 """The table of items, shared by all rows."""
 
-Targets: TypeAlias = Int[Tensor, "..."] | Ragged
+IdLists: TypeAlias = Ragged | tuple[Tensor, Tensor]
+"""Ragged lists, one a row: offsets ``[rows + 1]`` and ids ``[total]``, by these names or as a plain pair."""
+
+Targets: TypeAlias = Int[Tensor, "..."] | IdLists
 """Ids of right items: ``[*batch]``, ``[*batch, p]``, or ragged lists, one a row."""
+
+Temperature: TypeAlias = Annotated[float, Search(0.01, 1.0, log=True)]
+"""What scores, most often cosines, are divided by."""
+
+Margin: TypeAlias = Annotated[float, Search(0.05, 10.0, log=True)]
+"""A gap, in units of the scores."""
 
 
 class ListLoss(Protocol):
@@ -75,11 +88,13 @@ class ListLoss(Protocol):
         """One value a list, reduced.
 
         Args:
-            scores: ``[*batch, list]``; flat ``[total]`` beside ``offsets``. Half precision is computed in float32.
-            labels: relevance, of the same shape; higher is more relevant.
+            scores: ``[*batch, list]``; flat ``[total]`` beside ``offsets``. Half precision is computed in float32. Valid
+                scores must be finite: mask an item instead of scoring it minus infinity.
+            labels: relevance, of the same shape; higher is more relevant. They are cast to the scores' type: float32 keeps
+                whole numbers up to 2^24.
             where: true where an item is there. What is masked is as good as removed, NaN and inf included.
             weights: broadcast to ``scores``: one an item, or ``[*batch, 1]`` for one a list.
-            offsets: ``[lists + 1]``, where each ragged list starts, and the total at the end.
+            offsets: ``[lists + 1]``, where each ragged list starts, and the total at the end; int64 or int32.
             reduction: ``"none"``, one value a list; ``"sum"``; ``"mean"``, over the lists that have a valid item.
 
         Raises:
@@ -191,7 +206,7 @@ class HeadLoss(Protocol):
         item_weight: ItemWeight,
         targets: Targets,
         *,
-        known: Ragged | None = None,
+        known: IdLists | None = None,
         weights: Weights | None = None,
         log_q: Float[Tensor, " m"] | None = None,
         chunk: int | None = None,
@@ -205,7 +220,8 @@ class HeadLoss(Protocol):
             item_weight: ``[m, d]``; ids are its rows.
             targets: the right items: ``[*batch]``; ``[*batch, p]`` or ragged lists for several a row, the rows of the batch
                 one behind the other. -1 is none.
-            known: ragged lists of items that a row has already, which are left out of its denominator; its targets are not.
+            known: ragged lists, ``(offsets, ids)``, of items that a row has already, which are left out of its denominator;
+                its targets are not.
             weights: one a row; broadcast to ``[*batch]``.
             log_q: ``[m]``, where the table is a sample of the catalogue: the log-probability of one draw of the item.
             chunk: items whose logits are made at once, None for a good number; it changes memory and speed, no value.
@@ -237,6 +253,34 @@ class StatefulLoss(Protocol):
         ...
 
 
+_ELSEWHERE = MappingProxyType(
+    {
+        "bce": "sigmoid",
+        "binary_cross_entropy": "sigmoid",
+        "clip": "info_nce",
+        "cross_entropy": "softmax",
+        "dice": "soft_dice",
+        "huber": "smooth_l1",
+        "kl_div": "kl",
+        "lambdamart": "lambda_rank",
+        "lambdarank": "lambda_rank",
+        "margin_ranking": "hinge",
+        "mnrl": "info_nce",
+        "multiple_negatives_ranking": "info_nce",
+        "nt_xent": "info_nce",
+        "pairwise_hinge": "hinge",
+        "pairwise_logistic": "logistic",
+        "rank_net": "logistic",
+        "rankboost": "exponential",
+        "ranknet": "logistic",
+        "ranksvm": "hinge",
+        "siglip": "sigmoid_pairwise",
+        "ssm": "sampled_softmax",
+        "supcon": "supervised_contrastive",
+    }
+)
+"""Names of papers and other libraries, with ours. None of them works here: the error says what to write."""
+
 LOSSES: Registry[Callable[..., Tensor]] = Registry(
     "loss",
     {
@@ -248,6 +292,7 @@ LOSSES: Registry[Callable[..., Tensor]] = Registry(
         "stateful": (),
     },
     suffix="_loss",
+    elsewhere=_ELSEWHERE,
 )
 """Every loss by its name: the function's, less ``_loss``."""
 

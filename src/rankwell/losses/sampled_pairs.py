@@ -1,23 +1,21 @@
 """Losses of a positive and each of its sampled negatives, or the best of them."""
 
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from rankwell.errors import InputError
-from rankwell.lists import open_rows
+from rankwell.lists import check_at_least, open_rows
 from rankwell.losses.pairwise import hinge_loss
-from rankwell.losses.registry import Neg, Pos, contrast_loss
+from rankwell.losses.registry import Margin, Neg, Pos, contrast_loss
 from rankwell.losses.styles import contrast
 from rankwell.losses.warp import check_num_items
 from rankwell.registry import Input, Search
 from rankwell.types import Mask, Reduction, Weights
 
 __all__ = ["contrast_hinge_loss", "gbce_loss", "simce_loss"]
-
-Margin: TypeAlias = Annotated[float, Search(0.05, 10.0, log=True)]
 
 
 @contrast_loss(paper="herbrich2000", complexity="m n")
@@ -43,12 +41,16 @@ def contrast_hinge_loss(
     Args:
         margin: the gap, in units of the scores, beyond which a pair costs nothing.
 
+    Raises:
+        InputError: if ``margin`` is below 0.
+
     >>> contrast_hinge_loss(torch.tensor([1.0]), torch.tensor([[0.5, -2.0]]))  # (.5 + 0) / 2
     tensor(0.2500)
 
     Source: :cite:`herbrich2000`, as :func:`~rankwell.losses.hinge_loss`; equation number unchecked. Differs from it: a mean
     over the pairs of a row, and no regulariser.
     """
+    check_at_least(margin, "margin")
     if pos.ndim == neg.ndim:  # several positives
         rows_loss = contrast(hinge_loss)
         return rows_loss(
@@ -83,12 +85,16 @@ def simce_loss(
     Args:
         margin: the gap, in units of the scores, beyond which nothing is charged.
 
+    Raises:
+        InputError: if ``margin`` is below 0.
+
     >>> simce_loss(torch.tensor([3.0]), torch.tensor([[0.0, 1.0]]))  # 5 - 3 + 1
     tensor(3.)
 
     Source: :cite:`yang2024simce`; read in the documentation of its official code, equation number unchecked. Differs from it:
     several positives, averaged.
     """
+    check_at_least(margin, "margin")
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
     terms = torch.relu(rows.max_neg()[..., None] - (rows.pos - margin))
     return rows.reduce(rows.mean_pos(rows.weights * terms), reduction)
@@ -114,7 +120,9 @@ def gbce_loss(
         + \bar w \sum_j \log(1 + e^{s_j}) \right), \qquad \beta = 1 - t \left(1 - \frac{n}{|I| - 1}\right)
 
     Few negatives make a plain binary cross-entropy overconfident; :math:`\beta` corrects the sigmoid for it. With
-    ``calibration=0`` it is the plain one, ``contrast(sigmoid_loss)`` with one positive. Time and memory O(m + n) a row.
+    ``calibration=0`` it is the plain one, ``contrast(sigmoid_loss)`` with one positive. Of more negatives than there are other
+    items, which only drawing with repetition gives, n is above :math:`|I| - 1` and :math:`\beta` above 1. Time and memory O(m +
+    n) a row.
 
     A positive's weight multiplies its term; the negatives' sum weighs their mean :math:`\bar w`. A row without negatives
     keeps its positives' term.

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rankwell.errors import InputError
-from rankwell.lists import Opened, check_positive, open_lists
+from rankwell.lists import Opened, check_at_least, check_positive, open_lists
 from rankwell.losses.registry import list_loss
 from rankwell.registry import Search
 from rankwell.types import Labels, Mask, Offsets, Reduction, Scores, Values, Weights
@@ -82,8 +81,7 @@ def tversky_loss(
 
     Source: :cite:`salehi2017`; equation number unchecked.
     """
-    if not alpha >= 0:
-        raise InputError(f"alpha must be 0 or above: got {alpha}.")
+    check_at_least(alpha, "alpha")
     check_positive(beta, "beta")
     lists = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
     return _tversky(lists, alpha, beta, reduction)

@@ -97,7 +97,8 @@ def approx_mrr_loss(
     tensor(0.5000)
 
     Source: :cite:`qin2010`, smooth ranks in a metric; the mean over relevant items is TensorFlow Ranking's. Differs from
-    that: one less, where it has the negative; labels are cut at ``rel``, where it weighs by them.
+    that: one less, where it has the negative; labels are cut at ``rel``, where it weighs by them. Rax takes the item with
+    the best rank alone.
     """
     check_positive(temperature, "temperature")
     opened = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
@@ -141,7 +142,7 @@ def smooth_ap_loss(
     tensor(0.2500)
 
     Source: :cite:`brown2020`; confirmed in its official code, equation number unchecked. Differs from the code: gaps are
-    not clamped.
+    not clamped. Rax counts the relevant items above by hard ranks.
     """
     check_positive(temperature, "temperature")
     opened = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)

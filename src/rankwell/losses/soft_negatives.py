@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from rankwell.errors import InputError
-from rankwell.lists import Dense, Rows, open_rows
-from rankwell.losses.gaps import gap_sums
+from rankwell.kernels.gaps import gap_sums
+from rankwell.lists import Dense, Rows, check_at_least, open_rows
 from rankwell.losses.registry import Neg, Pos, contrast_loss
 from rankwell.registry import Search
 from rankwell.types import Mask, Reduction, Weights
@@ -93,8 +93,7 @@ def bpr_max_loss(
     Source: :cite:`hidasi2018`, BPR-max with score regularisation; equation number unchecked. Differs from it: several
     positives, averaged.
     """
-    if not neg_penalty >= 0:
-        raise InputError(f"neg_penalty must be at least 0: got {neg_penalty}.")
+    check_at_least(neg_penalty, "neg_penalty")
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
     values = gap_sums(_max_logistic, rows, _mean_weights(rows))
     penalty = rows.mean_pos(rows.weights.expand_as(rows.pos)) * _mean_square(rows, _shares(rows))

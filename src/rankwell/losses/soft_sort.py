@@ -9,14 +9,14 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from rankwell.comparisons import average_ranks, compared_ranks, expected_discounts
 from rankwell.errors import InputError
-from rankwell.isotonic import Regularisation, projected_ranks
-from rankwell.lists import Opened, check_positive, open_lists
+from rankwell.kernels.comparisons import average_ranks, compared_ranks, expected_discounts
+from rankwell.kernels.isotonic import Regularisation, projected_ranks
+from rankwell.kernels.neural_sort import relaxed_discounts
+from rankwell.lists import Opened, check_count, check_positive, open_lists
 from rankwell.losses.of_ranks import Fraction, discounts, gains, ideal_dcg, one_less
 from rankwell.losses.registry import list_loss
 from rankwell.metrics import Gain
-from rankwell.neural_sort import relaxed_discounts
 from rankwell.registry import Search
 from rankwell.types import Labels, Mask, Offsets, Reduction, Scores, Weights
 
@@ -74,9 +74,8 @@ def neural_ndcg_loss(
     ``gumbel(neural_ndcg_loss)``.
     """
     check_positive(temperature, "temperature")
-    _check_cut(k)
-    if iterations < 0:
-        raise InputError(f"iterations must not be below 0: got {iterations}.")
+    check_count(k, "k", optional=True)
+    check_count(iterations, "iterations", least=0)
     opened = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
     discount = relaxed_discounts(opened, k, temperature, iterations=iterations)
     return _one_less_ndcg(opened, discount, k, gain, reduction)
@@ -125,7 +124,7 @@ def pirank_loss(
     over parts of the list (its depth is 1).
     """
     check_positive(temperature, "temperature")
-    _check_cut(k)
+    check_count(k, "k", optional=True)
     opened = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
     discount = relaxed_discounts(opened, k, temperature, hard=True)
     return _one_less_ndcg(opened, discount, k, gain, reduction)
@@ -155,7 +154,7 @@ def soft_rank_loss(
     - ``"distribution"``: :math:`D_i = \sum_r p_i(r) / \log_2(1 + r)`, with the distribution of one plus a sum of independent
       draws of chances :math:`\pi_{ij}`. The paper adds rivals one by one, :math:`p(r) \leftarrow \pi_{ij}\, p(r - 1) +
       (1 - \pi_{ij})\, p(r)`, in O(n^2) an item; here it is O(n) an item, see
-      :func:`~rankwell.comparisons.expected_discounts`, to a part in a million;
+      :func:`~rankwell.kernels.comparisons.expected_discounts`, to a part in a million;
     - ``"expected_rank"``: :math:`D_i = 1 / \log_2(1 + 1 + \sum_j \pi_{ij})`, the discount at the mean rank: lower, as
       the discount is convex, and some ten times cheaper.
 
@@ -184,7 +183,7 @@ def soft_rank_loss(
     """
     check_positive(deviation, "deviation")
     opened = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
-    relevant = gains(opened, gain) > 0
+    relevant = opened.labels > 0
     spread = 2**0.5 * deviation
     if form == "distribution":
         discount = expected_discounts(opened, relevant, spread)
@@ -215,7 +214,7 @@ def fast_soft_rank_loss(
         \ell_\text{spearman} = \frac{6}{n (n^2 - 1)} \sum_i w_i \left(r_i(s) - r^*_i\right)^2, \qquad
         \ell_\text{ndcg} = 1 - \frac{1}{\mathrm{DCG}(y, y)} \sum_i \frac{w_i\, g(y_i)}{\log_2(1 + r_i(s))}
 
-    with the soft ranks of :func:`~rankwell.isotonic.soft_ranks`, by projection onto the permutahedron, and the ranks
+    with the soft ranks of :func:`~rankwell.kernels.isotonic.soft_ranks`, by projection onto the permutahedron, and the ranks
     :math:`r^*` of the labels, ties sharing the mean of their places. The first is the paper's loss for labels to be
     ranked; without tied labels it is, towards strength 0, one less Spearman's correlation. It pulls items of one grade
     together: where few items are relevant take the second. Once neighbouring scores are a strength apart the ranks are hard
@@ -243,7 +242,7 @@ def fast_soft_rank_loss(
     opened = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
     ranks = projected_ranks(opened, strength, regularisation)
     if form == "ndcg":
-        relevant = gains(opened, gain) > 0
+        relevant = opened.labels > 0
         return _one_less_ndcg(opened, discounts(torch.where(relevant, ranks, 1)), None, gain, reduction)
     if form != "spearman":
         raise InputError(f"form must be 'spearman' or 'ndcg': got {form!r}.")
@@ -255,8 +254,3 @@ def fast_soft_rank_loss(
 def _one_less_ndcg(opened: Opened, discount: Tensor, k: int | None, gain: Gain, reduction: Reduction) -> Tensor:
     gained = gains(opened, gain)
     return one_less(opened, Fraction(opened.lists.sum(gained * discount), ideal_dcg(opened, gained, k)), reduction)
-
-
-def _check_cut(k: int | None) -> None:
-    if k is not None and k < 1:
-        raise InputError(f"k must be a whole number of at least 1, or None: got {k!r}.")

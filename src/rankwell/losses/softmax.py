@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from rankwell.errors import InputError
-from rankwell.lists import check_positive, open_lists
-from rankwell.losses.plackett_luce import log_chance_sums
+from rankwell.kernels.plackett_luce import log_chance_sums
+from rankwell.lists import check_at_least, check_count, check_positive, open_lists
 from rankwell.losses.registry import list_loss
 from rankwell.registry import Search
 from rankwell.types import Labels, Mask, Offsets, Reduction, Scores, Weights
@@ -152,13 +152,18 @@ def poly1_softmax_loss(
     Args:
         epsilon: what is added to the first coefficient, which is 1; from -1, where the term vanishes.
 
+    Raises:
+        InputError: if ``epsilon`` is below -1.
+
     >>> import torch
     >>> poly1_softmax_loss(torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.0]))  # log 2 + 1/2
     tensor(1.1931)
 
     Source: :cite:`leng2022`, its Poly-1 loss; equation number unchecked. Differs from it: several items may be relevant, each
-    with its own term, and labels are not normalised.
+    with its own term, and labels are not normalised. Rax has one term for them: epsilon times one less the mean of p that
+    the labels weigh.
     """
+    check_at_least(epsilon, "epsilon", -1)
     lists = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
     log_p = lists.lists.log_softmax(lists.scores)
     return lists.reduce(
@@ -237,7 +242,7 @@ def listwise_softmax_at_k_loss(
         weight_temperature: divides the distance to the threshold; the smaller, the sharper the cut-off.
 
     Raises:
-        InputError: if ``k`` is below 1 or a temperature not above 0.
+        InputError: if ``k`` is no whole number from 1 or a temperature not above 0.
 
     >>> import torch
     >>> listwise_softmax_at_k_loss(torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.0]), k=1)  # 1/2 log 2
@@ -246,8 +251,7 @@ def listwise_softmax_at_k_loss(
     Source: :cite:`yang2025`; equation number unchecked. Differs from it: the threshold is the list's own, taken anew at each
     call, not a user's quantile over sampled items; graded labels multiply the terms.
     """
-    if k < 1:
-        raise InputError(f"k must be 1 or above: got {k}.")
+    check_count(k, "k")
     check_positive(temperature, "temperature")
     check_positive(weight_temperature, "weight_temperature")
     lists = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)

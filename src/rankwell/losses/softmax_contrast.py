@@ -1,20 +1,18 @@
 """Relatives of the sampled softmax: scaled, softened, at the top k."""
 
-import math
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from rankwell.errors import InputError
-from rankwell.lists import Dense, Rows, check_positive, open_rows
-from rankwell.losses.registry import Neg, Pos, contrast_loss
+from rankwell.lists import Dense, Rows, check_count, check_positive, open_rows
+from rankwell.losses.contrast import in_softmax
+from rankwell.losses.registry import Neg, Pos, Temperature, contrast_loss
 from rankwell.registry import Input, Search
 from rankwell.types import Mask, Reduction, Weights
 
 __all__ = ["scaled_cross_entropy_loss", "soft_info_nce_loss", "softmax_at_k_loss"]
-
-Temperature: TypeAlias = Annotated[float, Search(0.01, 1.0, log=True)]
 
 
 @contrast_loss(paper="xu2024", complexity="m + n")
@@ -55,7 +53,7 @@ def scaled_cross_entropy_loss(
     check_positive(scale, "scale")
     check_positive(temperature, "temperature")
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
-    return rows.reduce(_in_softmax(rows, temperature, math.log(scale)), reduction)
+    return rows.reduce(in_softmax(rows, temperature, scale), reduction)
 
 
 @contrast_loss(paper="li2023", complexity="m + n", softmax=True, inputs={"similarities": Input("item", required=True)})
@@ -119,15 +117,7 @@ def soft_info_nce_loss(
     plain = (beta - alpha / count).where(count > 1, 1)
     log_weights = torch.where(count > 1, (beta - alpha * share) / plain, 1).clamp(min=least).log()
     rows = rows._replace(given_neg=rows.given_neg + temperature * log_weights)
-    return rows.reduce(_in_softmax(rows, temperature, 0.0), reduction)
-
-
-def _in_softmax(rows: Rows, temperature: float, log_scale: float) -> Tensor:
-    """Cross-entropy of the softmax, the positives in the denominator beside the scaled negatives."""
-    scores = rows.pos / temperature
-    of_pos = Dense(scores, rows.pos_where).logsumexp(scores)
-    of_all = torch.logaddexp(of_pos, rows.logsumexp_neg(temperature) + log_scale)
-    return rows.sum_pos(of_all[..., None] - scores)
+    return rows.reduce(in_softmax(rows, temperature), reduction)
 
 
 # No correction by log q: it would move the threshold too.
@@ -163,7 +153,7 @@ def softmax_at_k_loss(
         weight_temperature: :math:`\tau_w`; the lower, the sharper the cut. Published: 0.5 to 3.
 
     Raises:
-        InputError: if ``threshold`` is not one a row, ``k`` is below 1, or a temperature is not above 0.
+        InputError: if ``threshold`` is not one a row, ``k`` is no whole number from 1, or a temperature is not above 0.
 
     >>> softmax_at_k_loss(torch.tensor([0.2]), torch.tensor([[0.2, 0.2]]), threshold=torch.tensor([0.2]))  # log(2) / 2
     tensor(0.3466)
@@ -173,8 +163,7 @@ def softmax_at_k_loss(
     """
     check_positive(temperature, "temperature")
     check_positive(weight_temperature, "weight_temperature")
-    if k < 1:
-        raise InputError(f"k must be at least 1: got {k}.")
+    check_count(k, "k")
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
     if threshold is None:
         cut = _kth(rows, k)

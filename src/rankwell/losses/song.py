@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from rankwell.comparisons import compared_ranks
 from rankwell.errors import InputError
-from rankwell.lists import Opened, check_positive, in_full_precision, open_lists
+from rankwell.kernels.comparisons import compared_ranks
+from rankwell.lists import Opened, check_count, check_positive, in_full_precision, open_lists
 from rankwell.losses.of_ranks import Fraction, discounts, gains, ideal_dcg, one_less
 from rankwell.losses.registry import stateful_loss
 from rankwell.losses.running import Gamma, RunningMean, mean_by_id, without_absent
@@ -126,7 +126,7 @@ class SONGLoss(nn.Module):
         """One value a list, reduced."""
         opened = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
         gained = gains(opened, "exponential")
-        terms = gained * self.discount(opened, gained > 0, ids, num_items)
+        terms = gained * self.discount(opened, opened.labels > 0, ids, num_items)
         return one_less(opened, _fraction(opened, gained, terms, num_relevant, ideal), reduction)
 
     @torch.no_grad()
@@ -226,8 +226,8 @@ class KSONGLoss(nn.Module):
         curvature_gamma: float = 0.9,
     ) -> None:
         super().__init__()
-        if k < 1 or num_queries < 1:
-            raise InputError(f"k and num_queries must be at least 1: got {k} and {num_queries}.")
+        check_count(k, "k")
+        check_count(num_queries, "num_queries")
         if form not in ("practical", "theoretical"):
             raise InputError(f"form must be 'practical' or 'theoretical': got {form!r}.")
         named = {"sharpness": sharpness, "step_size": step_size, "temperature": temperature, "pull": pull}
@@ -257,7 +257,7 @@ class KSONGLoss(nn.Module):
         """One value a list, reduced."""
         opened = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
         gained = gains(opened, "exponential")
-        terms = gained * self._inside(opened, query_ids) * self.discount(opened, gained > 0, ids, num_items)
+        terms = gained * self._inside(opened, query_ids) * self.discount(opened, opened.labels > 0, ids, num_items)
         return one_less(opened, _fraction(opened, gained, terms, num_relevant, ideal, self.k), reduction)
 
     @torch.no_grad()
@@ -331,7 +331,8 @@ def _fraction(
     k: int | None = None,
 ) -> Fraction:
     """DCG over ideal DCG, of whole lists unless the numbers of the whole are given."""
-    total = opened.lists.sum(torch.where(gained > 0, terms, 0))
+    relevant = opened.labels > 0
+    total = opened.lists.sum(torch.where(relevant, terms, 0))
     if num_relevant is not None:
-        total = total * num_relevant / opened.lists.sum((gained > 0).to(total.dtype)).clamp(min=1)
+        total = total * num_relevant / opened.lists.sum(relevant.to(total.dtype)).clamp(min=1)
     return Fraction(total, ideal_dcg(opened, gained, k) if ideal is None else ideal.to(total.dtype))

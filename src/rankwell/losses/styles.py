@@ -12,10 +12,9 @@ from torch import Tensor
 
 from rankwell.errors import ConfigError
 from rankwell.lists import check_positive, open_rows
-from rankwell.losses.grid import check_similarity, diagonal, open_embeddings
+from rankwell.losses.grid import check_similarity, open_grid
 from rankwell.losses.registry import ContrastLoss, EmbeddingLoss, Items, Neg, Pos, Positives, Queries
 from rankwell.registry import Entry, Parameter, Search
-from rankwell.similarity import SIMILARITIES
 from rankwell.types import Mask, Reduction, Similarity, Weights
 
 __all__ = ["as_contrast", "contrast", "in_batch"]
@@ -73,7 +72,7 @@ def _concatenated(
 def in_batch(
     list_loss: Callable[..., Tensor], *, similarity: Similarity = "cosine", temperature: float = 1.0
 ) -> EmbeddingLoss:
-    """The list loss of each query over all items: scores are similarities over ``temperature``, labels the positives.
+    """The list loss of each query over all items: scores are similarities over ``temperature``, labels the positives, 1 or 0.
 
     ``in_batch(softmax_loss, temperature=t)`` is InfoNCE. Own parameters pass through in the call. An item or a query
     that is masked everywhere is replaced by zeros.
@@ -95,10 +94,10 @@ def in_batch(
         reduction: Reduction = "mean",
         **own: Any,
     ) -> Tensor:
-        queries, items, where = open_embeddings(queries, items, where)
-        scores = SIMILARITIES[similarity](queries, items) / temperature
-        labels = diagonal(queries, items) if positives is None else positives
-        return list_loss(scores, labels, where=where, weights=weights, reduction=reduction, **own)
+        grid = open_grid(queries, items, positives=positives, where=where, weights=weights)
+        scores = grid.scores(similarity) / temperature
+        weights = None if weights is None else grid.weights
+        return list_loss(scores, grid.right, where=grid.where, weights=weights, reduction=reduction, **own)
 
     return _named(loss, "in_batch", list_loss)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rankwell.errors import InputError
-from rankwell.lists import Dense, check_positive
+from rankwell.lists import Dense, check_at_least, check_positive
 from rankwell.losses.grid import Grid, check_similarity, logsumexp_where, mean_where, open_grid
 from rankwell.losses.pairwise import hinge_loss
 from rankwell.losses.registry import Items, Positives, Queries, embedding_loss
@@ -59,7 +59,7 @@ def triplet_loss(
         mining: which triplets.
 
     Raises:
-        InputError: if the similarity or the mining is unknown.
+        InputError: if the similarity or the mining is unknown, or ``margin`` is below 0.
 
     >>> import torch
     >>> triplet_loss(torch.tensor([[0.0]]), torch.tensor([[1.0], [1.0]]))  # as far as each other
@@ -69,11 +69,12 @@ def triplet_loss(
     tensor(3.)
 
     Source: :cite:`schroff2015`, eq. 3 and, for semi-hard, eq. 4; :cite:`hermans2017` for ``active`` and ``batch_hard``,
-    equation numbers unchecked. Differs from them: a mean over a query's triplets first, embeddings not normalised, and
-    ``semi_hard`` takes all such negatives, not one.
+    equation numbers unchecked. Differs from them: a mean over a query's triplets first, embeddings not normalised (nor as
+    pytorch-metric-learning's, by default), and ``semi_hard`` takes all such negatives, not one.
     """
     if mining not in MINING:
         raise InputError(f"mining must be one of {', '.join(MINING)}: got {mining!r}.")
+    check_at_least(margin, "margin")
     if mining == "all":
         loss = in_batch(hinge_loss, similarity=similarity)
         return loss(
@@ -150,6 +151,7 @@ def contrastive_margin_loss(
     tensor(0.3050)
 
     Source: :cite:`hadsell2006`, eq. 4. Differs from it: without the factor one half, and a mean over a query's pairs.
+    In pytorch-metric-learning the terms are not squared and embeddings are normalised by default; here they are as given.
     """
     check_positive(margin, "margin")
     grid = open_grid(queries, items, positives=positives, where=where, weights=weights)
@@ -190,7 +192,8 @@ def lifted_structure_loss(
     >>> lifted_structure_loss(query, items, margin=3.0)  # (1 + 3 - 2) ** 2 / 2
     tensor(2.)
 
-    Source: :cite:`song2016`, eq. 4. Differs from it: a mean over a query's positives first.
+    Source: :cite:`song2016`, eq. 4. Differs from it: a mean over a query's positives first. pytorch-metric-learning normalises
+    embeddings by default; here they are as given.
     """
     check_positive(margin, "margin")
     grid = open_grid(queries, items, positives=positives, where=where, weights=weights)
@@ -203,8 +206,8 @@ def lifted_structure_loss(
 
 
 def _distances(grid: Grid) -> Tensor:
-    """Euclidean distances. The product is taken in float64: it stands in a difference of squares, where float32 would leave
-    an error of 1e-7 of the squared lengths, too much for neighbours far from zero."""
+    """Euclidean distances. The product is taken in float64: the slope of the root would blow up what float32 leaves of a
+    difference of squares, for neighbours beside items far away."""
     pair = (grid.queries, grid.items)
     if grid.queries.device.type != "mps":  # which has no float64
         pair = (grid.queries.double(), grid.items.double())

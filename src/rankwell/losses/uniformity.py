@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rankwell.errors import InputError
-from rankwell.lists import Dense, in_full_precision
+from rankwell.lists import Dense
 from rankwell.losses.grid import open_grid
 from rankwell.losses.registry import Items, Positives, Queries, embedding_loss
 from rankwell.registry import Input, Search
@@ -36,9 +36,10 @@ def direct_au_loss(
         U(X) &= \log \operatorname{mean}_{x \ne x'} e^{-2 \lVert x - x' \rVert^2}
 
     Over unit vectors. No item is a negative of a query: what keeps all from collapsing is that queries repel each other, and
-    items do. The mean is over distinct pairs of those that have a pair that counts; two equal ids in the batch are such a
-    pair. Each query carries the uniformity once, so that the mean over queries is the paper's loss. With fewer than two
-    queries or items the term is 0. Time O((q + m)^2 d), memory O((q + m)^2).
+    items do. The mean is over distinct pairs of those that have a pair that counts; two equal ids in the batch are such a pair.
+    Each query carries the uniformity once, so that the mean over queries is the paper's loss. With fewer than two queries or
+    items the term is 0. A zero vector, which has no direction, stays at the origin: at distance 1 of all units, and 0 of other
+    zeros. Time O((q + m)^2 d), memory O((q + m)^2).
 
     A positive's weight multiplies its alignment; the uniformity weighs as the mean :math:`w_q` of the query's positives, or
     of all its items where it has no positives.
@@ -55,7 +56,7 @@ def direct_au_loss(
     """
     grid = open_grid(queries, items, positives=positives, where=where, weights=weights)
     queries, items = normalise(grid.queries), normalise(grid.items)
-    align = grid.mean_right(2 - 2 * dot(queries, items))
+    align = grid.mean_right(_squared_distances(queries, items))
     spread = (_uniformity(queries, grid.there(-1)) + _uniformity(items, grid.there(-2))) / 2
     return grid.reduce(align + uniformity * grid.query_weights() * spread[..., None], reduction)
 
@@ -126,7 +127,7 @@ def _margins(margins: Tensor | None, name: str, vectors: Tensor, there: Mask) ->
         raise InputError(
             f"{name} must be floating point {tuple(shape)}: got {tuple(margins.shape)} of {margins.dtype}."
         )
-    return torch.where(there, in_full_precision(margins), 0)
+    return torch.where(there, margins.to(vectors.dtype), 0)
 
 
 def _cosine_of_sum(queries: Tensor, items: Tensor, angles: Tensor) -> Tensor:
@@ -142,12 +143,18 @@ def _cosine_of_sum(queries: Tensor, items: Tensor, angles: Tensor) -> Tensor:
     return of_sum.to(angles.dtype)
 
 
+def _squared_distances(queries: Tensor, items: Tensor) -> Tensor:
+    """Of vectors of length one, or zero: not 2 - 2 cos, which has two zeros far apart."""
+    squares = queries.square().sum(-1)[..., :, None] + items.square().sum(-1)[..., None, :]
+    return squares - 2 * dot(queries, items)
+
+
 def _uniformity(units: Tensor, there: Mask) -> Tensor:
     """Log of the mean of ``e^(-2 d^2)`` over distinct pairs of the unit vectors that are there; 0 if there are not two."""
     n = units.shape[-2]
     pairs = there[..., :, None] & there[..., None, :] & ~torch.eye(n, dtype=torch.bool, device=units.device)
-    # d^2 = 2 - 2 cos; each pair stands there twice, which the mean does not mind.
-    exponents, pairs = (4 * dot(units, units) - 4).flatten(-2), pairs.flatten(-2)
+    # Each pair stands there twice, which the mean does not mind.
+    exponents, pairs = -2 * _squared_distances(units, units).flatten(-2), pairs.flatten(-2)
     number = pairs.sum(-1)
     mean = Dense(exponents, pairs).logsumexp(exponents) - number.clamp(min=1).to(exponents.dtype).log()
     return torch.where(number > 0, mean, 0)

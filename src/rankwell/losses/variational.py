@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from rankwell.errors import InputError
+from rankwell.kernels.gaps import gap_sums
 from rankwell.lists import Dense, check_positive, open_rows
-from rankwell.losses.gaps import gap_sums
 from rankwell.losses.registry import Neg, Pos, contrast_loss
 from rankwell.registry import Input, Search
 from rankwell.types import Mask, Reduction, Weights
@@ -55,8 +55,9 @@ def variational_bpr_loss(
     value 0.
 
     Args:
-        pos_prior: like ``pos``, :math:`\pi^+` up to a factor, above 0: rarity, quality.
-        neg_prior: like ``neg``, :math:`\pi^-` up to a factor, above 0.
+        pos_prior: like ``pos``, :math:`\pi^+` up to a factor, above 0: rarity, quality. What is 0 or below counts as the least
+            number above 0, so that a row of zeros has equal priors.
+        neg_prior: like ``neg``, :math:`\pi^-` up to a factor, likewise.
         form: which of the two.
         c_pos: :math:`c^+`, in units of the scores; the smaller, the more the best positive counts alone. Published: 4 and 8.
         c_neg: :math:`c^-`, in units of the scores; the smaller, the more the worst negative counts alone.
@@ -96,7 +97,9 @@ def _check_prior(prior: Tensor | None, scores: Tensor, name: str, of: str) -> No
 
 def _posterior(x: Tensor, prior: Tensor | None, where: Mask | None) -> Tensor:
     """Softmax of ``x`` plus the log of the prior, without a gradient; 0 where masked."""
-    x = x.detach() if prior is None else x.detach() + prior.detach().to(x).log()
+    numbers = torch.finfo(x.dtype)
+    x = x.detach().clamp(numbers.min, numbers.max)  # a score of minus infinity has a share too
+    x = x if prior is None else x + prior.detach().to(x).clamp(min=numbers.tiny).log()
     posterior = Dense(x, where).log_softmax(x).exp()
     return posterior if where is None else torch.where(where, posterior, 0)
 

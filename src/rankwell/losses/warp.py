@@ -1,14 +1,14 @@
 """WARP: the first negative that violates the margin, weighted by the rank that its number of trials tells."""
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from rankwell.errors import InputError
-from rankwell.lists import Rows, open_rows
-from rankwell.losses.registry import Neg, Pos, contrast_loss
-from rankwell.registry import Input, Search
+from rankwell.lists import Rows, check_at_least, check_count, open_rows
+from rankwell.losses.registry import Margin, Neg, Pos, contrast_loss
+from rankwell.registry import Input
 from rankwell.types import Mask, Reduction, Weights
 
 __all__ = ["check_num_items", "k_os_warp_loss", "warp_loss"]
@@ -19,7 +19,6 @@ EULER = 0.5772156649015329
 CHUNK_PAIRS = 1 << 18
 """Comparisons of positives with negatives made at once."""
 
-Margin: TypeAlias = Annotated[float, Search(0.05, 10.0, log=True)]
 RankWeight: TypeAlias = Literal["harmonic", "lightfm"]
 
 
@@ -56,7 +55,7 @@ def warp_loss(
         rank_weight: ``harmonic``, the sum above, or ``lightfm``, :math:`\log r` and at most 10.
 
     Raises:
-        InputError: if ``num_items`` is not given or below 2, or ``rank_weight`` is neither.
+        InputError: if ``num_items`` is not given or below 2, ``margin`` is below 0, or ``rank_weight`` is neither.
 
     >>> warp_loss(torch.tensor([1.0]), torch.tensor([[-1.0, 0.5]]), num_items=5)  # the second: rank 2, (1 + 1/2) * .5
     tensor(0.7500)
@@ -103,7 +102,8 @@ def k_os_warp_loss(
         rank_weight: ``harmonic`` or ``lightfm``, as in :func:`warp_loss`.
 
     Raises:
-        InputError: if ``num_items`` is not given or below 2, ``k`` is below 1, or ``rank_weight`` is neither.
+        InputError: if ``num_items`` is not given or below 2, ``k`` is no whole number from 1, ``margin`` is below 0, or
+            ``rank_weight`` is neither.
 
     >>> k_os_warp_loss(torch.tensor([[2.0, 0.0, 1.0]]), torch.tensor([[0.5]]), k=2, num_items=3)  # the 1.0: 1.5 * .5
     tensor(0.7500)
@@ -111,8 +111,7 @@ def k_os_warp_loss(
     Source: :cite:`weston2013`, the k-order statistic loss; equation number unchecked. Differs from it: k is fixed, not drawn.
     """
     size = check_num_items(num_items)
-    if k < 1:
-        raise InputError(f"k must be at least 1: got {k}.")
+    check_count(k, "k")
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
     chosen = _kth_best(rows, k)
     kth, weight = rows.pos.gather(-1, chosen), rows.weights.expand_as(rows.pos).gather(-1, chosen)
@@ -122,7 +121,7 @@ def k_os_warp_loss(
 
 def check_num_items(num_items: int | None) -> int:
     """The number, if it is given and there is an item beside the positive."""
-    if num_items is None or num_items < 2:
+    if not isinstance(num_items, int) or num_items < 2:
         given = "none" if num_items is None else num_items
         raise InputError(f"num_items, how many items there are to choose from, must be at least 2: got {given}.")
     return num_items
@@ -138,6 +137,7 @@ def _kth_best(rows: Rows, k: int) -> Tensor:
 
 def _first_violation(rows: Rows, pos: Tensor, size: int, margin: float, rank_weight: str) -> Tensor:
     """The weighted hinge of each positive with its first violator; 0 without one."""
+    check_at_least(margin, "margin")
     if rank_weight not in ("harmonic", "lightfm"):
         raise InputError(f"rank_weight must be 'harmonic' or 'lightfm': got {rank_weight!r}.")
     n = rows.given_neg.shape[-1]
@@ -148,8 +148,11 @@ def _first_violation(rows: Rows, pos: Tensor, size: int, margin: float, rank_wei
     if rows.where is not None:
         trials = rows.where.cumsum(-1).gather(-1, first).clamp(min=1)
     rank = ((size - 1) // trials).to(pos.dtype)
-    # The harmonic number, by the digamma function: H(r) = digamma(r + 1) + EULER.
-    weight = torch.digamma(rank + 1) + EULER if rank_weight == "harmonic" else rank.clamp(min=1).log().clamp(max=10)
+    if rank_weight == "harmonic":
+        # By the digamma function: H(r) = digamma(r + 1) + EULER. At a rank of 0 rounding leaves less than 0.
+        weight = (torch.digamma(rank + 1) + EULER).clamp(min=0)
+    else:
+        weight = rank.clamp(min=1).log().clamp(max=10)
     violation = torch.relu(rows.neg.gather(-1, first) - (pos - margin))
     return torch.where(found, weight * violation, 0)
 

@@ -20,7 +20,7 @@ def class_weights(
     ``beta=0`` (no weighting). Time and memory O(items).
 
     Args:
-        labels: grades 0, 1, …, classes − 1.
+        labels: grades 0, 1, …, classes − 1; what is below 0 or NaN, as padding is, gets 0.
         counts: how often each grade occurs in the training data, ``labels.bincount()``; a grade that never does gets 0.
         beta: in [0, 1]; the published values are .9 to .9999.
 
@@ -38,7 +38,9 @@ def class_weights(
     effective = counts if beta == 1 else (1 - beta**counts) / (1 - beta)
     rarity = torch.where(counts > 0, 1 / effective.clamp(min=1e-300), 0)
     rarity = rarity * counts.sum() / (rarity * counts).sum().clamp(min=1e-300)
-    return rarity[labels.long()].to(labels.dtype if labels.is_floating_point() else torch.get_default_dtype())
+    there = labels >= 0  # NaN is not
+    weights = torch.where(there, rarity[torch.where(there, labels, 0).long()], 0)
+    return weights.to(labels.dtype if labels.is_floating_point() else torch.get_default_dtype())
 
 
 def inverse_propensity_weights(
@@ -48,9 +50,10 @@ def inverse_propensity_weights(
 
     .. math:: w_i = \min\left(r_i^{\eta},\, c\right)
 
-    with :math:`r_i` the position at which the item was shown: an examination probability of :math:`r^{-\eta}`. A pair- or
-    pointwise loss with labels "clicked" and these weights estimates the loss over relevance without bias, but for the clipping,
-    which trades bias for variance.
+    with :math:`r_i` the position at which the item was shown: an examination probability of :math:`r^{-\eta}`. A loss whose
+    terms belong to clicked items alone (:func:`~rankwell.losses.softmax_loss`, a sum over clicks of anything that does not
+    look at other clicks) is then estimated without bias from clicks, but for the clipping, which trades bias for variance.
+    Losses with terms of unclicked items (pointwise and pairwise ones) are not: an unclicked item may be relevant.
 
     Args:
         positions: 1 for the first shown.

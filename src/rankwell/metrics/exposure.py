@@ -70,7 +70,8 @@ def gini(items: ItemLists, *, num_items: int | None = None) -> Values:
     >>> gini(torch.tensor([[0, 1], [0, 1]]), num_items=4)  # shares 0, 0, 1/2, 1/2: (1 + 3) / 2 / 3
     tensor(0.6667)
 
-    Source: :cite:`shani2011`, section on item space coverage. RecBole divides by the number of items instead of that less one.
+    Source: :cite:`shani2011`, section on item space coverage. RecBole's ``giniindex``
+    divides by the number of items, \|I\|, instead of that less one.
     """
     shown = _shown(items, num_items).double().sort().values
     n = shown.numel()
@@ -106,7 +107,8 @@ def novelty(
         num_users: users that they were counted among.
 
     Raises:
-        InputError: where ``counts`` or ``num_users`` is missing, or ids are not codes of the catalogue.
+        InputError: where ``counts`` or ``num_users`` is missing, a count is below 0 or above ``num_users``, or ids are not
+            codes of the catalogue.
 
     >>> novelty(torch.tensor([[0, 1]]), counts=torch.tensor([8, 1]), num_users=8)  # 0 and 3 bits
     tensor(1.5000)
@@ -117,6 +119,8 @@ def novelty(
     if num_users is None or num_users < 1:
         raise InputError(f"num_users must be the number of users: got {num_users}.")
     counts, present = _popularity(items, counts)
+    if counts.numel() and float(counts.max()) > num_users:
+        raise InputError(f"counts must be of the {num_users} users of num_users at most: got {float(counts.max()):g}.")
     bits = -torch.log2(counts.clamp(min=1) / num_users)
     return reduce(mean_of(bits, items, present).float(), present.any(-1), reduction)
 
@@ -144,7 +148,7 @@ def popularity_lift(
         history: item codes that each user has.
 
     Raises:
-        InputError: where ``counts`` or ``history`` is missing, or ids are not codes of the catalogue.
+        InputError: where ``counts`` or ``history`` is missing, a count is below 0, or ids are not codes of the catalogue.
 
     >>> history = Ragged(torch.tensor([0, 2]), torch.tensor([1, 2]))
     >>> popularity_lift(torch.tensor([[0, 1]]), counts=torch.tensor([5, 1, 3]), history=history)  # 3 against 2
@@ -154,7 +158,7 @@ def popularity_lift(
     of one; there the means of a group are compared.
     """
     counts, present = _popularity(items, counts)
-    owned = check_lists(history, "history", items.shape[0])
+    owned = check_lists(history, "history", items.shape[0], counts.numel())
     lengths = owned.offsets.diff()
     total = torch.segment_reduce(counts[owned.values], "sum", offsets=owned.offsets, initial=0)
     profile = total / lengths.clamp(min=1)
@@ -167,4 +171,6 @@ def _popularity(items: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor]:
     if counts is None or counts.ndim != 1:
         got = "None" if counts is None else str(tuple(counts.shape))
         raise InputError(f"counts must be one number for each item of the catalogue: got {got}.")
+    if counts.numel() and not counts.min() >= 0:
+        raise InputError(f"counts must not be below 0: got {float(counts.min()):g}.")
     return counts.double(), check_ids(items, counts.numel())

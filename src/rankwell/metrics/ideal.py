@@ -13,8 +13,8 @@ from rankwell.types import Ragged
 
 __all__ = ["Discount", "Ideal", "IdealLabels", "discounted", "open_ideal"]
 
-IdealLabels: TypeAlias = Real[Tensor, "..."] | Bool[Tensor, "..."] | Ragged
-"""Labels of all relevant items of each list: ``[*batch, m]`` padded with zeros, or ragged."""
+IdealLabels: TypeAlias = Real[Tensor, "..."] | Bool[Tensor, "..."] | Ragged | tuple[Tensor, Tensor]
+"""Labels of all relevant items of each list: ``[*batch, m]`` padded with zeros, or ragged: offsets and labels."""
 
 
 Discount: TypeAlias = Literal["shifted", "original"]
@@ -60,13 +60,13 @@ class Ideal:
 
 def open_ideal(ideal: IdealLabels, batch: torch.Size, dtype: torch.dtype) -> Ideal:
     """Check the labels of all relevant items against the lists they belong to, and order them."""
-    if isinstance(ideal, Ragged):
-        return _open_ragged(ideal, batch, dtype)
+    if isinstance(ideal, tuple):
+        return _open_ragged(Ragged(*ideal), batch, dtype)
     if ideal.ndim == 0 or ideal.shape[:-1] != batch:
         raise InputError(
             f"ideal must be [*batch, m] with the batch of the scores, {tuple(batch)}: got {tuple(ideal.shape)}."
         )
-    labels = ideal.to(dtype).reshape(batch.numel(), -1).sort(dim=-1, descending=True).values
+    labels = ideal.to(dtype).reshape(batch.numel(), ideal.shape[-1]).sort(dim=-1, descending=True).values
     return Ideal(Dense(labels, None), labels, torch.arange(labels.shape[-1], device=labels.device))
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from rankwell.errors import ConfigError, InputError, UnknownName, nearest
 from rankwell.metrics.ideal import IdealLabels
 from rankwell.metrics.presets import preset as conventions_of
-from rankwell.metrics.registry import BODIES, METRICS, RESULTS, ratios, settle
+from rankwell.metrics.registry import BODIES, METRICS, RESULTS, checked_cut, ratios, settle
 from rankwell.registry import Entry, Parameter
 from rankwell.types import Empty, Labels, Mask, Offsets, Reduction, Scores, Ties, Values, Weights
 
@@ -30,6 +30,8 @@ ALIASES = MappingProxyType(
         "p": "precision",
         "hit": "hit_rate",
         "hr": "hit_rate",
+        "itemcoverage": "coverage",
+        "giniindex": "gini",
         "success": "hit_rate",
         "roc_auc": "auc",
         "partial_auc": "pauc",
@@ -56,6 +58,9 @@ _UNCUT = {"whole": "needs the whole list", "uncut": "has a depth of its own"}
 
 _SHAPE = re.compile(r"(?P<name>[^()@]+)(?:\((?P<own>[^()]*)\))?(?:@(?P<k>[^()@]*))?")
 
+_TREC = re.compile(r"(ndcg|map)_cut_(\d+)|(p|recall|success)_(\d+)", re.IGNORECASE)
+"""How pytrec_eval writes a name and a cut-off."""
+
 
 @final
 @dataclass(frozen=True)
@@ -72,8 +77,10 @@ class Measure:
 
     def __post_init__(self) -> None:
         entry = _entry(self.name)
-        if self.k is not None and (not isinstance(self.k, int) or self.k < 1):
-            raise ConfigError(f"{self.name}: the cut-off k must be a whole number of at least 1: got {self.k!r}.")
+        try:
+            object.__setattr__(self, "k", checked_cut(self.k))
+        except InputError as error:
+            raise ConfigError(f"{self.name}: the cut-off {error}") from None
         if self.k is not None and entry.kind in _UNCUT:
             raise ConfigError(f"{entry.name} {_UNCUT[entry.kind]}: it takes no cut-off, got {entry.name}@{self.k}.")
         known = _settable(entry)
@@ -90,6 +97,8 @@ class Measure:
     def parse(cls, text: str, *, preset: str | None = None) -> "Measure":
         """Read ``name``, ``name@k`` or ``name(parameter=value, …)@k``; a preset fills in what the text does not say.
 
+        pytrec_eval's names are read too (``ndcg_cut_10``, ``P_10``); its values are those of the preset ``trec``.
+
         >>> Measure.parse("nDCG@10")
         Measure(name='ndcg', k=10, parameters=())
         >>> str(Measure.parse("P(rel=2)@10"))
@@ -101,6 +110,9 @@ class Measure:
         if match is None:
             raise ConfigError(f"a measure is written name, name@k or name(parameter=value)@k: got {text!r}.")
         name, own, cut = match.group("name").strip(), match.group("own"), match.group("k")
+        trec = _TREC.fullmatch(name) if cut is None else None
+        if trec is not None:
+            name, cut = filter(None, trec.groups())
         entry = _entry(name)
         if cut is not None and not (cut.isdecimal() and int(cut) > 0):
             raise ConfigError(

@@ -2,7 +2,6 @@
 
 from functools import partial
 
-from rankwell.errors import InputError
 from rankwell.metrics.ideal import IdealLabels
 from rankwell.metrics.ranked import Ranked, Ratio, prefix_sums
 from rankwell.metrics.registry import evaluate, metric
@@ -12,10 +11,7 @@ __all__ = ["auc"]
 
 
 def _auc(view: Ranked, k: int | None, rel: float = 1.0) -> Ratio:
-    if k is not None or view.has_ideal:
-        raise InputError(
-            "auc needs the whole list: it takes neither k nor ideal. Cut-off metrics are ndcg, ap, recall."
-        )
+    view.check_whole("auc", k)
     relevant = view.relevant(rel)
     irrelevant = 1 - relevant if view.valid is None else view.valid * (1 - relevant)
     counts = prefix_sums(irrelevant)

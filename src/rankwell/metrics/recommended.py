@@ -37,19 +37,44 @@ class RecommendedMetric(Protocol):
 
 def check_ids(items: Tensor, num_items: int) -> Bool[Tensor, "users k"]:
     """Which places hold an item. Raises :class:`InputError` unless the ids are codes of the catalogue."""
-    if items.ndim != 2 or items.is_floating_point() or items.dtype == torch.bool:
+    if items.ndim != 2 or _fractional(items):
         raise InputError(f"items must be integer codes [users, k]: got {items.dtype} of shape {tuple(items.shape)}.")
     if items.numel() and int(items.max()) >= num_items:
         raise InputError(f"items must be codes below the {num_items} of the catalogue: got {int(items.max())}.")
     return items >= 0
 
 
-def check_lists(lists: Ragged | None, name: str, users: int) -> Ragged:
-    """The lists of all users. Raises :class:`InputError` where there are none, or of other users."""
+def check_lists(lists: Ragged | None, name: str, users: int, num_items: int | None = None) -> Ragged:
+    """The lists of all users. Raises :class:`InputError` unless there is one a user, of codes of the catalogue.
+
+    Without ``num_items`` any integers will do.
+    """
     if not isinstance(lists, Ragged) or lists.offsets.numel() - 1 != users:
         got = f"{lists.offsets.numel() - 1} lists" if isinstance(lists, Ragged) else type(lists).__name__
         raise InputError(f"{name} must be Ragged with one list for each of the {users} users: got {got}.")
+    offsets, codes = lists
+    if offsets.ndim != 1 or codes.ndim != 1 or _fractional(offsets) or _fractional(codes):
+        raise InputError(
+            f"{name} must hold integer offsets [users + 1] and item codes [total]: got {offsets.dtype} of shape"
+            f" {tuple(offsets.shape)} and {codes.dtype} of shape {tuple(codes.shape)}."
+        )
+    if int(offsets[0]) or int(offsets[-1]) != codes.numel() or bool((offsets.diff() < 0).any()):
+        raise InputError(
+            f"offsets of {name} must start at 0, not fall, and end at the number of item codes, {codes.numel()}:"
+            f" got first {int(offsets[0])} and last {int(offsets[-1])}."
+        )
+    if num_items is not None and codes.numel():
+        least, most = (int(x) for x in codes.aminmax())
+        if least < 0 or most >= num_items:
+            raise InputError(
+                f"{name} must be codes of the {num_items} items of the catalogue, from 0:"
+                f" got {least if least < 0 else most}."
+            )
     return lists
+
+
+def _fractional(x: Tensor) -> bool:
+    return x.is_floating_point() or x.dtype == torch.bool
 
 
 def mean_of(of_items: Tensor, items: Tensor, present: Tensor) -> Tensor:

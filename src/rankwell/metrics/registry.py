@@ -1,8 +1,9 @@
 """The registry of metrics, what their arguments mean, and the way from a body to a value."""
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol, SupportsIndex, TypeVar
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ class Metric(Protocol):
     order decide, the earlier item first.
 
     ``ideal``: labels of *all* relevant items, retrieved or not, ``[*batch, m]`` padded with zeros, or
-    :class:`~rankwell.types.Ragged`; for lists that hold only what was retrieved. Denominators, and whether a list has
+    :class:`~rankwell.types.Ragged` (or a plain pair of offsets and labels); for lists that hold only what was retrieved. Denominators, and whether a list has
     positives at all, come from it. It does not go with ``weights``: the weights of what was not retrieved are unknown.
 
     ``empty``: lists without positives. ``"skip"`` does not count them, ``"zero"`` and ``"one"`` count them with that
@@ -176,11 +177,17 @@ def settle(ratio: Ratio, present: Tensor, empty: Empty, reduction: Reduction) ->
     return reduce(values, some if empty == "skip" else some | present, reduction)
 
 
-def checked_cut(k: int | None) -> int | None:
-    """The cut-off, if it is one."""
-    if k is not None and (not isinstance(k, int) or k < 1):
+def checked_cut(k: SupportsIndex | None) -> int | None:
+    """The cut-off, if it is one: an int, or a whole number of another type, as NumPy's."""
+    if k is None:
+        return None
+    try:
+        whole = 0 if isinstance(k, bool) else operator.index(k)
+    except TypeError:
+        whole = 0
+    if whole < 1:
         raise InputError(f"k must be a whole number of at least 1, or None: got {k!r}.")
-    return k
+    return whole
 
 
 def _check_arguments(scores: Tensor, ties: Ties, weights: Tensor | None, ideal: IdealLabels | None) -> None:

@@ -89,8 +89,8 @@ def calibration(
             divergence where a category is missing.
 
     Raises:
-        InputError: where ``categories`` or ``history`` is missing, ids are not codes of the catalogue, or ``alpha`` is not
-            between 0 and 1.
+        InputError: where ``categories`` or ``history`` is missing, a category is below 0, ids are not codes of the catalogue,
+            or ``alpha`` is not between 0 and 1.
 
     >>> history = Ragged(torch.tensor([0, 2]), torch.tensor([0, 1]))
     >>> calibration(torch.tensor([[0, 1]]), categories=torch.eye(2), history=history)
@@ -101,8 +101,10 @@ def calibration(
     if not 0 < alpha < 1:
         raise InputError(f"alpha must be between 0 and 1: got {alpha}.")
     categories = _table(categories, "categories").double()
+    if categories.numel() and not categories.min() >= 0:
+        raise InputError(f"categories must not be below 0: got {float(categories.min()):g}.")
     present = check_ids(items, categories.shape[0])
-    owned = check_lists(history, "history", items.shape[0])
+    owned = check_lists(history, "history", items.shape[0], categories.shape[0])
     shares = categories / categories.sum(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
     values = shares.new_zeros(items.shape[0])
     some = torch.zeros_like(values, dtype=torch.bool)
@@ -151,10 +153,11 @@ def serendipity(
 
     Args:
         relevant: item codes that are relevant to each user: the held-out ones.
-        expected: item codes that a primitive recommender shows, to all (the most popular) or ``[users, e]``.
+        expected: item codes that a primitive recommender shows, to all (the most popular) or ``[users, e]``. Below 0 there
+            is none, here and in ``relevant``.
 
     Raises:
-        InputError: where ``relevant`` or ``expected`` is missing or of other users.
+        InputError: where ``relevant`` or ``expected`` is missing, of other users or no integers.
 
     >>> relevant = Ragged(torch.tensor([0, 2]), torch.tensor([0, 1]))
     >>> serendipity(torch.tensor([[0, 1, 2, 3]]), relevant=relevant, expected=torch.tensor([0, 2]))  # item 1 of four
@@ -167,14 +170,20 @@ def serendipity(
     if expected is None or expected.ndim not in (1, 2) or (expected.ndim == 2 and len(expected) != len(items)):
         got = "None" if expected is None else str(tuple(expected.shape))
         raise InputError(f"expected must be item codes [e] or [users, e] with {len(items)} users: got {got}.")
+    if expected.is_floating_point() or expected.dtype == torch.bool:
+        raise InputError(f"expected must be integer codes: got {expected.dtype}.")
     span = 1 + max(int(codes.max()) if codes.numel() else 0 for codes in (items, wanted.values, expected))
     present = check_ids(items, span)
     users = torch.arange(items.shape[0], device=items.device)
-    # One number a pair of user and item.
-    shown = users[:, None] * span + items
+
+    def pairs(owner: Tensor, codes: Tensor) -> Tensor:
+        """One number a pair of user and item; -1 for padding, which would be another user's."""
+        return torch.where(codes >= 0, owner * span + codes, -1)
+
+    shown = pairs(users[:, None], items)
     owner = torch.repeat_interleave(users, wanted.offsets.diff(), output_size=wanted.values.numel())
-    useful = torch.isin(shown, owner * span + wanted.values)
-    usual = torch.isin(items, expected) if expected.ndim == 1 else torch.isin(shown, users[:, None] * span + expected)
+    useful = torch.isin(shown, pairs(owner, wanted.values))
+    usual = torch.isin(items, expected) if expected.ndim == 1 else torch.isin(shown, pairs(users[:, None], expected))
     value = (present & useful & ~usual).sum(-1) / present.sum(-1).clamp(min=1)
     return reduce(value.float(), present.any(-1), reduction)
 

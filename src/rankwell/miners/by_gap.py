@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import torch
+from torch import Tensor
 
 from rankwell.lists import check_positive
 from rankwell.miners.miner import MINERS, Miner, Seen, Step
@@ -57,12 +58,18 @@ def semi_hard(margin: Annotated[float, Search(0.05, 1.0, log=True)] = 0.2) -> Mi
     check_positive(margin, "margin")
 
     def keep(seen: Seen) -> Mask:
-        ascending = torch.where(seen.pos_where, seen.pos, torch.inf).sort(-1).values
-        neg = seen.neg.contiguous()
-        below = torch.searchsorted(ascending, neg, right=True)
-        return torch.searchsorted(ascending, neg + margin, right=True) > below
+        return _next_above(seen) - seen.neg <= margin
 
-    return Miner((Step(f"semi_hard({margin:g})", keep),))
+    return Miner((Step(f"semi_hard({margin})", keep),))
+
+
+def _next_above(seen: Seen) -> Tensor:
+    """The least positive above each negative; infinity where there is none."""
+    pos = torch.where(seen.pos_where, seen.pos, torch.inf)
+    if pos.shape[-1] == 1:
+        return torch.where(pos > seen.neg, pos, torch.inf)
+    ascending = torch.cat([pos, pos.new_full((*pos.shape[:-1], 1), torch.inf)], -1).sort(-1).values
+    return ascending.gather(-1, torch.searchsorted(ascending[..., :-1].contiguous(), seen.neg, right=True))
 
 
 @MINERS.register("both", paper="wang2019", complexity="m + n")
@@ -94,4 +101,4 @@ def multi_similarity(epsilon: Annotated[float, Search(0.01, 1.0, log=True)] = 0.
     def positives(seen: Seen) -> Mask:
         return seen.pos - epsilon < seen.best_neg
 
-    return Miner((Step(f"multi_similarity({epsilon:g})", negatives, positives),))
+    return Miner((Step(f"multi_similarity({epsilon})", negatives, positives),))

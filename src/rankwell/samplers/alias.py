@@ -1,7 +1,7 @@
 """Weighted draws in constant time: whole-number weights and the alias table made of them."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int, Real
 from torch import Tensor
 
 from rankwell import keyed
@@ -13,7 +13,7 @@ TOTAL = 2**31 - 1
 """What whole weights add up to at most: the largest bound that 32 random bits are multiplied by."""
 
 
-def whole_weights(weights: Float[Tensor, " m"]) -> Int[Tensor, " m"]:
+def whole_weights(weights: Real[Tensor, " m"]) -> Int[Tensor, " m"]:
     """Weights as whole numbers that sum to 2^31 − 1 at most; what is above 0 stays above 0.
 
     Everything that is drawn and stated (frequencies, log q, what a row has left) is computed from these, so that it agrees
@@ -57,9 +57,10 @@ class AliasTable:
         self.alias = torch.arange(len(weights), device=weights.device)
         self.threshold[lights] = mass[lights]
         self.alias[lights] = heavies[torch.searchsorted(left_over, lacking - own, right=True)]
-        # A heavy item that gives more than it can spare is filled up by the next one.
+        # A heavy item whose last light one takes more than it can spare is filled up by the next heavy one.
         until = torch.searchsorted(lacking, left_over, right=True)
-        short = (until < len(lights)).nonzero().squeeze(1)
+        begins = torch.cat([lacking - own, lacking.new_full((1,), self.total * len(weights))])[until]
+        short = (begins < left_over).nonzero().squeeze(1)
         self.threshold[heavies[short]] = self.total - (lacking[until[short]] - left_over[short])
         self.alias[heavies[short]] = heavies[short + 1]
 

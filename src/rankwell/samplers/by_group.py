@@ -113,14 +113,10 @@ class ByGroupSampler:
                 first - self._known.below(queries, first), last - self._known.below(queries, last), left
             )
         none = allowed == 0
-        if self.empty == "error" and bool(none.any()):
-            raise InputError(
-                f"nothing is left to draw in {self.group} groups for {int(none.sum()):,} rows (first: row"
-                f" {int(none.nonzero()[0])}). Set empty to catalogue, or leave them out."
-            )
+        if self.empty == "error":
+            self._refuse(none)
         start, count = start.masked_fill(none, 0), count.masked_fill(none, self.num_items)
-        key = keyed.mix(self.seed, epoch, ROWS)
-        ranks = keyed.draws(key, samples, self.n, count)
+        ranks = keyed.draws(keyed.mix(self.seed, epoch, ROWS), samples, self.n, count)
         places = _around(start[:, None] + ranks, self.num_items)
         if self.collisions == "keep":
             return self._negatives(places, count, None)
@@ -133,6 +129,13 @@ class ByGroupSampler:
             places[rows, columns] = self._unknown.find(queries[rows], ranks)
             return self._negatives(places, allowed, None)
         return self._negatives(places, count, found)
+
+    def _refuse(self, none: Tensor) -> None:
+        if bool(none.any()):
+            raise InputError(
+                f"nothing is left to draw in {self.group} groups for {int(none.sum()):,} rows (first: row"
+                f" {int(none.nonzero()[0])}). Set empty to catalogue, or leave them out."
+            )
 
     def _negatives(self, places: Tensor, count: Tensor, found: Tensor | None) -> Negatives:
         return Negatives(self._items[places], -count.double().log().float()[:, None], found)

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int, Real
 from torch import Tensor
 
 from rankwell import keyed
@@ -19,7 +19,7 @@ ROWS, AGAIN = 3, 6
 
 
 class CatalogueSampler:
-    """Items drawn with replacement in proportion to fixed weights; all alike without weights.
+    r"""Items drawn with replacement in proportion to fixed weights; all alike without weights.
 
     ``shared=True`` gives the whole batch one pool of ``n`` items, sorted, which turns scoring into one matrix product; an
     item that a row knows as a positive is marked in ``collisions`` (``"mask"``, the default for a pool) or let be
@@ -27,11 +27,12 @@ class CatalogueSampler:
     ``"mask"`` and ``"keep"`` draw from all.
 
     A redraw is exact and needs no loop: where the first draw is known to the row, a second one is made among the weight
-    that the row has left (:class:`~rankwell.samplers.collisions.UnknownItems`), so that
+    that the row has left (:class:`~rankwell.samplers.collisions.UnknownItems`). With the share :math:`\kappa` of all weight
+    that it knows, an unknown item comes with the probability
 
-    .. math:: q_j + \\Big(\\sum_{k\\ \\text{known}} q_k\\Big) \\frac{q_j}{1 - \\sum_k q_k} = \\frac{q_j}{1 - \\sum_k q_k}
+    .. math:: q_j + \kappa\, \frac{q_j}{1 - \kappa} = \frac{q_j}{1 - \kappa}
 
-    which is what ``log_q`` then says, row by row. Otherwise it is :math:`\\log q_j`. Both are exact for the whole numbers
+    which is what ``log_q`` then says, row by row. Otherwise it is :math:`\log q_j`. Both are exact for the whole numbers
     that weights are rounded to. O(1) a draw, and O(log interactions) where it was known; memory O(interactions + items).
     """
 
@@ -44,7 +45,7 @@ class CatalogueSampler:
         n: int,
         shared: bool,
         collisions: str,
-        weights: Float[Tensor, " m"] | None = None,
+        weights: Real[Tensor, " m"] | None = None,
     ) -> None:
         self.collisions = check_collisions(num_items, n, shared, collisions)
         if weights is not None and weights.shape != (num_items,):

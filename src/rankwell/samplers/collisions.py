@@ -86,17 +86,25 @@ class KnownItems:
     def in_pool(
         self, pool: Int[Tensor, " n"], num_rows: int, places: Int[Tensor, " k"], items: Int[Tensor, " k"]
     ) -> Bool[Tensor, "b n"]:
-        """``[num_rows, n]``: true where the row's pair (place, item) meets a column of the sorted pool. Time O(k + n)."""
-        again = torch.cat([pool.new_zeros(1, dtype=torch.bool), pool[1:] == pool[:-1]])
-        first = (~again).nonzero().squeeze(1)
+        """``[num_rows, n]``: true where the row's pair (place, item) meets a column of the sorted pool.
+
+        Time O(k + n + what is marked), and the n × num_rows bytes that hold it.
+        """
+        begins = torch.cat([pool.new_ones(min(len(pool), 1), dtype=torch.bool), pool[1:] != pool[:-1]])
+        first = begins.nonzero().squeeze(1)
         self._column[pool[first]] = first
         hit = self._column[items]
         self._column[pool[first]] = -1
         there = (hit >= 0).nonzero().squeeze(1)
+        # An item stands in the pool as often as it was drawn: its columns follow each other.
+        times = torch.zeros_like(pool).index_put(
+            (first,), torch.cat([first[1:], first.new_full((1,), len(pool))]) - first
+        )
+        times = times[hit[there]]
+        which = torch.repeat_interleave(times)
+        further = torch.arange(len(which), device=pool.device) - (times.cumsum(0) - times)[which]
         found = torch.zeros((num_rows, len(pool)), dtype=torch.bool, device=pool.device)
-        found[places[there], hit[there]] = True
-        repeats = again.nonzero().squeeze(1)
-        found[:, repeats] = found[:, torch.searchsorted(pool, pool[repeats])]
+        found.view(-1)[(places[there] * len(pool) + hit[there])[which] + further] = True
         return found
 
     @functools.cached_property

@@ -1,6 +1,6 @@
 """Items drawn by weights that are given."""
 
-from jaxtyping import Float
+from jaxtyping import Real
 from torch import Tensor
 
 from rankwell.errors import InputError
@@ -48,7 +48,7 @@ class WeightedSampler(CatalogueSampler):
         n: int = 1024,
         shared: bool = True,
         collisions: Collisions = "auto",
-        item_weights: Float[Tensor, " m"] | None = None,
+        item_weights: Real[Tensor, " m"] | None = None,
     ) -> None:
         if item_weights is None:
             raise InputError("weighted draws by item_weights, one number an item: got none. Pass them.")

@@ -14,6 +14,7 @@ from rankwell.miners import Miner
 from rankwell.registry import Input
 from rankwell.samplers import Sampler
 from rankwell.transforms import correct_log_q
+from rankwell.types import Scorer
 
 __all__ = ["ContrastModel", "ContrastObjective", "Objective", "Play"]
 
@@ -48,7 +49,7 @@ class Objective(Protocol):
 
     @property
     def groups(self) -> Mapping[str, nn.Module]:
-        """The parameter groups that plays name, each with its own optimiser."""
+        """The parameter groups that plays name, each with its own optimiser, and what else has state that checkpoints keep."""
         ...
 
     def plays(self, batch: Any, *, epoch: int, step: int) -> Iterator[Play]:
@@ -68,14 +69,17 @@ class ContrastModel(Protocol):
 
 @dataclass
 class ContrastObjective:
-    """One positive against sampled negatives: a contrast loss on a model's scores, or on those that the miner leaves.
+    r"""One positive against sampled negatives: a contrast loss on a model's scores, or on those that the miner leaves.
 
-    ``loss`` is a contrast loss with its parameters bound. Where ``correct`` is true (a loss of the softmax family) and the
-    sampler states log q, the negatives' scores are corrected by it; ``temperature`` is the loss's own, since the correction
-    belongs behind the division by it. The miner looks at the model's own scores, before the correction, whose n stays the
-    number of draws. ``inputs`` are the declared extra inputs that the loss takes: it goes without those that
-    are not required and that nobody offers. ``weights`` holds one
-    number for each row of the data.
+    ``loss`` is a contrast loss with its parameters bound. The negatives' scores are corrected by :math:`\log n q` where two
+    things hold, and never otherwise: ``correct`` is true (the loss is of the softmax family: it estimates a sum over the
+    catalogue), and the sampler states log q. n is the number of negatives that a row or the pool has, masked ones too;
+    ``temperature`` is the loss's own, since the correction belongs behind the division by it. The positive stays as it is. The
+    miner looks at the model's own scores, before the correction, whose n stays the number of draws.
+
+    ``inputs`` are the declared extra inputs that the loss takes: it goes without those that are not required and that nobody
+    offers. ``weights`` holds one number for each row of the data. The sampler gets the positives of the batch, and the model
+    if it is a :class:`~rankwell.types.Scorer`.
     """
 
     model: nn.Module
@@ -87,10 +91,12 @@ class ContrastObjective:
     inputs: Mapping[str, Input] = field(default_factory=dict)
     weights: Float[Tensor, " n"] | None = None
     miner: Miner = field(default_factory=Miner)
-    groups: Mapping[str, nn.Module] = field(init=False)
+    groups: dict[str, nn.Module] = field(init=False)
 
     def __post_init__(self) -> None:
         self.groups = {"model": self.model}
+        if isinstance(self.sampler, nn.Module) and self.sampler.state_dict():
+            self.groups["sampler"] = self.sampler  # so that checkpoints keep what it has seen
         offered = self._offered(torch.zeros(0), key=0)
         if unknown := [name for name, given in self.inputs.items() if given.required and name not in offered]:
             raise ConfigError(
@@ -103,7 +109,14 @@ class ContrastObjective:
 
     def plays(self, batch: Any, *, epoch: int, step: int) -> Iterator[Play]:
         """One play: the mean loss of the batch."""
-        ids, log_q, collisions = self.sampler(batch.users, batch.index, epoch=epoch, step=step)
+        ids, log_q, collisions = self.sampler(
+            batch.users,
+            batch.index,
+            epoch=epoch,
+            step=step,
+            positives=batch.items,
+            scorer=self.model if isinstance(self.model, Scorer) else None,
+        )
         dropout = keyed.generator(self.seed, epoch, step, DROPOUT, device=batch.users.device)
         pos, neg = self.model.contrast_scores(batch.users, batch.items, ids, generator=dropout)  # type: ignore[operator]
         masks = {"where": None if collisions is None else ~collisions}
@@ -111,7 +124,7 @@ class ContrastObjective:
             drawn = keyed.generator(self.seed, epoch, step, MINING, device=batch.users.device)
             mined = self.miner.masks(pos, neg, where=masks["where"], generator=drawn)
             masks = {"where": mined.where} if pos.ndim < neg.ndim else mined._asdict()
-        if self.correct:
+        if self.correct and log_q is not None:
             neg = correct_log_q(neg, log_q, neg.shape[-1], self.temperature)
         weights = None if self.weights is None else self.weights[batch.index]
         offered = self._offered(batch.users, keyed.mix(self.seed, epoch, step, NOISE))

@@ -8,7 +8,7 @@ from torch import tensor
 from torch.nn.functional import normalize
 from torch.testing import assert_close
 
-from rankwell.losses.arcs import Ends, nearest_points, shortest, squared_distances
+from rankwell.kernels.arcs import Ends, nearest_points, shortest, squared_distances
 
 SHARES = torch.linspace(0, 1, 201, dtype=torch.double)
 FORMS = pytest.mark.parametrize("linear", [True, False], ids=["segments", "arcs"])

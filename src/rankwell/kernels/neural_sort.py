@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rankwell.kernels.operators import flatten, list_operator, no_second_derivative
 from rankwell.lists import Opened, blocks
-from rankwell.operators import flatten, list_operator, no_second_derivative
 from rankwell.types import Mask, Offsets
 
 __all__ = ["relaxed_discounts"]
@@ -199,8 +199,8 @@ def _by_entries(matrix: _Matrix, table: Tensor, grad: Tensor, iterations: int) -
     return torch.stack(left, -1), torch.stack(right, -1)
 
 
-relaxed = list_operator(_relaxed, None)
-relaxed_slopes = no_second_derivative(list_operator(_relaxed_slopes, None))
+relaxed = list_operator(_relaxed)
+relaxed_slopes = no_second_derivative(list_operator(_relaxed_slopes), "losses of soft ranks")
 
 
 class _Relaxed(torch.autograd.Function):

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rankwell.catalogue import check_ids, row_keys
-from rankwell.opaque import no_second_derivative, whole_operator
+from rankwell.kernels.catalogue import check_ids, row_keys
+from rankwell.kernels.operators import no_second_derivative, whole_operator
 from rankwell.types import Ragged
 
 __all__ = ["Plan", "bucketed_losses"]
@@ -220,7 +220,8 @@ _slopes = no_second_derivative(
             torch.empty_like(hidden) if by[0] else hidden.new_empty(0),
             torch.empty_like(items) if by[1] else items.new_empty(0),
         ),
-    )
+    ),
+    "losses over a catalogue",
 )
 
 

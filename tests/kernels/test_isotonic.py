@@ -7,9 +7,9 @@ import torch
 from torch import tensor
 from torch.testing import assert_close
 
-from rankwell import isotonic
 from rankwell.errors import InputError
-from rankwell.isotonic import decreasing_fit, soft_ranks
+from rankwell.kernels import isotonic
+from rankwell.kernels.isotonic import decreasing_fit, soft_ranks
 from rankwell.lists import offsets_from_sizes
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from rankwell import chunked_pairs, sorted_pairs
-from rankwell.chunked_pairs import PHI, chunked_sums
+from rankwell.kernels import chunked_pairs, sorted_pairs
+from rankwell.kernels.chunked_pairs import PHI, chunked_sums
+from rankwell.kernels.sorted_pairs import SORTED, sorted_sums
 from rankwell.lists import offsets_from_sizes
 from rankwell.losses.laws import peak_bytes
-from rankwell.sorted_pairs import SORTED, sorted_sums
 
 LABELS = {
     "binary": lambda n, draw: torch.rand(n, generator=draw) < 0.2,

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from rankwell.errors import InputError
+from rankwell.kernels.operators import no_second_derivative, whole_operator
 from rankwell.lists import Flat
-from rankwell.opaque import no_second_derivative, whole_operator
 from rankwell.types import Ragged
 
 __all__ = ["catalogue_losses", "check_ids", "check_offsets", "row_keys"]
@@ -314,7 +314,8 @@ def _like(by: list[bool], hidden: Tensor, items: Tensor) -> tuple[Tensor, Tensor
 
 _losses = whole_operator(_catalogue_losses, lambda hidden, *_: tuple(torch.empty_like(hidden[:, 0]) for _ in range(3)))
 _slopes = no_second_derivative(
-    whole_operator(_catalogue_slopes, lambda grad, top, total, by, hidden, items, *_: _like(by, hidden, items))  # noqa: ARG005
+    whole_operator(_catalogue_slopes, lambda _grad, _top, _total, by, hidden, items, *_: _like(by, hidden, items)),
+    "losses over a catalogue",
 )
 
 

@@ -22,7 +22,7 @@ def test_chunks_are_the_whole(loss, chunk, monkeypatch):
     """Of rows where one row's gaps do not fit, then of positives."""
     pos, neg = torch.randn(3, 5), torch.randn(3, 7)
     whole = slopes(loss, pos, neg)
-    monkeypatch.setattr("rankwell.losses.gaps.CHUNK_GAPS", chunk)
+    monkeypatch.setattr("rankwell.kernels.gaps.CHUNK_GAPS", chunk)
     for ours, expected in zip(slopes(loss, pos, neg), whole, strict=True):
         assert_close(ours, expected)
 

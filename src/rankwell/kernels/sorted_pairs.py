@@ -23,7 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rankwell.chunked_pairs import chunked_sums
+from rankwell.kernels.chunked_pairs import chunked_sums
 from rankwell.types import Mask, Offsets
 
 __all__ = ["SORTED", "sorted_sums"]

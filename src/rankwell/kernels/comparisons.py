@@ -17,8 +17,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from rankwell.kernels.operators import flatten, list_operator, no_second_derivative
 from rankwell.lists import Opened, blocks
-from rankwell.operators import flatten, list_operator, no_second_derivative
 from rankwell.types import Mask, Offsets
 
 __all__ = ["STEPS", "Step", "average_ranks", "compared_ranks", "expected_discounts", "places"]
@@ -159,8 +159,13 @@ def _spread(by_gap: Tensor, chunk: _Chunk, slopes: Tensor) -> None:
     slopes.index_add_(0, chunk.rows.flatten(), by_gap.sum(-1).flatten(), alpha=-1)
 
 
-compare = list_operator(_compare, None, None)
-compare_slopes = no_second_derivative(list_operator(_compare_slopes, None))
+def _two(scores: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    """Outputs that are like the scores."""
+    return torch.empty_like(scores), torch.empty_like(scores)
+
+
+compare = list_operator(_compare, _two)
+compare_slopes = no_second_derivative(list_operator(_compare_slopes), "losses of soft ranks")
 
 
 class _Compare(torch.autograd.Function):
@@ -258,8 +263,8 @@ def _product(beats: Tensor, c: float) -> Tensor:
     return (beats * -c).log1p_().sum(-1).sub_(math.log1p(-c / 2)).exp_()
 
 
-discount = list_operator(_discount, None)
-discount_slopes = no_second_derivative(list_operator(_discount_slopes, None))
+discount = list_operator(_discount)
+discount_slopes = no_second_derivative(list_operator(_discount_slopes), "losses of soft ranks")
 
 
 class _Discount(torch.autograd.Function):
@@ -311,7 +316,7 @@ def _hard_ranks(x: Tensor, where: Tensor, offsets: Tensor) -> tuple[Tensor, Tens
     return place, mean
 
 
-hard_ranks = list_operator(_hard_ranks, None, None)
+hard_ranks = list_operator(_hard_ranks, _two)
 
 
 def places(opened: Opened, x: Tensor) -> Tensor:

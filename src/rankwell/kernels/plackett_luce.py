@@ -11,16 +11,14 @@ Lists of similar length are sorted by label together, worst first, so that every
 every slope a suffix sum. Each block gives its values and its slopes at once: the backward pass is one multiplication.
 """
 
-# mypy: allow-untyped-calls, allow-untyped-decorators
-
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rankwell.lists import Flat, Opened, blocks
-from rankwell.operators import flatten
+from rankwell.kernels.operators import list_sums
+from rankwell.lists import Opened, blocks
 
 __all__ = ["Rivals", "log_chance_sums"]
 
@@ -40,14 +38,8 @@ def log_chance_sums(opened: Opened, weights: Tensor, rivals: Rivals, *, by_posit
     ``by_position``: the item in position i of n weighs :math:`(2^{n-i} - 1) / 2^{n-1}`; those of equal label share the mean
     of their positions' weights.
     """
-    scores, lists = opened.scores, opened.lists
-    flat = (
-        None if x is None else x.expand(scores.shape).reshape(-1)
-        for x in (scores, opened.labels, weights if weights.ndim else None, opened.where)
-    )
-    segment = lists.segment if isinstance(lists, Flat) else None
-    sums: Tensor = _LogChanceSums.apply(*flat, flatten(opened).offsets, rivals, by_position, segment)[0]
-    sums = sums.reshape(lists.count().shape)
+    tensors = (opened.scores, opened.labels, weights if weights.ndim else None, opened.where)
+    (sums,) = list_log_chance_sums(opened.lists, *tensors, rivals, by_position)
     return sums if weights.ndim else weights * sums
 
 
@@ -152,66 +144,4 @@ def _costs_by_logarithms(score: Tensor, charge: Tensor, group: Tensor, worse: bo
     return (total - score).to(dtype), slope.to(dtype)
 
 
-# An operator, so that tracing and vmap take it whole; see rankwell.pairs.
-torch.library.define("rankwell::log_chance_sums", torch.library.infer_schema(_log_chance_sums, mutates_args=()))
-torch.library.impl("rankwell::log_chance_sums", "CompositeExplicitAutograd", _log_chance_sums)
-
-
-@torch.library.register_fake("rankwell::log_chance_sums")
-def _(
-    scores: Tensor, _labels: Tensor, weights: Tensor | None, _: Any, offsets: Tensor, _rivals: str, _place: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    by_weights = torch.empty_like(scores[:0] if weights is None else scores)
-    return scores.new_empty(offsets.shape[0] - 1), torch.empty_like(scores), by_weights
-
-
-@torch.library.register_vmap("rankwell::log_chance_sums")
-def _(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    """A batch is more lists."""
-    size = info.batch_size
-    *tensors, offsets, rivals, by_position = args
-    flat: list[Any] = [
-        x if x is None else (x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)).reshape(-1)
-        for x, dim in zip(tensors, in_dims, strict=False)
-    ]
-    total = flat[0].shape[0] // size
-    starts = torch.arange(size, device=offsets.device)[:, None] * total + offsets[:-1]
-    offsets = torch.cat([starts.reshape(-1), offsets.new_full((1,), size * total)])
-    outputs = torch.ops.rankwell.log_chance_sums(*flat, offsets, rivals, by_position)
-    return tuple(x.reshape(size, x.shape[0] // size) for x in outputs), (0, 0, 0)
-
-
-class _LogChanceSums(torch.autograd.Function):
-    """The gradients come with the values, as outputs whose own gradient is an error, not a zero."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-        outputs: tuple[Tensor, Tensor, Tensor] = torch.ops.rankwell.log_chance_sums(*inputs[:-1])
-        return outputs
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        _, by_scores, by_weights = output
-        if torch.compiler.is_compiling():  # no second derivatives there in any case
-            ctx.mark_non_differentiable(by_scores, by_weights)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(inputs[-1], by_scores, by_weights if ctx.needs_input_grad[2] else None)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, *others: Tensor | None) -> tuple[Tensor | None, ...]:
-        segment, by_scores, by_weights = ctx.saved_tensors
-        if not torch.compiler.is_compiling() and any(other is not None for other in others):
-            raise NotImplementedError(
-                "losses of label order have no second derivatives. Take the penalty of a gradient from another loss"
-                " (softmax, sampled_softmax), or leave create_graph out."
-            )
-        if grad is None:
-            return (None,) * 8
-        if segment is None:  # lists of one length
-            grad = grad[:, None].expand(-1, by_scores.shape[0] // max(grad.shape[0], 1)).reshape(-1)
-        else:
-            grad = grad.index_select(0, segment)
-        by_weights = None if by_weights is None else grad * by_weights
-        return grad * by_scores, None, by_weights, None, None, None, None, None
+list_log_chance_sums = list_sums(_log_chance_sums, "losses of label order")

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from rankwell.errors import InputError
+from rankwell.kernels.operators import flatten, list_operator
 from rankwell.lists import Opened, blocks, check_positive, open_lists
-from rankwell.operators import flatten, list_operator
 from rankwell.types import Mask, Offsets, Scores, Values
 
 __all__ = ["Regularisation", "decreasing_fit", "projected_ranks", "soft_ranks"]
@@ -161,7 +161,9 @@ def _project(scores: Tensor, where: Tensor, offsets: Tensor, kl: bool) -> tuple[
     return ranks, ahead
 
 
-project = list_operator(_project, None, torch.int32)
+project = list_operator(
+    _project, lambda scores, *_: (torch.empty_like(scores), torch.empty_like(scores, dtype=torch.int32))
+)
 
 
 class _Project(torch.autograd.Function):

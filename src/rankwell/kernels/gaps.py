@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rankwell.kernels.operators import refuse_second_derivative
 from rankwell.lists import Rows
 
 __all__ = ["Phi", "gap_sums"]
@@ -95,11 +96,7 @@ class _GapSums(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *others: Tensor | None) -> tuple[Tensor | None, ...]:
         slopes = ctx.saved_tensors
-        if not torch.compiler.is_compiling() and any(other is not None for other in others):
-            raise NotImplementedError(
-                "this loss has no second derivatives. Take the penalty of a gradient from another loss"
-                " (softmax, sampled_softmax), or leave create_graph out."
-            )
+        refuse_second_derivative(others, "losses of gaps")
         if grad is None:
             return (None,) * 5
         by_pos, by_neg, by_scale, *by_extra = (grad[:, None] * slope for slope in slopes)

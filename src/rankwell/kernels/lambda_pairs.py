@@ -4,27 +4,27 @@ For one list
 
 .. math:: \ell = \sum_{(i,j):\, g_i > g_j} w_i\, (g_i - g_j)\, \omega_{ij} \log\left(1 + e^{-(s_i - s_j) / t}\right)
 
-with gains :math:`g` of the labels and factors :math:`\omega` of the ranks, both from :mod:`rankwell.lambda_weights`, and
-both constants to the gradient. Items whose pairs count come first, as *rows*: the k best-scored ones when pairs are cut
-at k, else all but the least relevant. A row meets the *columns* behind it, so that each pair is met once: time O(n k) with
-a cut, O(rows x n) without. Rows go in chunks that stay in the cache, and each chunk gives its values and its slopes at
-once: the backward pass is one multiplication. A block of lists on another device is waited for twice.
+with gains :math:`g` of the labels and factors :math:`\omega` of the ranks, both from
+:mod:`rankwell.kernels.lambda_weights`, and both constants to the gradient. Items whose pairs count come first, as *rows*:
+the k best-scored ones when pairs are cut at k, else all but the least relevant. A row meets the *columns* behind it, so
+that each pair is met once: time O(n k) with a cut, O(rows x n) without. Rows go in chunks that stay in the cache, and
+each chunk gives its values and its slopes at once: the backward pass is one multiplication. A block of lists on another
+device is waited for twice.
 
 Of items with equal scores, the less relevant one ranks first: scores that all tie count as the worst order, not as the
 one that the items happen to stand in. Of equal scores and equal labels the earlier item ranks first.
 """
 
-# mypy: allow-untyped-calls, allow-untyped-decorators
-
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from rankwell.lambda_weights import WEIGHTS, Weighing
-from rankwell.lists import Dense, Flat, Opened, blocks
+from rankwell.kernels.lambda_weights import WEIGHTS, Weighing
+from rankwell.kernels.operators import list_sums
+from rankwell.lists import Opened, blocks
 
 __all__ = ["lambda_sums"]
 
@@ -54,17 +54,10 @@ def lambda_sums(
     ``k`` is the cut-off of the weights; with ``cut``, besides, only pairs count of which an item is among the ``k``
     best-scored. ``norm`` is LightGBM's. Unless ``weighted``, the items' own weights are all 1.
     """
-    scores, where, lists = opened.scores, opened.where, opened.lists
+    scores, where = opened.scores, opened.where
     where = scores.new_ones((), dtype=torch.bool) if where is None else where
-    flat = (x.expand(scores.shape).reshape(-1) for x in (scores, opened.labels, opened.weights, where))
-    if isinstance(lists, Flat):
-        offsets = lists.offsets
-    else:
-        assert isinstance(lists, Dense)
-        offsets = torch.arange(scores.shape[:-1].numel() + 1, device=scores.device) * scores.shape[-1]
-    values: Tensor
-    values, _, _ = _LambdaSums.apply(*flat, offsets, weight, own, weighted, k or 0, cut, temperature, norm)
-    return values.reshape(lists.count().shape)
+    tensors = (scores, opened.labels, opened.weights, where)
+    return list_lambda_sums(opened.lists, *tensors, weight, own, weighted, k or 0, cut, temperature, norm)[0]
 
 
 def _lambda_sums(
@@ -259,65 +252,4 @@ def _spread(block: _Block) -> Tensor:
     return (top > bottom).to(top.dtype)
 
 
-# ------------------------------------------------------------------------------------------------------------- operator
-
-# An operator, so that tracing and vmap take it whole. Not by custom_op, whose first call imports the compiler: 3 s.
-torch.library.define("rankwell::lambda_sums", torch.library.infer_schema(_lambda_sums, mutates_args=()))
-torch.library.impl("rankwell::lambda_sums", "CompositeExplicitAutograd", _lambda_sums)
-
-
-@torch.library.register_fake("rankwell::lambda_sums")
-def _(
-    scores: Tensor, _labels: Tensor, _weights: Tensor, _where: Tensor, offsets: Tensor, *_: object
-) -> tuple[Tensor, Tensor, Tensor]:
-    return scores.new_empty(offsets.shape[0] - 1), torch.empty_like(scores), torch.empty_like(scores)
-
-
-@torch.library.register_vmap("rankwell::lambda_sums")
-def _(info: Any, in_dims: tuple[int | None, ...], *args: Any) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-    """A batch is more lists."""
-    size = info.batch_size
-    flat = [
-        (x.expand(size, *x.shape) if dim is None else x.movedim(dim, 0)).reshape(-1)
-        for x, dim in zip(args[:4], in_dims, strict=False)
-    ]
-    offsets, *own = args[4:]
-    total = flat[0].shape[0] // size
-    starts = torch.arange(size, device=offsets.device)[:, None] * total + offsets[:-1]
-    offsets = torch.cat([starts.reshape(-1), offsets.new_full((1,), size * total)])
-    outputs = torch.ops.rankwell.lambda_sums(*flat, offsets, *own)
-    return tuple(x.reshape(size, x.shape[0] // size) for x in outputs), (0, 0, 0)
-
-
-class _LambdaSums(torch.autograd.Function):
-    """Sums of pairs. The gradients come with the values, as outputs whose own gradient is an error, not a zero: it is asked
-    for when somebody differentiates a second time.
-    """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
-        outputs: tuple[Tensor, Tensor, Tensor] = torch.ops.rankwell.lambda_sums(*inputs)
-        return outputs
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        _, by_scores, by_weights = output
-        if torch.compiler.is_compiling():  # no second derivatives there in any case
-            ctx.mark_non_differentiable(by_scores, by_weights)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(inputs[4], by_scores, by_weights if ctx.needs_input_grad[2] else None)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor | None, *others: Tensor | None) -> tuple[Tensor | None, ...]:
-        offsets, by_scores, by_weights = ctx.saved_tensors
-        if not torch.compiler.is_compiling() and any(other is not None for other in others):
-            raise NotImplementedError(
-                "lambda losses have no second derivatives. Take the penalty of a gradient from another loss"
-                " (softmax, sampled_softmax), or leave create_graph out."
-            )
-        if grad is None:
-            return (None,) * 12
-        grad = grad.repeat_interleave(offsets.diff(), output_size=by_scores.shape[0])
-        return grad * by_scores, None, None if by_weights is None else grad * by_weights, *(None,) * 9
+list_lambda_sums = list_sums(_lambda_sums, "lambda losses")
