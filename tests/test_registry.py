@@ -35,6 +35,18 @@ def test_unknown_name_offers_the_nearest():
         LOSSES["sofmax"]
 
 
+def test_a_name_from_elsewhere_is_told():
+    for name in ("ranknet", "RankNet", "ranknet_loss"):
+        with pytest.raises(UnknownName, match=rf"unknown loss '{name}': it is called 'logistic' here\.$"):
+            LOSSES[name]
+
+
+def test_names_from_elsewhere_are_no_names():
+    assert set(LOSSES.elsewhere.values()) <= set(LOSSES.names())
+    assert not set(LOSSES.elsewhere) & set(LOSSES.names())
+    assert list(LOSSES.elsewhere) == sorted(LOSSES.elsewhere)
+
+
 def test_name_is_unique(registry):
     def some_loss(scores, labels): ...
 

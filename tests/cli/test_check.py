@@ -1,9 +1,14 @@
 """``rankwell check`` names what is wrong with a loss or metric."""
 
 import re
+import sys
 
 import pytest
+import torch
 
+from rankwell.laws import Finding
+from rankwell.losses import LOSSES
+from rankwell.losses.laws import LAWS
 from rankwell.metrics import METRICS
 
 CARELESS = """
@@ -39,13 +44,92 @@ def test_a_logarithm_with_a_constant_inside_is_named(careless, rankwell):
     assert "at a gap of 25, expected" in report
     assert "pos = [" in report and "neg = [" in report
     # Half precision, masks and batches are as they should be.
-    assert not {"masked_is_removed", "weights_are_additive", "half_precision_is_summed_in_float32"} & set(broken)
+    right = {"masked_is_removed", "weights_double_the_value_or_cancel", "half_precision_is_summed_in_float32"}
+    assert not right & set(broken)
+    assert "negatives_are_summed_or_averaged" not in broken
 
 
 def test_one_of_ours_keeps_all(rankwell):
     shown = rankwell("check", "bpr")
     assert shown.code == 0
     assert "broken" not in shown.out and "laws are kept" in shown.out
+
+
+OWN_CONTRAST = """
+from rankwell.losses import {of}_loss, contrast_loss
+
+
+@contrast_loss()
+def own_{of}_loss(pos, neg, *, pos_where=None, where=None, weights=None, reduction="mean"):
+    return {of}_loss(pos, neg, pos_where=pos_where, where=where, weights=weights, reduction=reduction)
+"""
+
+OWN_LIST = """
+from rankwell.losses import {of}_loss, list_loss
+
+
+@list_loss()
+def own_{of}_loss(scores, labels, *, where=None, weights=None, offsets=None, reduction="mean"):
+    return {of}_loss(scores, labels, where=where, weights=weights, offsets=offsets, reduction=reduction)
+"""
+
+
+@pytest.fixture
+def own_losses(monkeypatch):
+    """Losses that are entered here go again."""
+    monkeypatch.setattr(LOSSES, "_entries", dict(LOSSES._entries))
+
+
+@pytest.mark.usefixtures("own_losses")
+@pytest.mark.parametrize(("of", "text"), [("bpr", OWN_CONTRAST), ("hard_contrastive", OWN_CONTRAST), ("approx_ndcg", OWN_LIST)])
+def test_a_right_loss_under_another_name_is_not_broken(of, text, tmp_path, rankwell):
+    file = tmp_path / f"{of}.py"
+    file.write_text(text.format(of=of))
+    shown = rankwell("check", f"{file}:own_{of}_loss")
+    assert shown.code == 0 and not re.search("^broken", shown.out, re.MULTILINE), shown.out
+    if of == "hard_contrastive":
+        said = shown.out.partition("differs negatives_are_summed_or_averaged")[2]
+        assert "Does not hold for every loss: " in said and "the number of negatives is in the formula" in said
+        assert re.search(r"(\d+) of \d+ laws are kept; 1 of the others need not hold for every loss\.", said)
+
+
+def test_heads_have_laws(rankwell):
+    shown = rankwell("check", "linear_softmax")
+    assert shown.code == 0 and "known_is_removed" in shown.out
+    assert re.search(r"(\d+) of \1 laws are kept", shown.out)
+
+
+@pytest.mark.usefixtures("own_losses")
+def test_what_is_always_raised_is_said_once(tmp_path, rankwell):
+    file = tmp_path / "raising.py"
+    file.write_text(OWN_LIST.format(of="hinge").replace("    return ", "    raise KeyError('nothing here')\n    return "))
+    shown = rankwell("check", f"{file}:own_hinge_loss")
+    assert shown.code == 1 and shown.out.count("KeyError: 'nothing here'") == 1
+    laws = len(re.findall("^broken", shown.out, re.MULTILINE))
+    raised = int(re.search(r"raised in (\d+) laws:\n +KeyError: 'nothing here'\n", shown.out)[1])
+    assert laws - raised <= 2  # torch says in its own words what it cannot trace
+    assert "  labels = [" in shown.out.partition("KeyError")[2]
+
+
+def test_an_examination_that_ends_early_leaves_the_number_of_threads(monkeypatch):
+    module = sys.modules["rankwell.cli.check"]
+
+    def interrupted(law, entry) -> Finding | None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "examine", interrupted)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with pytest.raises(KeyboardInterrupt):
+            module.check("bpr")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_laws_that_need_not_hold_say_why():
+    assert all(law.strict or law.reasons for law in LAWS.values())
 
 
 def test_what_cannot_be_examined(tmp_path, rankwell):
@@ -57,6 +141,7 @@ def test_what_cannot_be_examined(tmp_path, rankwell):
 
 
 METRIC = """
+from rankwell import metrics
 from rankwell.metrics import metric, mrr, precision
 from rankwell.metrics.ranked import Ratio
 from rankwell.metrics.registry import evaluate
@@ -97,7 +182,7 @@ def examined(tmp_path, rankwell, monkeypatch):
 
 def broken_laws(shown):
     """What is said of each broken law, by its name."""
-    parts = re.split(r"^(kept|broken) +(\w+)\n", shown.out, flags=re.MULTILINE)[1:]
+    parts = re.split(r"^(kept|broken|differs) +(\w+)\n", shown.out, flags=re.MULTILINE)[1:]
     return {parts[i + 1]: parts[i + 2] for i in range(0, len(parts), 3) if parts[i] == "broken"}
 
 
@@ -106,7 +191,7 @@ def test_a_metric_that_drops_scores_below_zero_is_named(examined):
     assert shown.code == 1
     broken = broken_laws(shown)
     # A list whose scores are all below zero, if in perfect order: nothing is retrieved.
-    report = broken["perfect_ranking_is_one"]
+    report = broken["perfect_ranking_is_best"]
     assert "got 0, expected 1 at [1]" in report
     assert "scores = [-5 1 -3 -5 -1] [-3 -3 -3 -5 -5]" in report and "k = 3" in report
     assert re.search(r"got \S+, expected \S+ at \[\d\]", broken["only_the_order_of_scores_counts"])
@@ -118,10 +203,9 @@ def test_a_metric_that_meets_ties_in_input_order_is_named(examined):
     shown = examined("careless_precision", f"precision(scores, labels, where=where, ties='order', {CALL})")
     assert shown.code == 1
     broken = broken_laws(shown)
-    # Its denominator is k, as that of ours, whose exceptions are not for others.
-    assert set(broken) == {
-        "cut_beyond_the_list_is_none", "item_order_is_irrelevant", "ties_are_the_mean_over_all_orders",
-    }  # fmt: skip
+    # That its denominator is k, as that of ours, is no defect.
+    assert set(broken) == {"item_order_is_irrelevant", "ties_are_the_mean_over_all_orders"}
+    assert "differs cut_beyond_the_list_is_none" in shown.out
     # Scores 1 1 0 -1 -1 -1 with one relevant item among the first two, of weight w: the mean over orders is w / 2.
     report = broken["ties_are_the_mean_over_all_orders"]
     got, expected = map(float, re.search(r"got (\S+), expected (\S+);", report).groups())
@@ -136,6 +220,14 @@ def test_a_right_metric_of_ones_own_keeps_all(examined):
     )
     assert (shown.code, broken_laws(shown)) == (0, {})
     assert re.search(r"(\d+) of \1 laws are kept", shown.out)
+
+
+@pytest.mark.parametrize("of", ["dcg", "err", "precision", "f1"])
+def test_a_right_metric_under_another_name_is_not_broken(of, examined):
+    value = f"metrics.{of}(scores, labels, where=where, ties=ties, {CALL})"
+    shown = examined(f"own_{of}", value)
+    assert (shown.code, broken_laws(shown)) == (0, {}), shown.out
+    assert "Does not hold for every metric: " in shown.out
 
 
 def test_a_metric_of_ours_keeps_all(rankwell):
@@ -153,6 +245,10 @@ def test_a_file_is_run_once(tmp_path, rankwell):
 def test_names_of_both_are_offered(rankwell):
     assert rankwell("check", "ndgc").sentence == "unknown loss or metric 'ndgc'. Did you mean 'ndcg'?"
     assert rankwell("check", "sofmax").sentence == "unknown loss or metric 'sofmax'. Did you mean 'softmax'?"
+
+
+def test_names_from_elsewhere_are_told(rankwell):
+    assert rankwell("check", "ranknet").sentence == "unknown loss or metric 'ranknet': it is called 'logistic' here."
 
 
 def test_kinds_without_laws(rankwell):

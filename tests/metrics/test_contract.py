@@ -1,5 +1,6 @@
 """Edges of the call: what is refused, what is empty, what was not retrieved."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,6 +17,8 @@ SCORES, LABELS = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[1.0, 0.0, 0.0]]
     [
         ({"k": 0}, "k must be a whole number of at least 1, or None: got 0."),
         ({"k": 2.0}, "k must be a whole number"),
+        ({"k": True}, "k must be a whole number of at least 1, or None: got True."),
+        ({"k": np.float64(2)}, "k must be a whole number"),
         ({"ties": "random"}, "ties must be 'expected' or 'order': got 'random'."),
         ({"empty": "nan"}, "empty must be 'skip', 'zero' or 'one': got 'nan'."),
         ({"reduction": "max"}, "reduction must be"),
@@ -68,6 +71,23 @@ def test_lists_of_width_zero_never_count(entry, empty) -> None:
         nothing = torch.zeros(*batch, 0)
         assert entry(nothing, nothing, empty=empty).item() == 0
         assert entry(nothing, nothing, empty=empty, reduction="none").shape == batch
+
+
+def test_a_cut_off_may_be_a_whole_number_of_numpy() -> None:
+    for k in (np.int64(2), np.uint8(2)):
+        assert recall(SCORES, LABELS, k=k) == recall(SCORES, LABELS, k=2)
+
+
+def test_no_lists_with_ideal() -> None:
+    none = torch.zeros(0, 3)
+    for metric in (ndcg, recall, ap, mrr):
+        assert metric(none, none, ideal=torch.zeros(0, 4)).item() == 0
+        assert metric(none, none, ideal=torch.zeros(0, 4), reduction="none").shape == (0,)
+
+
+def test_ideal_may_be_a_plain_pair() -> None:
+    pair = (torch.tensor([0, 2]), torch.ones(2))
+    assert recall(SCORES, LABELS, ideal=pair).item() == recall(SCORES, LABELS, ideal=Ragged(*pair)).item() == 1 / 2
 
 
 def test_retrieving_nothing_is_a_miss() -> None:

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -44,6 +45,13 @@ SCORES, LABELS = torch.tensor([[0.1, 0.9, 0.9]]), torch.tensor([[2.0, 1.0, 0.0]]
         ("pAUC(max_fpr=0.2,scale=mcclish)", "pauc(max_fpr=0.2,scale=mcclish)"),
         ("Kendall_tau", "kendall_tau"),
         ("spearmanr", "spearman"),
+        ("ndcg_cut_10", "ndcg@10"),
+        ("NDCG_cut_10", "ndcg@10"),
+        ("ndcg_cut_10(gain=linear)", "ndcg(gain=linear)@10"),
+        ("map_cut_10", "ap@10"),
+        ("P_10", "precision@10"),
+        ("recall_10", "recall@10"),
+        ("success_5", "hit_rate@5"),
         ("OPA", "opa"),
         ("map(total=reachable)@10", "ap(total=reachable)@10"),
         ("RR(rel=2,ties=order)@10", "mrr(rel=2,ties=order)@10"),
@@ -83,6 +91,9 @@ def test_parse(text: str, canonical: str) -> None:
         ("ndcg@5@10", "a measure is written"),
         ("", "a measure is written"),
         ("auc@10", "auc needs the whole list: it takes no cut-off, got auc@10."),
+        ("P_0", "must be a whole number of at least 1: got '0'."),
+        ("itemcoverage@10", "coverage is a metric of recommended items, not of scores and labels"),
+        ("GiniIndex", "gini is a metric of recommended items, not of scores and labels"),
     ],
 )
 def test_bad_syntax_is_a_clear_error(text: str, message: str) -> None:
@@ -107,8 +118,10 @@ def test_any_threshold_and_cut_off_read_back(rel: float, k: int) -> None:
 def test_construction_is_checked_and_canonical() -> None:
     assert Measure("MAP", 5, (("rel", 2),)) == Measure.parse("ap(rel=2)@5")
     assert Measure("ndcg", parameters=(("gain", "exponential"),)) == Measure("ndcg")
-    with pytest.raises(ConfigError, match="whole number"):
-        Measure("ndcg", 0)
+    assert Measure("ndcg", np.int64(5)) == Measure("ndcg", 5) and str(Measure("ndcg", np.int64(5))) == "ndcg@5"
+    for k in (0, 2.0, True, np.bool_(True), "3"):
+        with pytest.raises(ConfigError, match="ndcg: the cut-off k must be a whole number of at least 1, or None: got"):
+            Measure("ndcg", k)
 
 
 def test_presets_fill_in_what_the_text_does_not_say() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rankwell.errors import ConfigError, InputError
-from rankwell.metrics import METRICS, Measure
+from rankwell.metrics import METRICS, Measure, serendipity
 from rankwell.metrics.recommended import user_blocks
 from rankwell.metrics.registry import RESULTS
 from rankwell.types import Ragged
@@ -25,6 +25,10 @@ GIVEN = {
     "relevant": Ragged(torch.tensor([0, 2, 3, 4]), torch.tensor([1, 2, 0, 0])),
     "expected": torch.tensor([0, 1]),
 }
+
+
+def listed(*offsets: int, codes: list[int] | list[float] = [1, 2, 2, 0]) -> Ragged:  # noqa: B006
+    return Ragged(torch.tensor(offsets), torch.tensor(codes))
 
 
 def value(name: str, items: torch.Tensor = ITEMS, **change: object) -> torch.Tensor:
@@ -103,6 +107,20 @@ def test_serendipity_of_what_each_user_expects() -> None:
     )
 
 
+def test_serendipity_of_padding_is_no_item_of_another_user() -> None:
+    # Items 3 of user 0 and 1 of user 1 are relevant and unexpected; -1 of user 1 is no key of user 0's last item.
+    found = serendipity(
+        torch.tensor([[3, 0], [1, 2]]),
+        relevant=Ragged(torch.tensor([0, 2, 3]), torch.tensor([3, 0, 1])),
+        expected=torch.tensor([[1, 2], [0, -1]]),
+        reduction="none",
+    )
+    assert found.tolist() == [2 / 2, 1 / 2]
+    of_padding = Ragged(torch.tensor([0, 0, 1]), torch.tensor([-1]))
+    nothing = serendipity(torch.tensor([[1], [0]]), relevant=of_padding, expected=torch.tensor([0]), reduction="none")
+    assert nothing.tolist() == [0, 0]
+
+
 def test_an_item_that_nobody_has_is_as_novel_as_one_that_one_has() -> None:
     assert value("novelty", torch.tensor([[2], [3], [0]])).tolist() == [3, 3, 0]
 
@@ -151,6 +169,24 @@ def test_blocks_hold_all_users_once() -> None:
             r"expected must be item codes \[e\] or \[users, e\] with 3 users: got None",
         ),
         ("serendipity", {"relevant": Ragged(torch.tensor([0, 1]), torch.tensor([0]))}, "3 users: got 1 lists"),
+        ("serendipity", {"relevant": listed(0, 1, 2, 5)}, "offsets of relevant must start at 0, not fall, and end at .* 4"),
+        ("serendipity", {"expected": torch.tensor([0.0])}, "expected must be integer codes: got torch.float32"),
+        *(
+            (name, {"history": lists}, message)
+            for name in ("calibration", "popularity_lift")
+            for lists, message in (
+                (listed(0, 2, 3, 4, codes=[1, 4, 2, 0]), "history must be codes of the 4 items .*, from 0: got 4"),
+                (listed(0, 2, 3, 4, codes=[1, -1, 2, 0]), "history must be codes of the 4 items .*, from 0: got -1"),
+                (listed(0, 3, 2, 4), "offsets of history must start at 0, not fall, and end at .*, 4: got first 0 and"),
+                (listed(1, 2, 3, 4), "got first 1 and last 4"),
+                (listed(0, 2, 3, 9), "got first 0 and last 9"),
+                (listed(0, 2, 3, 4, codes=[1.0, 2.0, 2.0, 0.0]), "integer offsets .* and item codes .*float32"),
+            )
+        ),
+        ("novelty", {"counts": COUNTS + 5}, "counts must be of the 8 users of num_users at most: got 13"),
+        ("novelty", {"counts": COUNTS - 1}, "counts must not be below 0: got -1"),
+        ("popularity_lift", {"counts": COUNTS - 1}, "counts must not be below 0: got -1"),
+        ("calibration", {"categories": CATEGORIES - 1}, "categories must not be below 0: got -1"),
     ],
 )
 def test_refused(name: str, change: dict[str, object], message: str) -> None:

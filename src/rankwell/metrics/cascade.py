@@ -108,7 +108,8 @@ def err(
     - empty: lists without a label above 0; ``ideal`` only decides which these are.
 
     Time O(n log n + n t) for a list whose largest tie group holds t items with a label above 0 (t = 1 without ties), memory
-    O(n). See :class:`~rankwell.metrics.Metric` for the common arguments.
+    O(n): ties of a few hundred cost little, a tie of 20,000 such items some 14 seconds. ``ties="order"`` is O(n log n).
+    See :class:`~rankwell.metrics.Metric` for the common arguments.
 
     Args:
         max_label: the highest grade of the labelling, not of the list: 4 for Yahoo and MSLR, 1 for binary labels.

@@ -71,7 +71,7 @@ def gini(items: ItemLists, *, num_items: int | None = None) -> Values:
     tensor(0.6667)
 
     Source: :cite:`shani2011`, section on item space coverage. RecBole's ``giniindex``
-    divides by the number of items, \|I\|, instead of that less one.
+    divides by the number of items instead of that less one.
     """
     shown = _shown(items, num_items).double().sort().values
     n = shown.numel()
