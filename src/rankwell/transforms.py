@@ -73,7 +73,8 @@ def approximate(metric: Callable[..., Tensor] | Measure | str) -> ListLoss:
     tensor(0.3775)
 
     Source: :cite:`qin2010`, metrics of approximate ranks; equation numbers unchecked. Differs from rax's transformation: one
-    less, not the negative; a cut-off acts on the soft rank, not on the gap to the k-th score.
+    less, not the negative; a cut-off acts on the soft rank, not on the gap to the k-th score; MRR is the mean over the
+    relevant items, there that of the best; in AP the relevant items above count softly too, there by their hard ranks.
     """
     name, cut, own = _of_ranks(metric)
 
@@ -121,7 +122,7 @@ def bound(metric: Callable[..., Tensor] | Measure | str) -> ListLoss:
     tensor(0.8333)
 
     Source: :cite:`jagerman2022rax`, the bounding transformation. Differs from it: one less, not the negative; a cut-off acts on
-    the bound of the rank, not on the gap to the k-th score.
+    the bound of the rank, not on the gap to the k-th score; MRR as in :func:`approximate`.
     """
     name, cut, own = _of_ranks(metric)
 
