@@ -46,7 +46,7 @@ def sign(measure):
 
 
 @pytest.mark.parametrize(
-    ("metric", "loss"), [(ndcg, approx_ndcg_loss), (mrr, approx_mrr_loss), (ap, smooth_ap_loss)], ids=str
+    ("metric", "loss"), [(ndcg, approx_ndcg_loss), (mrr, approx_mrr_loss), (ap, smooth_ap_loss)], ids=["ndcg", "mrr", "ap"]
 )
 def test_approximate_is_the_registered_loss(metric, loss):
     scores, labels = example()
@@ -127,6 +127,37 @@ def test_made_losses_keep_the_laws(made, law):
     law.check(Entry(made.__name__, made, "list", {}))
 
 
+def ndcg_losses():
+    return [
+        approx_ndcg_loss, neural_ndcg_loss, pirank_loss, soft_rank_loss, partial(soft_rank_loss, form="expected_rank"),
+        partial(fast_soft_rank_loss, form="ndcg"), gumbel_approx_ndcg_loss, gumbel_neural_ndcg_loss,
+        approximate("ndcg@3"), bound("ndcg"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", ndcg_losses())
+def test_gains_of_large_labels_do_not_overflow(loss):
+    """In float32 2^128 is infinite; that of float64 is not."""
+    scores = torch.linspace(-1, 1, 12).sin().reshape(2, 6)
+    labels = tensor([[0, 1, 200, 199, 150, 128], [0, 1, 127, 2, 3, 4]])
+    both = []
+    for x in (scores.clone(), scores.double()):
+        value = loss(x.requires_grad_(), labels, reduction="none")
+        ragged = loss(x.flatten(), labels.flatten(), offsets=tensor([0, 6, 12]), reduction="none")
+        assert_close(ragged, value)
+        both.append((value.detach().double(), torch.autograd.grad(value.sum(), x)[0].double()))
+    for ours, exact in zip(*both, strict=True):
+        assert_close(ours, exact, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("loss", ndcg_losses())
+def test_label_that_is_nan_spoils_its_own_list(loss):
+    scores, labels = torch.zeros(2, 3), tensor([[1.0, math.nan, 0.0], [1.0, 0.0, 2.0]])
+    values = loss(scores, labels, reduction="none")
+    assert values[0].isnan()
+    assert_close(values[1], loss(scores[1], labels[1]))
+
+
 # ------------------------------------------------------------------------------------------------------------------ noise
 
 
@@ -170,6 +201,28 @@ def test_noise_is_keyed():
         loss(scores, labels, key=1, generator=torch.Generator())
 
 
+def test_keys_may_be_one_a_list():
+    scores, labels = example()
+    loss, keys = partial(gumbel_approx_ndcg_loss, samples=4, reduction="none"), torch.arange(20) // 2
+    each = torch.stack([loss(*row, key=int(key)) for *row, key in zip(scores, labels, keys, strict=True)])
+    assert_close(loss(scores, labels, key=keys), each)
+    offsets = offsets_from_sizes(tensor([9] * 20))
+    assert_close(loss(scores.flatten(), labels.flatten(), offsets=offsets, key=keys), each)
+    with pytest.raises(InputError, match=r"one a list, \(20,\): got \(9,\)"):
+        loss(scores, labels, key=keys[:9])
+
+
+@pytest.mark.parametrize("loss", [gumbel_approx_ndcg_loss, gumbel_neural_ndcg_loss])
+def test_registered_variants_draw_by_a_generator(loss):
+    scores, labels = example()
+    draw = torch.Generator().manual_seed(5)
+    steps = [loss(scores, labels, generator=draw) for _ in range(2)]
+    assert steps[0] != steps[1]
+    assert steps[0] == loss(scores, labels, generator=draw.manual_seed(5))
+    with pytest.raises(InputError, match="give one of them"):
+        loss(scores, labels, key=1, generator=draw)
+
+
 def test_value_is_the_mean_over_samples():
     scores, labels = example()
     weights = scores.abs()
@@ -209,5 +262,12 @@ def test_any_list_loss_takes_noise():
     scores, labels = example()
     assert_close(gumbel(logistic_loss, beta=1e-9)(scores, labels), logistic_loss(scores, labels))
     for own in ({"samples": 0}, {"beta": 0.0}):
-        with pytest.raises(InputError, match="must be above 0"):
+        with pytest.raises(InputError, match=r"must be (above 0|a whole number of at least 1)"):
             gumbel(softmax_loss, **own)
+
+
+@pytest.mark.parametrize("transform", [approximate, bound])
+@pytest.mark.parametrize("k", [0, -1, 1.5])
+def test_cut_is_a_whole_number_from_one(transform, k):
+    with pytest.raises(InputError, match="k must be a whole number of at least 1, or None"):
+        transform(ndcg)(torch.zeros(3), tensor([1.0, 0.0, 0.0]), k=k)
