@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import tensor
@@ -8,6 +10,8 @@ from rankwell.lists import (
     Dense,
     Flat,
     blocks,
+    check_at_least,
+    check_count,
     offsets_from_ids,
     offsets_from_sizes,
     open_lists,
@@ -194,3 +198,40 @@ def test_mean_is_over_valid_lists_and_zero_over_none():
     assert reduce(values, valid, "none").tolist() == [1, 0, 5]
     assert reduce(values, torch.zeros(3, dtype=torch.bool), "mean") == 0
     assert reduce(torch.zeros(0), None, "mean") == 0
+
+
+@pytest.mark.parametrize(
+    ("offsets", "given"),
+    [
+        ([0, 3], "a list"),
+        (tensor([0, 3], dtype=torch.uint8), "torch.uint8"),
+        (tensor([0, 3], dtype=torch.int16), "torch.int16"),
+        (tensor([0.0, 3.0]), "torch.float32"),
+    ],
+)
+def test_offsets_are_a_tensor_of_int64_or_int32(offsets, given):
+    scores = torch.zeros(3)
+    with pytest.raises(InputError, match=f"offsets must be a tensor of int64 or int32: got {given}"):
+        open_lists(scores, scores, where=None, weights=None, offsets=offsets)
+
+
+def test_offsets_of_int32_will_do():
+    lists = open_lists(torch.ones(3), torch.ones(3), where=None, weights=None, offsets=tensor([0, 1, 3]).int())
+    assert lists.lists.sum(lists.scores).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, 2.0, True, "2", None])
+def test_counts_are_whole_numbers_from_one(value):
+    with pytest.raises(InputError, match="k must be a whole number of at least 1: got"):
+        check_count(value, "k")
+    check_count(1, "k")
+    check_count(None, "k", optional=True)
+    check_count(0, "k", least=0)
+
+
+@pytest.mark.parametrize("value", [-0.1, math.nan])
+def test_bounds_refuse_nan(value):
+    with pytest.raises(InputError, match=f"margin must be at least 0: got {value}"):
+        check_at_least(value, "margin")
+    check_at_least(0, "margin")
+    check_at_least(-1, "epsilon", -1)

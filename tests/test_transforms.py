@@ -14,11 +14,14 @@ from rankwell.losses import (
     LOSSES,
     approx_mrr_loss,
     approx_ndcg_loss,
+    fast_soft_rank_loss,
     gumbel_approx_ndcg_loss,
     gumbel_neural_ndcg_loss,
     logistic_loss,
     neural_ndcg_loss,
+    pirank_loss,
     smooth_ap_loss,
+    soft_rank_loss,
     softmax_loss,
 )
 from rankwell.losses.laws import LAWS

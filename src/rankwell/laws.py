@@ -58,9 +58,17 @@ class Laws(dict[str, Law]):
         super().__init__()
         self._kinds, self._prepare = kinds, prepare
 
-    def law(self, *kinds: str, strict: bool = True, **exceptions: str) -> Callable[[Check], Check]:
+    def law(self, *kinds: str, **exceptions: str) -> Callable[[Check], Check]:
         """Decorate a check to enter it; ``exceptions`` are names of entries and reasons."""
+        return self._enter(kinds, exceptions, strict=True)
 
+    def usual(self, *kinds: str, **exceptions: str) -> Callable[[Check], Check]:
+        """Decorate a check that entries beside the exceptions, for reasons like theirs, may fail to keep."""
+        return self._enter(kinds, exceptions, strict=False)
+
+    def _enter(
+        self, kinds: tuple[str, ...], exceptions: Mapping[str, str], *, strict: bool
+    ) -> Callable[[Check], Check]:
         def enter(check: Check) -> Check:
             @functools.wraps(check)
             def prepared(entry: Entry[Any]) -> None:

@@ -154,6 +154,10 @@ class Lists(Protocol):
         """The k-th largest valid item of each list, minus infinity where there are fewer. It has no gradient."""
         ...
 
+    def largest(self, x: Tensor) -> Tensor:
+        """The largest valid item of each list, the dtype's minimum where there are none. It has no gradient."""
+        ...
+
     def count(self) -> Tensor:
         """Valid items of each list, as integers."""
         ...
@@ -194,6 +198,12 @@ class Dense:
             return x.new_full(x.shape[:-1], -torch.inf)
         x = x.detach() if self.where is None else torch.where(self.where, x.detach(), -torch.inf)
         return x.topk(k, -1).values[..., -1]
+
+    def largest(self, x: Tensor) -> Tensor:
+        """The largest along the last axis."""
+        if not x.shape[-1]:
+            return x.new_full(x.shape[:-1], torch.finfo(x.dtype).min)
+        return _absent_to_minimum(x.detach(), self.where).amax(-1)
 
     def count(self) -> Tensor:
         """Valid items of each row."""
@@ -256,6 +266,11 @@ class Flat:
             found[chosen] = Dense(items, there).kth_largest(x.detach()[items], k)
         return found
 
+    def largest(self, x: Tensor) -> Tensor:
+        """The largest of segments."""
+        x = _absent_to_minimum(x.detach(), self.where)
+        return _segment_max(x, self.offsets)
+
     def count(self) -> Tensor:
         """Lengths, or valid items of each segment."""
         if self.where is None:
@@ -270,6 +285,10 @@ def _absent_to_minimum(x: Tensor, where: Mask | None) -> Tensor:
 
 def _segment_sum(x: Tensor, offsets: Tensor) -> Tensor:
     return torch.segment_reduce(x, "sum", offsets=offsets, unsafe=True, initial=0)
+
+
+def _segment_max(x: Tensor, offsets: Tensor) -> Tensor:
+    return torch.segment_reduce(x, "max", offsets=offsets, unsafe=True, initial=torch.finfo(x.dtype).min)
 
 
 class _SegmentSum(torch.autograd.Function):
@@ -306,7 +325,7 @@ class _SegmentLogSumExp(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, offsets: Tensor, segment: Tensor) -> Tensor:
         least = torch.finfo(x.dtype).min
-        top = torch.segment_reduce(x, "max", offsets=offsets, unsafe=True, initial=least)
+        top = _segment_max(x, offsets)
         total = _segment_sum((x - top.index_select(0, segment)).exp_(), offsets)
         value = torch.where(total > 0, top + total.log(), least)
         ctx.save_for_backward(x, value, offsets, segment)
@@ -324,7 +343,7 @@ class _SegmentLogSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, offsets: Tensor, segment: Tensor) -> Tensor:
-        top = torch.segment_reduce(x, "max", offsets=offsets, unsafe=True, initial=torch.finfo(x.dtype).min)
+        top = _segment_max(x, offsets)
         # Two buffers for all: a new one costs as much as what is written to it.
         value = top.index_select(0, segment)
         torch.sub(x, value, out=value)
@@ -351,8 +370,7 @@ def _centred(x: Tensor, offsets: Tensor, segment: Tensor) -> Tensor:
         least, largest = x.aminmax()
         if bool(largest - least < NEAR):
             return x - largest
-    centred = torch.segment_reduce(x, "max", offsets=offsets, unsafe=True, initial=torch.finfo(x.dtype).min)
-    centred = centred.index_select(0, segment)
+    centred = _segment_max(x, offsets).index_select(0, segment)
     return torch.sub(x, centred, out=centred)
 
 

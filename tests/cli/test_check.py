@@ -81,7 +81,9 @@ def own_losses(monkeypatch):
 
 
 @pytest.mark.usefixtures("own_losses")
-@pytest.mark.parametrize(("of", "text"), [("bpr", OWN_CONTRAST), ("hard_contrastive", OWN_CONTRAST), ("approx_ndcg", OWN_LIST)])
+@pytest.mark.parametrize(
+    ("of", "text"), [("bpr", OWN_CONTRAST), ("hard_contrastive", OWN_CONTRAST), ("approx_ndcg", OWN_LIST)]
+)
 def test_a_right_loss_under_another_name_is_not_broken(of, text, tmp_path, rankwell):
     file = tmp_path / f"{of}.py"
     file.write_text(text.format(of=of))
@@ -102,7 +104,9 @@ def test_heads_have_laws(rankwell):
 @pytest.mark.usefixtures("own_losses")
 def test_what_is_always_raised_is_said_once(tmp_path, rankwell):
     file = tmp_path / "raising.py"
-    file.write_text(OWN_LIST.format(of="hinge").replace("    return ", "    raise KeyError('nothing here')\n    return "))
+    file.write_text(
+        OWN_LIST.format(of="hinge").replace("    return ", "    raise KeyError('nothing here')\n    return ")
+    )
     shown = rankwell("check", f"{file}:own_hinge_loss")
     assert shown.code == 1 and shown.out.count("KeyError: 'nothing here'") == 1
     laws = len(re.findall("^broken", shown.out, re.MULTILINE))

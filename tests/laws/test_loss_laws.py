@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 from beartype import beartype
 from jaxtyping import jaxtyped
 
+from rankwell.laws import examine
 from rankwell.losses import LOSSES
 from rankwell.losses.laws import LAWS, arguments
 
@@ -27,3 +30,26 @@ def test_annotated_shapes_hold(entry):
 def test_exceptions_are_of_losses_that_exist(law):
     assert set(law.exceptions) <= set(LOSSES.names())
     assert all(law.exceptions.values())
+
+
+@pytest.mark.parametrize("name", ["hinge", "approx_ndcg", "bpr", "info_nce"])
+def test_to_ignore_weights_breaks_a_law(name):
+    entry = LOSSES[name]
+
+    def careless(*args, weights=None, **given):
+        return entry(*args, **given)
+
+    assert examine(LAWS["unequal_weights_count"], entry) is None
+    assert examine(LAWS["unequal_weights_count"], replace(entry, function=careless)) is not None
+
+
+@pytest.mark.parametrize("name", ["bpr", "sampled_softmax"])
+def test_to_count_padding_among_the_negatives_breaks_a_law(name):
+    entry = LOSSES[name]
+
+    def careless(pos, neg, **given):
+        return entry(pos, neg, **given) * (neg.shape[-1] + 1) / neg.shape[-1]
+
+    law = LAWS["negatives_are_summed_or_averaged"]
+    assert examine(law, entry) is None
+    assert examine(law, replace(entry, function=careless)) is not None

@@ -233,3 +233,21 @@ def test_unknown_similarity(loss):
 def test_temperature_is_above_zero(loss):
     with pytest.raises(InputError, match="temperature must be above 0"):
         loss(torch.eye(2), torch.eye(2), temperature=0.0)
+
+
+def test_info_nce_over_distances_far_from_the_origin_has_the_gradient_of_float64():
+    queries, items = (3 + 0.05 * torch.randn(2, 64, 16, generator=torch.Generator().manual_seed(1))).unbind()
+    slopes = []
+    for dtype in (torch.float, torch.double):
+        leaf = queries.to(dtype).clone().requires_grad_()
+        info_nce_loss(leaf, items.to(dtype), similarity="squared_euclidean").backward()
+        slopes.append(leaf.grad.double())
+    assert (slopes[0] - slopes[1]).norm() < 1e-5 * slopes[1].norm()
+
+
+@pytest.mark.parametrize("entry", EMBEDDING, ids=lambda entry: entry.name)
+def test_positives_are_a_mask_of_all_pairs(entry):
+    """Grades would be taken for 1 by some losses and for gains by others."""
+    for positives in (torch.eye(2), torch.ones(2, 3, dtype=torch.bool)):
+        with pytest.raises(InputError, match=r"positives must be boolean \[\*batch, queries, items\] \(2, 2\)"):
+            entry(torch.ones(2, 3), torch.ones(2, 3), positives=positives)

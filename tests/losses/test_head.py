@@ -221,7 +221,7 @@ def test_known_items_alone_leave_nothing_to_lose():
         ({"weights": torch.ones(4)}, r"weights must broadcast to the rows \(5,\): got \(4,\)"),
         ({"log_q": torch.zeros(5)}, r"log_q must be one an item, \[23\]: got \(5,\)"),
         ({"bias": torch.zeros(5)}, r"bias must be one an item, \[23\]: got \(5,\)"),
-        ({"chunk": 0}, "chunk must be at least 1 item: got 0"),
+        ({"chunk": 0}, "chunk must be a whole number of at least 1, or None: got 0"),
         ({"temperature": 0.0}, "temperature must be above 0: got 0.0"),
         ({"label_smoothing": 1.0}, "label_smoothing must be at least 0 and below 1: got 1.0"),
         ({"reduction": "avg"}, "reduction must be 'none', 'mean' or 'sum'"),
@@ -236,3 +236,17 @@ def test_bad_input(change, sentence):
 def test_heads_are_no_rows():
     with pytest.raises(ConfigError, match="'linear_softmax' is of kind 'head'"):
         as_contrast(LOSSES["linear_softmax"])
+
+
+def test_lists_may_be_plain_pairs():
+    hidden, items = numbers(5, 4), numbers(23, 4)
+    targets, known = ragged([1], [2, 3], [], [0], [22]), ragged([4], [], [1], [2, 5], [0])
+    expected = linear_softmax_loss(hidden, items, targets, known=known, reduction="none")
+    assert torch.equal(
+        linear_softmax_loss(hidden, items, tuple(targets), known=tuple(known), reduction="none"), expected
+    )
+
+
+def test_lists_are_pairs_of_tensors():
+    with pytest.raises(InputError, match=r"known must be the pair \(offsets, ids\) of tensors: got list, list"):
+        linear_softmax_loss(numbers(5, 4), numbers(23, 4), torch.arange(5), known=([0] * 6, []))

@@ -475,3 +475,15 @@ def test_own_arguments_are_checked():
         lambda_rank_loss(SCORES, LABELS, metric="precision")
     with pytest.raises(InputError, match="mu must be at least 0: got -1"):
         ndcg_loss2pp(SCORES, LABELS, mu=-1)
+
+
+@pytest.mark.parametrize("n", [20, 300])
+@pytest.mark.parametrize("loss", [*ALL_PAIRS.values(), *(partial(lambda_rank_loss, metric=m, k=5) for m in METRICS)])
+def test_label_that_is_nan_spoils_its_own_list(loss, n):
+    draw = torch.Generator().manual_seed(n)
+    scores, labels = torch.randn(3, n, generator=draw), torch.randint(0, 3, (3, n), generator=draw).float()
+    expected = loss(scores, labels, reduction="none")
+    labels[1, 2] = math.nan
+    values = loss(scores, labels, reduction="none")
+    assert values[1].isnan()
+    assert_close(values[::2], expected[::2])

@@ -196,3 +196,17 @@ def test_second_derivatives_are_an_error():
 def test_ties_that_are_unknown(loss):
     with pytest.raises(InputError, match="ties must be 'breslow' or 'order': got 'efron'"):
         loss(torch.zeros(2), torch.zeros(2), ties="efron")
+
+
+@each
+def test_long_list_loses_no_digits(loss, rivals, by_position):  # noqa: ARG001
+    """Sums over 200,000 items: in float32 slopes would be off by some 1e-5, the value by more."""
+    scores, labels, weights = draw(200_000, scale=3.0)
+    both = []
+    for dtype in (torch.float32, torch.double):
+        x = scores.float().to(dtype).requires_grad_()
+        value = loss(x, labels, weights=weights.float(), reduction="sum")
+        both.append((value.detach().double(), torch.autograd.grad(value, x)[0].double()))
+    (value, slope), (exact, expected) = both
+    assert_close(value, exact, rtol=1e-7, atol=0.0)
+    assert_close(slope, expected, rtol=2e-7, atol=1e-7)

@@ -205,3 +205,28 @@ def test_second_derivatives_are_an_error():
         (slope,) = torch.autograd.grad(LOSSES[name](scores, GRADED[1]), scores, create_graph=True)
         with pytest.raises(NotImplementedError, match="no second derivatives"):
             slope.square().sum().backward()
+
+
+PAIR_LOSSES = [
+    hinge_loss, squared_hinge_loss, logistic_loss, exponential_loss, soft_zero_one_loss, pairwise_mse_loss,
+    lambda scores, labels, **given: margin_mse_loss(scores, labels, teacher=torch.zeros_like(scores), **given),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", PAIR_LOSSES)
+@pytest.mark.parametrize("n", [20, 300])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("of", ["scores", "labels"])
+def test_what_is_not_finite_spoils_its_own_list_at_any_length(loss, n, bad, of):
+    draw = torch.Generator().manual_seed(n)
+    scores, labels = torch.randn(3, n, generator=draw), torch.randint(0, 3, (3, n), generator=draw).float()
+    clean = scores.clone().requires_grad_()
+    expected = loss(clean, labels, reduction="none")
+    (slope,) = torch.autograd.grad(expected.sum(), clean)
+    {"scores": scores, "labels": labels}[of][1, 2] = bad
+    scores.requires_grad_()
+    values = loss(scores, labels, reduction="none")
+    (slopes,) = torch.autograd.grad(values.sum(), scores)
+    assert values[1].isnan() and slopes[1].isnan().all()
+    assert_close(values[::2], expected[::2])
+    assert_close(slopes[::2], slope[::2])

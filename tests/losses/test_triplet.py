@@ -185,3 +185,17 @@ def test_near_neighbours_far_from_zero_keep_their_distance(loss):
 def test_margin_is_above_zero(loss):
     with pytest.raises(InputError, match="margin must be above 0: got 0"):
         loss(torch.eye(2), torch.eye(2), margin=0.0)
+
+
+@pytest.mark.parametrize("mining", ["all", "active"])
+def test_cluster_far_from_the_origin_has_the_gradient_of_float64(mining):
+    """Spread .05 around 3: a product about the origin is off by as much as the gaps that decide which triplets count."""
+    draw = torch.Generator().manual_seed(1)
+    queries = 3 + 0.05 * torch.randn(256, 64, generator=draw)
+    items = 3 + 0.05 * torch.randn(256, 64, generator=draw)
+    slopes = []
+    for dtype in (torch.float, torch.double):
+        leaf = queries.to(dtype).clone().requires_grad_()
+        triplet_loss(leaf, items.to(dtype), margin=0.05, mining=mining).backward()
+        slopes.append(leaf.grad.double())
+    assert (slopes[0] - slopes[1]).norm() < 1e-4 * slopes[1].norm()

@@ -168,3 +168,18 @@ def test_margins_that_do_not_fit():
         mawu_loss(square, square, query_margins=torch.zeros(3))
     with pytest.raises(InputError, match=r"item_margins must be floating point \(2,\): got \(2,\) of torch.int64"):
         mawu_loss(square, square, item_margins=torch.zeros(2, dtype=torch.long))
+
+
+def test_zero_vectors_stand_at_the_origin():
+    """Padding: 2 - 2 cos said that a zero vector is at a squared distance of 2 from everything, other zeros included."""
+    queries, items = tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]), tensor([[0.0, 0.0], [0.0, 3.0], [0.0, 0.0]])
+    align = (1 + 1 + 0) / 3
+    spread = log((2 * exp(-2) + 1) / 3)  # of three pairs two are at distance 1, and one of zeros at 0
+    assert_close(direct_au_loss(queries, items), tensor(align + spread))
+
+
+@pytest.mark.parametrize("dtype", [torch.double, torch.half])
+def test_margins_of_another_type(dtype):
+    queries, items, margins = torch.eye(2), torch.eye(2), tensor([0.5, 0.25])
+    value = mawu_loss(queries, items, query_margins=margins.to(dtype), item_margins=margins.to(dtype))
+    assert torch.equal(value, mawu_loss(queries, items, query_margins=margins, item_margins=margins))

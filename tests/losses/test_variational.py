@@ -124,3 +124,21 @@ def test_no_negatives_cost_nothing(form):
 def test_arguments(call, says):
     with pytest.raises(InputError, match=says):
         call()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_priors_without_anything_above_zero_are_equal(form, value):
+    pos, neg = tensor([[0.3, -0.2]], requires_grad=True), tensor([[0.1, 0.7, -0.4]])
+    own = {"form": form, "c_pos": 2.0, "c_neg": 3.0}
+    priors = {"pos_prior": torch.full_like(pos, value), "neg_prior": torch.full_like(neg, value)}
+    assert_close(variational_bpr_loss(pos, neg, **priors, **own), variational_bpr_loss(pos, neg, **own))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_infinitely_bad_negative_takes_all(form):
+    """It is the surest negative, and no pair with it is lost."""
+    pos, neg = tensor([[0.3, -0.2]], requires_grad=True), tensor([[0.1, -torch.inf]], requires_grad=True)
+    value = variational_bpr_loss(pos, neg, form=form)
+    value.backward()
+    assert value == 0 and not pos.grad.any() and not neg.grad.any()

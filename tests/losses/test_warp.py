@@ -123,3 +123,9 @@ def test_chunks_of_positives_are_the_whole(monkeypatch):
 def test_arguments(call, says):
     with pytest.raises(InputError, match=says):
         call()
+
+
+def test_rank_beyond_all_items_costs_nothing():
+    """More trials than items: the estimated rank is 0, and digamma(1) plus Euler's constant is -7e-8."""
+    value = warp_loss(tensor([0.0]), tensor([[-5.0, -5.0, 100.0]]), num_items=3)
+    assert value == 0

@@ -52,3 +52,11 @@ def test_bad_arguments():
         class_weights(torch.tensor([0]), torch.tensor([1]), beta=1.5)
     with pytest.raises(InputError, match="clip at least 1"):
         inverse_propensity_weights(torch.tensor([1]), clip=0.5)
+
+
+@pytest.mark.parametrize("labels", [[0, -1, 2], [0.0, float("nan"), 2.0], [0.0, -0.5, 2.0]])
+def test_padding_has_no_class(labels):
+    counts = torch.tensor([5, 3, 1])
+    weights = class_weights(torch.tensor(labels), counts)
+    assert weights[1] == 0
+    assert torch.equal(weights[[0, 2]], class_weights(torch.tensor([0, 2]), counts))

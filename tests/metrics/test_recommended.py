@@ -169,7 +169,11 @@ def test_blocks_hold_all_users_once() -> None:
             r"expected must be item codes \[e\] or \[users, e\] with 3 users: got None",
         ),
         ("serendipity", {"relevant": Ragged(torch.tensor([0, 1]), torch.tensor([0]))}, "3 users: got 1 lists"),
-        ("serendipity", {"relevant": listed(0, 1, 2, 5)}, "offsets of relevant must start at 0, not fall, and end at .* 4"),
+        (
+            "serendipity",
+            {"relevant": listed(0, 1, 2, 5)},
+            "offsets of relevant must start at 0, not fall, and end at .* 4",
+        ),
         ("serendipity", {"expected": torch.tensor([0.0])}, "expected must be integer codes: got torch.float32"),
         *(
             (name, {"history": lists}, message)

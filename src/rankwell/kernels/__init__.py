@@ -5,6 +5,7 @@ compared: it goes in chunks, and makes slopes along with the values, or makes th
 
 - sums over pairs: ``pairs`` by ``sorted_pairs`` and ``chunked_pairs``; weighed as metrics say, ``lambda_pairs`` by
   ``lambda_weights``; a positive against the negatives of its row, ``gaps``;
+- gains of labels: ``gains``;
 - ranks and orders: ``comparisons``, ``neural_sort``, ``isotonic``, ``plackett_luce``;
 - softmax over a whole catalogue: ``catalogue``, ``buckets``;
 - nearest points of two curves: ``arcs``;

@@ -23,7 +23,7 @@ from rankwell.types import Mask, Offsets
 
 __all__ = ["STEPS", "Step", "average_ranks", "compared_ranks", "expected_discounts", "places"]
 
-CHUNK_PAIRS = 1 << 16
+CHUNK_PAIRS = 1 << 18
 """Comparisons made at once: a quarter of a megabyte a temporary, small enough for the cache."""
 
 BLOCK_ITEMS = 1 << 15
@@ -79,6 +79,26 @@ STEPS: dict[Step, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], 
 """Value and slope by the gap :math:`(s_j - s_i) / \\tau`, each a new tensor, and the value at 0."""
 
 
+FAR = 80.0
+"""Gaps up to here have odds that float32 holds."""
+
+
+def _logistic_of(odds: Tensor) -> Tensor:
+    return odds.add_(1).reciprocal_()
+
+
+def _logistic_slope_of(odds: Tensor) -> Tensor:
+    value = (odds + 1).reciprocal_()
+    return odds.mul_(value).mul_(value)
+
+
+OF_ODDS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "logistic": (_logistic_of, _logistic_slope_of)
+}
+"""The same by :math:`e^{(s_i - s_j) / \\tau}`, which is overwritten: a product of an exponential a row and one a column saves
+those of pairs."""
+
+
 # ---------------------------------------------------------------------------------------------------------------- chunks
 
 
@@ -96,14 +116,47 @@ class _Chunk(NamedTuple):
 
     def gaps(self, scores: Tensor, temperature: float) -> Tensor:
         """Of each column over each row, ``[g, r, n]``."""
-        return (scores[self.columns][:, None] - scores[self.rows][..., None]).div_(temperature)
+        columns = _at(scores, self.columns)
+        return (columns[:, None] - columns.gather(-1, self.own)[..., None]).div_(temperature)
+
+    def values(self, scores: Tensor, step: str, temperature: float) -> Tensor:
+        """Steps of the gaps."""
+        return self._stepped(0, scores, step, temperature)
+
+    def slopes(self, scores: Tensor, step: str, temperature: float) -> Tensor:
+        """Slopes of the steps; 0 for an item's gap to itself, which would cancel and take digits with it."""
+        return self._stepped(1, scores, step, temperature).scatter_(-1, self.own[..., None], 0)
+
+    def _stepped(self, which: int, scores: Tensor, step: str, temperature: float) -> Tensor:
+        odds = self._odds(scores, temperature) if step in OF_ODDS else None
+        return STEPS[step][which](self.gaps(scores, temperature)) if odds is None else OF_ODDS[step][which](odds)  # type: ignore[index]
+
+    def _odds(self, scores: Tensor, temperature: float) -> Tensor | None:
+        """Odds of each row over each column, unless there are far gaps."""
+        if scores.device.type != "cpu":  # a look at the numbers would wait for the device
+            return None
+        columns = _at(scores, self.columns).double().div_(temperature)
+        low, high = columns.aminmax(dim=-1, keepdim=True)
+        if not bool((high - low <= FAR).all()):
+            return None
+        columns -= (low + high) / 2
+        rows = columns.gather(-1, self.own).exp_().to(scores.dtype)
+        return rows[..., None] * columns.neg_().exp_().to(scores.dtype)[:, None]
+
+    def columns_and_chosen(self, chosen: Mask, dtype: torch.dtype) -> Tensor:
+        """Which columns are valid, and which of these are chosen, ``[g, n, 2]``: a product with it sums over both."""
+        return torch.stack([self.valid, self.valid & _at(chosen, self.columns)], -1).to(dtype)
+
+
+def _at(x: Tensor, items: Tensor) -> Tensor:
+    return x.index_select(0, items.flatten()).view(items.shape)  # a quarter of the time of x[items]
 
 
 def _chunks(where: Mask, rows: Mask, offsets: Offsets) -> Iterator[_Chunk]:
     """The rows that are asked for, against all of their lists."""
     for _, items, valid in blocks(offsets, BLOCK_ITEMS):
-        valid = valid & where[items]
-        asked = valid & rows[items]
+        valid = valid & _at(where, items)
+        asked = valid & _at(rows, items)
         first = asked.to(torch.uint8).argsort(dim=-1, descending=True, stable=True)
         n, most = items.shape[1], int(asked.sum(-1).max())
         height = min(most, max(1, CHUNK_PAIRS // n))
@@ -122,10 +175,8 @@ def _compare(
     """Sums of the steps over all valid items and over the chosen ones, itself included; 0 for rows not asked for."""
     of_all, of_chosen = torch.zeros_like(scores), torch.zeros_like(scores)
     for chunk in _chunks(where, rows, offsets):
-        value = STEPS[step][0](chunk.gaps(scores, temperature))  # type: ignore[index]
-        # A product with the masks as columns sums over both at once.
-        masks = torch.stack([chunk.valid, chunk.valid & chosen[chunk.columns]], -1).to(scores.dtype)
-        sums = (value @ masks) * chunk.asked[..., None]
+        value = chunk.values(scores, step, temperature)
+        sums = (value @ chunk.columns_and_chosen(chosen, scores.dtype)) * chunk.asked[..., None]
         for total, part in zip((of_all, of_chosen), sums.unbind(-1), strict=True):
             total.index_add_(0, chunk.rows.flatten(), part.flatten())  # padding adds 0 to a first item
     return of_all, of_chosen
@@ -145,10 +196,12 @@ def _compare_slopes(
     """Gradient by the scores, from those of both sums."""
     slopes = torch.zeros_like(scores)
     for chunk in _chunks(where, rows, offsets):
-        by_gap = STEPS[step][1](chunk.gaps(scores, temperature))  # type: ignore[index]
-        masks = torch.stack([chunk.valid, chunk.valid & chosen[chunk.columns]], -2).to(scores.dtype)
-        grads = torch.stack([grad_all[chunk.rows], grad_chosen[chunk.rows]], -1) * chunk.asked[..., None]
-        _spread(by_gap.mul_(grads @ masks), chunk, slopes)
+        by_gap = chunk.slopes(scores, step, temperature)
+        masks = chunk.columns_and_chosen(chosen, scores.dtype)
+        grads = torch.stack([_at(grad_all, chunk.rows), _at(grad_chosen, chunk.rows)], -1) * chunk.asked[..., None]
+        # A pair's slope times grads @ masks', summed over rows and over columns: without making that product.
+        slopes.index_add_(0, chunk.columns.flatten(), ((grads.mT @ by_gap) * masks.mT).sum(-2).flatten())
+        slopes.index_add_(0, chunk.rows.flatten(), ((by_gap @ masks) * grads).sum(-1).flatten(), alpha=-1)
     return slopes.div_(temperature)
 
 
@@ -301,31 +354,31 @@ def expected_discounts(opened: Opened, rows: Mask, deviation: float) -> Tensor:
 # ------------------------------------------------------------------------------------------------------------ hard ranks
 
 
-def _hard_ranks(x: Tensor, where: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
-    """Place of each item by ``x``, best first, counted from 1; and the mean place of its equals. Both 0 where masked."""
-    place, mean = torch.zeros_like(x), torch.zeros_like(x)
+def _hard_ranks(x: Tensor, where: Tensor, offsets: Tensor, average: bool) -> Tensor:
+    """Place of each item by ``x``, best first, counted from 1; ``average``: the mean place of its equals. 0 where masked."""
+    ranks = torch.zeros_like(x)
     for _, items, valid in blocks(offsets, BLOCK_ITEMS):
-        valid = valid & where[items]
-        keys, order = torch.where(valid, -x[items], torch.inf).sort(dim=-1, stable=True)
+        valid = valid & _at(where, items)
+        keys, order = torch.where(valid, -_at(x, items), torch.inf).sort(dim=-1, stable=True)
         items, valid = items.gather(-1, order), valid.gather(-1, order)
-        places = torch.arange(1, items.shape[1] + 1, device=x.device).expand(items.shape)
-        before = torch.searchsorted(keys, keys)
-        upto = torch.searchsorted(keys, keys, right=True)
-        for total, part in ((place, places), (mean, (before + upto + 1) / 2)):
-            total.index_add_(0, items.flatten(), (part * valid).to(x.dtype).flatten())
-    return place, mean
+        if average:
+            place = (torch.searchsorted(keys, keys) + torch.searchsorted(keys, keys, right=True) + 1) / 2
+        else:
+            place = torch.arange(1, items.shape[1] + 1, device=x.device)
+        ranks.index_add_(0, items.flatten(), (place * valid).to(x.dtype).flatten())
+    return ranks
 
 
-hard_ranks = list_operator(_hard_ranks, _two)
+hard_ranks = list_operator(_hard_ranks)
 
 
 def places(opened: Opened, x: Tensor) -> Tensor:
     """Place of each item in its list by ``x``, the highest at 1, equals in their order; 0 where masked. No gradient."""
     flat = flatten(opened)
-    return hard_ranks(x.detach().reshape(-1), flat.where, flat.offsets)[0].reshape(x.shape)  # type: ignore[no-any-return]
+    return hard_ranks(x.detach().reshape(-1), flat.where, flat.offsets, False).reshape(x.shape)  # type: ignore[no-any-return]
 
 
 def average_ranks(opened: Opened, x: Tensor) -> Tensor:
     """As :func:`places`, but equals share the mean of their places."""
     flat = flatten(opened)
-    return hard_ranks(x.detach().reshape(-1), flat.where, flat.offsets)[1].reshape(x.shape)  # type: ignore[no-any-return]
+    return hard_ranks(x.detach().reshape(-1), flat.where, flat.offsets, True).reshape(x.shape)  # type: ignore[no-any-return]

@@ -81,6 +81,8 @@ def _lambda_sums(
         n = items.shape[-1]
         valid = valid & _at(where, items)
         grades = torch.where(valid, _at(labels, items), 0)
+        values[chosen] = (0 * grades).sum(-1)  # NaN, where a label is: such have no order
+        grades.nan_to_num_(0, 0, 0)
         order = _ranking(_at(scores, items), grades, valid)
         items, valid, grades = (x.gather(-1, order) for x in (items, valid, grades))
         weighing = WEIGHTS[weight](grades, valid, k if 0 < k < n else n, own)
@@ -92,7 +94,7 @@ def _lambda_sums(
             weighing = weighing._replace(tables=[table[most].gather(-1, order) for table in weighing.tables])
         block = _Block(_at(scores, items), _at(weights, items), valid, rows, weighing, both_ways)
         slopes, parts = _block_sums(block, weighted, temperature, norm)
-        values[chosen] = (block.weights * parts).sum(-1)
+        values[chosen] += (block.weights * parts).sum(-1)
         by_scores.index_add_(0, items.flatten(), slopes.flatten())  # 0 at padding, which points at a first item
         if weighted:
             by_weights.index_add_(0, items.flatten(), parts.flatten())

@@ -12,6 +12,8 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from rankwell.kernels.gains import exponential_gains
+
 __all__ = ["WEIGHTS", "Items", "Weighing"]
 
 Items: TypeAlias = Sequence[Tensor]
@@ -40,7 +42,7 @@ def _discounts(like: Tensor) -> Tensor:
 def _gains(labels: Tensor, k: int) -> Tensor:
     """Exponential gains over the DCG of the best order cut at k; both over 2^top, so that large labels do not overflow."""
     labels = labels.clamp(min=0)
-    gains = -torch.expm1(-math.log(2) * labels) * torch.exp2(labels - labels.amax(-1, keepdim=True))
+    gains = exponential_gains(labels, labels.amax(-1, keepdim=True))
     best = gains.topk(k).values
     ideal = (best * _discounts(best)).sum(-1, keepdim=True)
     return gains / torch.where(ideal > 0, ideal, 1)

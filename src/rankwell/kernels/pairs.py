@@ -36,7 +36,18 @@ def _pair_sums(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Weighted sum and number of pairs of each list; gradients of the sum by scores and by weights."""
     engine = sorted_sums if phi in SORTED else chunked_sums
-    return engine(scores, labels, weights, where, offsets, phi, parameter)
+    spoilt = _spoilt(scores, labels, where, offsets)
+    if not bool(spoilt.isnan().any()):
+        return engine(scores, labels, weights, where, offsets, phi, parameter)
+    labels = labels.nan_to_num(0, 0, 0)  # which have no order; the engines keep such scores out of the other lists
+    sums, counts, by_scores, by_weights = engine(scores, labels, weights, where, offsets, phi, parameter)
+    return sums + spoilt, counts, by_scores + spoilt.repeat_interleave(offsets.diff()), by_weights
+
+
+def _spoilt(scores: Tensor, labels: Tensor, where: Tensor, offsets: Tensor) -> Tensor:
+    """NaN for a list with a valid score or label that is not finite, else 0."""
+    none = torch.where(where, scores * 0 + labels * 0, 0)
+    return torch.segment_reduce(none, "sum", offsets=offsets, unsafe=True, initial=0)
 
 
 pair_sums = list_sums(_pair_sums, "losses of pairs", constants=1)

@@ -8,7 +8,8 @@ where :math:`R_i` is what item i is drawn from in a race that the best label win
 those of equal label as ``rivals`` says, and :math:`a_i` is 1 or a weight of the position.
 
 Lists of similar length are sorted by label together, worst first, so that every sum over :math:`R_i` is a prefix sum, and
-every slope a suffix sum. Each block gives its values and its slopes at once: the backward pass is one multiplication.
+every slope a suffix sum. Sums are of float64. Each block gives its values and its slopes at once: the backward pass is one
+multiplication.
 """
 
 from typing import Literal, TypeAlias
@@ -26,10 +27,10 @@ Rivals: TypeAlias = Literal["tied", "order", "worse"]
 """What of equal label an item is drawn against: all of it, what stands behind it in the list, or nothing."""
 
 BLOCK_ITEMS = 1 << 15
-"""Padded items sorted at once: an eighth of a megabyte a temporary of float32."""
+"""Padded items sorted at once: a quarter of a megabyte a temporary of float64."""
 
-SAFE_GAP = 60.0
-"""Up to here the exponentials of a list, and sums of their inverses, are normal numbers of float32."""
+SAFE_GAP = 600.0
+"""Up to here the exponentials of a list, and sums of their inverses, are normal numbers of float64."""
 
 
 def log_chance_sums(opened: Opened, weights: Tensor, rivals: Rivals, *, by_position: bool = False) -> Tensor:
@@ -68,17 +69,17 @@ def _log_chance_sums(
         place = torch.arange(items.shape[-1], device=items.device)
         count = valid.sum(-1, keepdim=True)
         absent = place >= count
-        score = _taken(scores, items).masked_fill_(absent, -torch.inf)
-        charge = (~absent).to(score.dtype) if weights is None else _taken(weights, items).masked_fill_(absent, 0)
+        score = _taken(scores, items).double().masked_fill_(absent, -torch.inf)
+        charge = (~absent).double() if weights is None else _taken(weights, items).double().masked_fill_(absent, 0)
         group = place.expand(items.shape) if rivals == "order" else _groups(level)
-        factor = _position_weights(group, count).to(score.dtype) if by_position else None
+        factor = _position_weights(group, count) if by_position else None
         costs, slopes = _costs(score, charge if factor is None else charge * factor, group, rivals == "worse")
         costs = costs.masked_fill_(absent, 0) if factor is None else costs.masked_fill_(absent, 0).mul_(factor)
         # Padding points at a list's first item, and adds 0 to it.
-        by_scores.scatter_add_(0, items.flatten(), slopes.flatten())
+        by_scores.scatter_add_(0, items.flatten(), slopes.to(scores.dtype).flatten())
         if weights is not None:
-            by_weights.scatter_add_(0, items.flatten(), costs.flatten())
-        sums[chosen] = charge.mul_(costs).sum(-1)
+            by_weights.scatter_add_(0, items.flatten(), costs.to(scores.dtype).flatten())
+        sums[chosen] = charge.mul_(costs).sum(-1).to(scores.dtype)
     return sums, by_scores, by_weights
 
 
@@ -127,7 +128,6 @@ def _costs(score: Tensor, charge: Tensor, group: Tensor, worse: bool) -> tuple[T
 
 def _costs_by_logarithms(score: Tensor, charge: Tensor, group: Tensor, worse: bool) -> tuple[Tensor, Tensor]:
     """The same for gaps of any size, at several times the price."""
-    dtype, score, charge = score.dtype, score.double(), charge.double()
     none = torch.full_like(score, -torch.inf)
     # Of a group's cumulative sums the largest is the group's own.
     below = none.scatter_reduce(-1, group, score.logcumsumexp(-1), "amax")
@@ -141,7 +141,7 @@ def _costs_by_logarithms(score: Tensor, charge: Tensor, group: Tensor, worse: bo
         above = functional.pad(above[:, 1:], (0, 1), value=-torch.inf) if worse else above
         reach = above.gather(-1, group)
         slope += sign * (score + (torch.logaddexp(share, reach) if worse else reach)).exp()
-    return (total - score).to(dtype), slope.to(dtype)
+    return total - score, slope
 
 
 list_log_chance_sums = list_sums(_log_chance_sums, "losses of label order")

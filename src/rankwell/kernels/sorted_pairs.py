@@ -335,8 +335,8 @@ def sorted_sums(
     if phi.endswith("hinge") and _are_short(lengths, labels):
         return chunked_sums(scores, labels, weights, where, offsets, phi, margin)
     # One weight for all is multiplied in at the end.
-    factor = weights[:1] if weights.stride() == (0,) else None
-    parts: list[tuple[Tensor, ...]] = [(scores.new_zeros(0),) * 4]
+    factor = weights[:1] if weights.stride() == (0,) and len(weights) else None
+    parts: list[tuple[Tensor, ...]] = [tuple(scores.new_zeros(0) for _ in range(4))]
     for lists, items in _runs(offsets):
         if items.start == items.stop:
             number = lists.stop - lists.start

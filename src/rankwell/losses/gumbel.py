@@ -21,7 +21,7 @@ from rankwell.types import Labels, Mask, Offsets, Reduction, Scores, Weights
 
 __all__ = ["gumbel", "gumbel_approx_ndcg_loss", "gumbel_neural_ndcg_loss"]
 
-KEY = {"key": Input("scalar", "count")}
+RANDOM = {"key": Input("scalar", "count"), "generator": Input("scalar")}
 
 
 def gumbel(list_loss: Callable[..., Tensor], *, samples: int = 8, beta: float = 1.0) -> ListLoss:
@@ -35,8 +35,9 @@ def gumbel(list_loss: Callable[..., Tensor], *, samples: int = 8, beta: float = 
 
     The noise is drawn by a ``generator``, for each item of each sample anew; or, without one, is a function of ``key``, the
     sample and the place that the item has in its list by score. That is the same on every machine and in any order,
-    padding or batch; lists of one call share it. Give another key at every step: with the default, 0, the noise is
-    the same in every call. Tensors among the inner loss's own arguments are repeated for each sample.
+    padding or batch. A key is a number, which all lists of the call share, or a tensor of one a list. Give another at every
+    step: with the default, 0, the noise is the same in every call. A loop without keys takes a generator. Tensors among the
+    inner loss's own arguments are repeated for each sample.
 
     Time and memory: ``samples`` times the inner loss's.
 
@@ -46,12 +47,17 @@ def gumbel(list_loss: Callable[..., Tensor], *, samples: int = 8, beta: float = 
         beta: the noise's scale, in units of the scores.
 
     Raises:
-        InputError: if ``samples`` is no whole number from 1, ``beta`` is not above 0, or both a key and a generator are given.
+        InputError: if ``samples`` is no whole number from 1, ``beta`` is not above 0, both a key and a generator are given, or
+            the keys are neither one nor one a list.
 
     >>> from rankwell.losses import softmax_loss
     >>> noisy = gumbel(softmax_loss, samples=2, beta=1e-6)
     >>> noisy(torch.tensor([2.0, 1.0, 3.0]), torch.tensor([1.0, 0.0, 0.0]), key=7)  # hardly any noise: log(1 + 1/e + e)
     tensor(1.4076)
+    >>> draw = torch.Generator().manual_seed(0)  # made once, before the loop
+    >>> first, second = (noisy(torch.tensor([2.0, 1.0]), torch.tensor([0.0, 1.0]), generator=draw) for step in range(2))
+    >>> bool(first == second)
+    False
 
     Source: :cite:`bruch2020`, and rax's transformation, whose defaults these are. Differs from TensorFlow Ranking, which
     takes a log-softmax of the noisy scores.
@@ -123,14 +129,26 @@ def _noise(opened: Opened, key: int | Tensor | None, generator: torch.Generator 
         uniform = torch.rand(shape, generator=generator, device=generator.device, dtype=torch.double)
         uniform = uniform.to(scores.device).clamp(min=2.0**-53)
     else:
-        key = key if isinstance(key, Tensor) else torch.full((), key or 0, device=scores.device)
-        streams = splitmix64(splitmix64(key) + torch.arange(samples, device=scores.device))
-        bits = splitmix64(places(opened, scores).long() ^ streams.reshape(-1, *[1] * scores.ndim))
+        keys = splitmix64(_keys(opened, key))
+        sample = torch.arange(samples, device=scores.device).reshape(-1, *[1] * scores.ndim)
+        bits = splitmix64(places(opened, scores).long() ^ splitmix64(keys + sample))
         uniform = (((bits >> 12) & ((1 << 52) - 1)).double() + 0.5) * 2.0**-52
     return -((-uniform.log()).log()).to(scores.dtype)
 
 
-@list_loss(paper="bruch2020", complexity="samples n^2", inputs=KEY)
+def _keys(opened: Opened, key: int | Tensor | None) -> Tensor:
+    """Keys that broadcast to the scores."""
+    if not isinstance(key, Tensor):
+        return torch.full((1,), key or 0, device=opened.scores.device)
+    if not key.ndim:
+        return key[None]
+    shape = opened.lists.count().shape
+    if key.shape != shape:
+        raise InputError(f"key must be a number, or one a list, {tuple(shape)}: got {tuple(key.shape)}.")
+    return opened.lists.spread(key)
+
+
+@list_loss(paper="bruch2020", complexity="samples n^2", inputs=RANDOM)
 def gumbel_approx_ndcg_loss(
     scores: Scores,
     labels: Labels,
@@ -140,6 +158,7 @@ def gumbel_approx_ndcg_loss(
     offsets: Offsets | None = None,
     reduction: Reduction = "mean",
     key: int | Tensor | None = None,
+    generator: torch.Generator | None = None,
     temperature: Annotated[float, Search(0.01, 1.0, log=True)] = 0.1,
     gain: Gain = "exponential",
     samples: int = 8,
@@ -156,13 +175,15 @@ def gumbel_approx_ndcg_loss(
 
     Args:
         key: what the noise is a function of; another one at every step. None is 0.
+        generator: draws the noise instead, anew at each call.
         temperature: the gap, in units of the scores, over which one item gives way to another.
         gain: ``"exponential"`` or ``"linear"``.
         samples: how many.
         beta: the noise's scale, in units of the scores.
 
     Raises:
-        InputError: if ``temperature``, ``samples`` or ``beta`` is not above 0, or ``gain`` is neither.
+        InputError: if ``temperature``, ``samples`` or ``beta`` is not above 0, ``gain`` is neither, or both ``key`` and
+            ``generator`` are given.
 
     >>> scores = torch.tensor([5.0, 0.0])  # far apart beside this noise: the relevant item is second
     >>> gumbel_approx_ndcg_loss(scores, torch.tensor([0.0, 1.0]), beta=0.1)  # 1 - 1 / log2(3)
@@ -171,11 +192,12 @@ def gumbel_approx_ndcg_loss(
     Source: :cite:`bruch2020`, the stochastic treatment of ApproxNDCG; equation number unchecked.
     """
     noisy = gumbel(approx_ndcg_loss, samples=samples, beta=beta)
-    given = {"where": where, "weights": weights, "offsets": offsets, "reduction": reduction, "key": key}
-    return noisy(scores, labels, **given, temperature=temperature, gain=gain)  # type: ignore[arg-type]
+    given = {"where": where, "weights": weights, "offsets": offsets, "reduction": reduction}
+    noise = {"key": key, "generator": generator}
+    return noisy(scores, labels, **given, **noise, temperature=temperature, gain=gain)  # type: ignore[arg-type]
 
 
-@list_loss(paper="pobrotyn2021", complexity="samples n^2", inputs=KEY)
+@list_loss(paper="pobrotyn2021", complexity="samples n^2", inputs=RANDOM)
 def gumbel_neural_ndcg_loss(
     scores: Scores,
     labels: Labels,
@@ -185,6 +207,7 @@ def gumbel_neural_ndcg_loss(
     offsets: Offsets | None = None,
     reduction: Reduction = "mean",
     key: int | Tensor | None = None,
+    generator: torch.Generator | None = None,
     temperature: Annotated[float, Search(0.1, 10.0, log=True)] = 1.0,
     k: int | None = None,
     gain: Gain = "exponential",
@@ -203,6 +226,7 @@ def gumbel_neural_ndcg_loss(
 
     Args:
         key: what the noise is a function of; another one at every step. None is 0.
+        generator: draws the noise instead, anew at each call.
         temperature: in units of the scores; lower is nearer to the hard permutation.
         k: the cut-off of the NDCG.
         gain: ``"exponential"`` or ``"linear"``.
@@ -211,8 +235,8 @@ def gumbel_neural_ndcg_loss(
         beta: the noise's scale, in units of the scores.
 
     Raises:
-        InputError: if ``temperature``, ``k``, ``samples`` or ``beta`` is not above 0, ``iterations`` below 0, or ``gain`` is
-            neither.
+        InputError: if ``temperature``, ``k``, ``samples`` or ``beta`` is not above 0, ``iterations`` below 0, ``gain`` is
+            neither, or both ``key`` and ``generator`` are given.
 
     >>> scores = torch.tensor([30.0, 0.0])  # far apart beside noise and temperature: the relevant item is second
     >>> gumbel_neural_ndcg_loss(scores, torch.tensor([0.0, 1.0]))  # 1 - 1 / log2(3)
@@ -223,6 +247,7 @@ def gumbel_neural_ndcg_loss(
     least of the batch.
     """
     noisy = gumbel(neural_ndcg_loss, samples=samples, beta=beta)
-    given = {"where": where, "weights": weights, "offsets": offsets, "reduction": reduction, "key": key}
+    given = {"where": where, "weights": weights, "offsets": offsets, "reduction": reduction}
+    noise = {"key": key, "generator": generator}
     own = {"temperature": temperature, "k": k, "gain": gain, "iterations": iterations}
-    return noisy(scores, labels, **given, **own)  # type: ignore[arg-type]
+    return noisy(scores, labels, **given, **noise, **own)  # type: ignore[arg-type]

@@ -256,6 +256,16 @@ def half_precision_is_summed_in_float32(entry: Entry[Any]) -> None:
 
 
 @law()
+def weights_of_any_dtype(entry: Entry[Any]) -> None:
+    """Weights of float64, and ones that are integers or booleans, do what they do in float32, and leave the type as it is."""
+    args = arguments(entry)
+    ones = torch.ones_like(args["weights"])
+    for given in (args["weights"].double(), ones.long(), ones.bool()):
+        ours, expected = (gradients(entry, {**args, "weights": x}) for x in (given, given.float()))
+        all_close(ours, expected)
+
+
+@law()
 def autocast_changes_nothing(entry: Entry[Any]) -> None:
     """Under ``torch.autocast`` the value is the same."""
     args = arguments(entry)

@@ -421,6 +421,25 @@ def ragged_is_dense_is_a_loop(entry: Entry[Any]) -> None:
         close(entry(**one, reduction="none"), ragged[0][row])
 
 
+@law("list", "graded")
+def empty_lists_give_zero(entry: Entry[Any]) -> None:
+    """No lists, and lists without items, dense or ragged: value 0 each, and a gradient of their shape."""
+    (case,) = cases(entry, items=8)
+    along = {name for name, x in case.args.items() if x.shape[:2] == (case.rows, 8)}
+    no_rows = {name: x[:0] for name, x in case.args.items()}
+    no_items = {name: x[:, :0] if name in along else x for name, x in case.args.items()}
+    ragged = {name: x[:, :0].flatten(0, 1) if name in along else x for name, x in case.args.items()}
+    ragged["offsets"] = torch.zeros(case.rows + 1, dtype=torch.long)
+    no_lists = {name: x.flatten(0, 1) if name in along else x for name, x in no_rows.items()}
+    no_lists["offsets"] = torch.zeros(1, dtype=torch.long)
+    for args, rows in ((no_rows, 0), (no_items, case.rows), (ragged, case.rows), (no_lists, 0)):
+        for given in (args, {name: x for name, x in args.items() if name not in ("where", "weights")}):
+            values = gradients(entry, case, given)[0]
+            assert values.shape == (rows,), f"got values of shape {tuple(values.shape)}, expected {(rows,)}"
+            assert not values.any(), f"got {values}, expected 0"
+            assert entry(**given, reduction="mean") == 0, "the mean is not 0"
+
+
 _SINKHORN = (
     "Sinkhorn's iterations keep the matrix of one list, up to a fixed 64 MB: to make it again in each is far slower"
 )
@@ -473,9 +492,8 @@ def peak_bytes(run: Callable[[], Any]) -> int:
 _COUNT = "the number of negatives is in the formula"
 
 
-@law(
+@LAWS.usual(
     "contrast",
-    strict=False,
     llpauc="the share of the negatives that counts is of their number",
     debiased_contrastive=_COUNT,
     gbce=_COUNT,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rankwell.errors import ConfigError, InputError
 from rankwell.kernels.comparisons import Step, compared_ranks, places
+from rankwell.kernels.gains import exponential_gains
 from rankwell.lists import Opened
 from rankwell.metrics import Gain
 from rankwell.types import Mask, Reduction
@@ -58,11 +59,15 @@ Form: TypeAlias = Callable[..., Fraction]
 # ----------------------------------------------------------------------------------------------------------------- gains
 
 
-def gains(opened: Opened, gain: Gain) -> Tensor:
-    """Weight times gain of each item, as the metrics have it; 0 where masked."""
+def gains(opened: Opened, gain: Gain, *, relative: bool = False) -> Tensor:
+    """Weight times gain of each item, as the metrics have it; 0 where masked.
+
+    ``relative``: exponential ones over a power of two of each list, for a ratio of them. No label makes those overflow.
+    """
     labels = opened.labels.clamp(min=0)
     if gain == "exponential":
-        return opened.weights * (torch.exp2(labels) - 1)
+        top = opened.lists.spread(opened.lists.largest(labels).clamp(min=0)) if relative else None
+        return opened.weights * exponential_gains(labels, top)
     if gain == "linear":
         return opened.weights * labels
     raise InputError(f"gain must be 'exponential' or 'linear': got {gain!r}.")
@@ -82,24 +87,27 @@ def ideal_dcg(opened: Opened, gained: Tensor, k: int | None) -> Tensor:
 
 def one_less(opened: Opened, fraction: Fraction, reduction: Reduction) -> Tensor:
     """One less the metric; 0 for lists without anything relevant."""
-    some = fraction.denominator > 0
-    metric = fraction.numerator / torch.where(some, fraction.denominator, 1)
-    return opened.reduce(torch.where(some, 1 - metric, 0), reduction)
+    nothing = fraction.denominator <= 0  # false of NaN, which stays
+    metric = fraction.numerator / torch.where(nothing, 1, fraction.denominator)
+    return opened.reduce(torch.where(nothing, 0, 1 - metric), reduction)
 
 
 # ----------------------------------------------------------------------------------------------------------------- forms
 
 
 def _dcg(opened: Opened, ranker: Ranker, k: int | None, gain: Gain = "exponential") -> Fraction:
-    gained = gains(opened, gain)
-    ranks = ranker.ranks(opened, opened.labels > 0)
-    dcg = opened.lists.sum(gained * discounts(ranks) * ranker.cut(ranks, k))
+    dcg = _discounted(opened, ranker, k, gains(opened, gain))
     return Fraction(dcg, torch.ones_like(dcg))
 
 
 def _ndcg(opened: Opened, ranker: Ranker, k: int | None, gain: Gain = "exponential") -> Fraction:
-    dcg, _ = _dcg(opened, ranker, k, gain)
-    return Fraction(dcg, ideal_dcg(opened, gains(opened, gain), k))
+    gained = gains(opened, gain, relative=True)
+    return Fraction(_discounted(opened, ranker, k, gained), ideal_dcg(opened, gained, k))
+
+
+def _discounted(opened: Opened, ranker: Ranker, k: int | None, gained: Tensor) -> Tensor:
+    ranks = ranker.ranks(opened, opened.labels > 0)
+    return opened.lists.sum(gained * discounts(ranks) * ranker.cut(ranks, k))
 
 
 def _relevant(opened: Opened, rel: float) -> tuple[Mask, Tensor]:

@@ -252,5 +252,5 @@ def fast_soft_rank_loss(
 
 
 def _one_less_ndcg(opened: Opened, discount: Tensor, k: int | None, gain: Gain, reduction: Reduction) -> Tensor:
-    gained = gains(opened, gain)
+    gained = gains(opened, gain, relative=True)
     return one_less(opened, Fraction(opened.lists.sum(gained * discount), ideal_dcg(opened, gained, k)), reduction)

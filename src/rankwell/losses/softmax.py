@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from rankwell.errors import InputError
+from rankwell.kernels.gains import exponential_gains
 from rankwell.kernels.plackett_luce import log_chance_sums
 from rankwell.lists import check_at_least, check_count, check_positive, open_lists
 from rankwell.losses.registry import list_loss
@@ -194,7 +195,8 @@ def unique_softmax_loss(
     Weights multiply the terms, not the denominators.
 
     Args:
-        gain: what a grade counts: ``"exponential"``, 2^y - 1, or ``"linear"``, y.
+        gain: what a grade counts: ``"exponential"``, 2^y - 1, or ``"linear"``, y. In float32 the first is infinite from a
+            grade of 128 on, and the list's value infinite or NaN: the loss is no ratio.
 
     Raises:
         InputError: if ``gain`` is neither.
@@ -208,7 +210,7 @@ def unique_softmax_loss(
     if gain not in ("exponential", "linear"):
         raise InputError(f"gain must be 'exponential' or 'linear': got {gain!r}.")
     lists = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
-    gains = torch.exp2(lists.labels) - 1 if gain == "exponential" else lists.labels
+    gains = exponential_gains(lists.labels) if gain == "exponential" else lists.labels
     return lists.reduce(log_chance_sums(lists, lists.weights * gains, "worse"), reduction)
 
 

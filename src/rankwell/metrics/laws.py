@@ -27,7 +27,7 @@ from rankwell.types import Ragged
 __all__ = ["LAWS"]
 
 LAWS = Laws("list", "uncut", "whole")
-law = LAWS.law
+law, usual = LAWS.law, LAWS.usual
 
 close = partial(agree, rtol=1e-7, atol=1e-7)
 close_in_float32 = partial(agree, rtol=1.3e-6, atol=1e-5)
@@ -101,18 +101,18 @@ def perfect_ranking_is_best(entry: Entry[Any]) -> None:
     orders = torch.tensor(list(itertools.permutations(range(-1, 4))), dtype=labels.dtype)
     given: dict[str, Any] = {"k": 3 if entry.kind == "list" else None, "reduction": "none"}
     for ties in ("expected", "order"):
-        values = entry(labels * 2 - 5, labels, ties=ties, **given)
         best = torch.stack([entry(orders, row.expand_as(orders), ties=ties, **given).max() for row in labels])
+        values = entry(labels * 2 - 5, labels, ties=ties, **given)
         close_in_float32(values, torch.maximum(values, best))
 
 
-@law(strict=False, **_SUMS)
+@usual(**_SUMS)
 def perfect_ranking_is_one(entry: Entry[Any]) -> None:
     """Scores that order and tie the items as the labels do have the value 1."""
     _perfect(entry, "expected")
 
 
-@law(strict=False, **_SUMS, **_CORRECT_FOR_TIES)
+@usual(**_SUMS, **_CORRECT_FOR_TIES)
 def perfect_order_is_one(entry: Entry[Any]) -> None:
     """Where the input order decides ties, scores that order the items as the labels do have the value 1."""
     _perfect(entry, "order")
@@ -125,7 +125,7 @@ def _perfect(entry: Entry[Any], ties: str) -> None:
     close_in_float32(entry(labels * 2 - 5, labels, k=k, ties=ties, reduction="none"), torch.ones(2))
 
 
-@law(strict=False, **_SUMS)
+@usual(**_SUMS)
 def size_is_at_most_one(entry: Entry[Any]) -> None:
     """Values are between -1 and 1."""
     for seed in range(5):
@@ -133,7 +133,7 @@ def size_is_at_most_one(entry: Entry[Any]) -> None:
         assert (values.abs() <= 1 + 1e-6).all(), f"got {values.tolist()}, expected sizes of at most 1"
 
 
-@law(strict=False, **_CORRELATIONS)
+@usual(**_CORRELATIONS)
 def values_are_not_negative(entry: Entry[Any]) -> None:
     """No value is below 0."""
     for seed in range(5):
@@ -141,12 +141,7 @@ def values_are_not_negative(entry: Entry[Any]) -> None:
         assert (values >= 0).all(), f"got {values.tolist()}, expected at least 0"
 
 
-@law(
-    "list",
-    strict=False,
-    f1="its precision divides by k",
-    precision="k is its denominator, also beyond the list (trec_eval)",
-)
+@usual("list", f1="its precision divides by k", precision="k is its denominator, also beyond the list (trec_eval)")
 def cut_beyond_the_list_is_none(entry: Entry[Any]) -> None:
     """A cut-off at the length of the list, or beyond it, changes nothing."""
     scores, labels = batch()
@@ -285,7 +280,7 @@ def ideal_of_the_own_labels_is_none(entry: Entry[Any]) -> None:
     _ideal_changes_nothing(entry, -1)
 
 
-@law("list", "uncut", strict=False, bpref="a 0 in ideal is a judgement: what is not there is not judged")
+@usual("list", "uncut", bpref="a 0 in ideal is a judgement: what is not there is not judged")
 def zeros_pad_the_ideal(entry: Entry[Any]) -> None:
     """To name as ideal the labels that the list has, padded by zeros, changes nothing."""
     _ideal_changes_nothing(entry, 0)
@@ -338,7 +333,7 @@ def adds(entry: Entry[Any]) -> bool:
     return bool((twice - 2 * once).abs().sum() < (twice - once).abs().sum())
 
 
-@law(strict=False, f1="a harmonic mean of precision, which is additive, and recall, which is a ratio")
+@usual(f1="a harmonic mean of precision, which is additive, and recall, which is a ratio")
 def weights_double_the_value_or_cancel(entry: Entry[Any]) -> None:
     """Doubled weights, and one weight for a list, multiply its value, or cancel as in a ratio; weights of one are none."""
     scores, labels = batch()

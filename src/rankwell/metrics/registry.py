@@ -74,8 +74,9 @@ class Metric(Protocol):
     order decide, the earlier item first.
 
     ``ideal``: labels of *all* relevant items, retrieved or not, ``[*batch, m]`` padded with zeros, or
-    :class:`~rankwell.types.Ragged` (or a plain pair of offsets and labels); for lists that hold only what was retrieved. Denominators, and whether a list has
-    positives at all, come from it. It does not go with ``weights``: the weights of what was not retrieved are unknown.
+    :class:`~rankwell.types.Ragged`, or a plain pair of its offsets and labels; for lists that hold only what was retrieved.
+    Denominators, and whether a list has positives at all, come from it. It does not go with ``weights``: the weights of what
+    was not retrieved are unknown.
 
     ``empty``: lists without positives. ``"skip"`` does not count them, ``"zero"`` and ``"one"`` count them with that
     value. A list with nothing valid (and nothing in ``ideal``) never counts; one that retrieved nothing of what ``ideal``
