@@ -105,7 +105,8 @@ def interleaved(runs: list[Callable[[], Any]], seconds: float = 0.3) -> list[flo
     started = time.perf_counter()
     for run in runs:
         run()
-    repeats = min(200, max(5, round(seconds / max(time.perf_counter() - started, 1e-6))))
+    once = time.perf_counter() - started
+    repeats = min(200, max(1 if once > 3 else 5, round(seconds / max(once, 1e-6))))
     taken: list[list[float]] = [[] for _ in runs]
     for _ in range(repeats):
         for run, times in zip(runs, taken, strict=True):

@@ -248,7 +248,7 @@ def test_weights_weigh_gains():
 @pytest.mark.parametrize(
     ("own", "said"),
     [
-        ({"k": 0}, "k and num_queries must be at least 1"),
+        ({"k": 0}, "k must be a whole number of at least 1"),
         ({"form": "theo"}, "form must be 'practical' or 'theoretical': got 'theo'"),
         ({"sharpness": 0.0}, "sharpness must be above 0"),
         ({"margin": -1.0}, "margin must be above 0"),
