@@ -49,7 +49,9 @@ def sign(measure):
 
 
 @pytest.mark.parametrize(
-    ("metric", "loss"), [(ndcg, approx_ndcg_loss), (mrr, approx_mrr_loss), (ap, smooth_ap_loss)], ids=["ndcg", "mrr", "ap"]
+    ("metric", "loss"),
+    [(ndcg, approx_ndcg_loss), (mrr, approx_mrr_loss), (ap, smooth_ap_loss)],
+    ids=["ndcg", "mrr", "ap"],
 )
 def test_approximate_is_the_registered_loss(metric, loss):
     scores, labels = example()

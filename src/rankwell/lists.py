@@ -81,8 +81,7 @@ def reduce(values: Values, valid: Mask | None, reduction: Reduction) -> Values:
     if reduction == "sum":
         return values.sum()
     if reduction == "mean":
-        count = values.new_tensor(max(values.numel(), 1)) if valid is None else valid.sum().clamp(min=1)
-        return values.sum() / count
+        return values.sum() / (max(values.numel(), 1) if valid is None else valid.sum().clamp(min=1))
     raise InputError(f"reduction must be 'none', 'mean' or 'sum': got {reduction!r}.")
 
 
@@ -134,6 +133,10 @@ class Lists(Protocol):
         """Sums over the valid items of each list."""
         ...
 
+    def mean(self, x: Tensor) -> Tensor:
+        """Means over the valid items of each list; 0 where there are none."""
+        ...
+
     def logsumexp(self, x: Tensor) -> Tensor:
         """Log of the sum of exponentials over the valid items of each list; the dtype's minimum where there are none."""
         ...
@@ -162,6 +165,10 @@ class Lists(Protocol):
         """Valid items of each list, as integers."""
         ...
 
+    def some(self) -> Mask | None:
+        """Whether each list has a valid item; None where all have one for certain."""
+        ...
+
 
 @final
 class Dense:
@@ -173,6 +180,11 @@ class Dense:
     def sum(self, x: Tensor) -> Tensor:
         """Sums along the last axis."""
         return (x if self.where is None else torch.where(self.where, x, 0)).sum(-1)
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Means along the last axis."""
+        n = self._like.shape[-1]
+        return self.sum(x) / (max(n, 1) if self.where is None else self.count().clamp(min=1))
 
     def logsumexp(self, x: Tensor) -> Tensor:
         """Logsumexp along the last axis."""
@@ -211,6 +223,10 @@ class Dense:
             return _count_true(self.where)
         return torch.full(self._like.shape[:-1], self._like.shape[-1], device=self._like.device)
 
+    def some(self) -> Mask | None:
+        """Rows of any length that are not masked have one."""
+        return None if self.where is None and self._like.shape[-1] else self.count() > 0
+
 
 def _count_true(where: Mask) -> Tensor:
     """How many are true along the last axis."""
@@ -237,6 +253,10 @@ class Flat:
         """Sums of segments."""
         x = x.expand(self.segment.shape) if self.where is None else torch.where(self.where, x, 0)
         return _SegmentSum.apply(x, self.offsets, self.segment)  # type: ignore[no-any-return]
+
+    def mean(self, x: Tensor) -> Tensor:
+        """Means of segments."""
+        return self.sum(x) / self.count().clamp(min=1)
 
     def logsumexp(self, x: Tensor) -> Tensor:
         """Logsumexp of segments."""
@@ -276,6 +296,10 @@ class Flat:
         if self.where is None:
             return self.lengths
         return self.lengths.new_zeros(self.lengths.shape).index_add_(0, self.segment, self.where.to(self.lengths.dtype))
+
+    def some(self) -> Mask | None:
+        """Segments may be empty."""
+        return self.count() > 0
 
 
 def _absent_to_minimum(x: Tensor, where: Mask | None) -> Tensor:
@@ -424,7 +448,7 @@ class Opened(NamedTuple):
 
     def mean(self, x: Tensor) -> Tensor:
         """Means over the valid items of each list; 0 where there are none."""
-        return self.lists.sum(x) / self.lists.count().clamp(min=1)
+        return self.lists.mean(x)
 
     def cross_entropy(self, shares: Tensor, x: Tensor) -> Tensor:
         """Weighted sums of ``shares`` times minus the log-softmax of ``x``, over the valid items of each list."""
@@ -434,7 +458,7 @@ class Opened(NamedTuple):
 
     def reduce(self, values: Tensor, reduction: Reduction) -> Values:
         """Reduce values of lists; a list counts when it has a valid item."""
-        return reduce(values, self.lists.count() > 0, reduction)
+        return reduce(values, self.lists.some(), reduction)
 
 
 def open_lists(
@@ -541,7 +565,7 @@ class Rows(NamedTuple):
 
     def reduce(self, values: Tensor, reduction: Reduction) -> Values:
         """Reduce values of rows; a row counts when it has a valid positive."""
-        return reduce(values, Dense(self.pos, self.pos_where).count() > 0, reduction)
+        return reduce(values, Dense(self.pos, self.pos_where).some(), reduction)
 
 
 def _masked_mean(x: Tensor, where: Mask | None) -> Tensor:

@@ -42,7 +42,9 @@ def loss_curve(entry: Entry[Any], *, cosine: bool = False, points: int = 241, **
         ConfigError: for kinds of losses that are not told by two items.
     """
     if entry.kind not in _CALLS:
-        raise ConfigError(f"a loss of kind {entry.kind!r} has no picture: only list, contrast and embedding losses have.")
+        raise ConfigError(
+            f"a loss of kind {entry.kind!r} has no picture: only list, contrast and embedding losses have."
+        )
     cosine = cosine or entry.kind == "embedding"
     # Not to the ends of the cosine: a distance has an infinite derivative by it there.
     span, at, others = (0.99, 0.5, (-0.2, 0.6)) if cosine else (6.0, 0.0, (-2.0, 1.0))

@@ -199,7 +199,7 @@ def test_ties_that_are_unknown(loss):
 
 
 @each
-def test_long_list_loses_no_digits(loss, rivals, by_position):  # noqa: ARG001
+def test_long_list_loses_no_digits(loss, rivals, by_position):
     """Sums over 200,000 items: in float32 slopes would be off by some 1e-5, the value by more."""
     scores, labels, weights = draw(200_000, scale=3.0)
     both = []

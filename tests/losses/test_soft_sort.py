@@ -209,7 +209,7 @@ def test_arguments():
     for loss in (neural_ndcg_loss, pirank_loss):
         with pytest.raises(InputError, match="k must be a whole number of at least 1"):
             loss(*lists, k=0)
-    with pytest.raises(InputError, match="iterations must not be below 0"):
+    with pytest.raises(InputError, match="iterations must be a whole number of at least 0"):
         neural_ndcg_loss(*lists, iterations=-1)
     with pytest.raises(InputError, match="form must be 'distribution' or 'expected_rank'"):
         soft_rank_loss(*lists, form="normal")

@@ -124,9 +124,7 @@ def build_objective(config: Config, model: nn.Module, data: Interactions) -> Con
             f"sampler {chosen.name} needs {', '.join(needed)}, which interactions do not tell. Build it in Python, or choose"
             " another."
         )
-    sampler = chosen.function(
-        data.known(), data.num_items, seed=config.seed, **config.parameters("sampler")
-    )
+    sampler = chosen.function(data.known(), data.num_items, seed=config.seed, **config.parameters("sampler"))
     return ContrastObjective(
         model,
         partial(entry.function, **own),

@@ -23,8 +23,8 @@ from rankwell.types import Mask, Offsets
 
 __all__ = ["STEPS", "Step", "average_ranks", "compared_ranks", "expected_discounts", "places"]
 
-CHUNK_PAIRS = 1 << 18
-"""Comparisons made at once: a quarter of a megabyte a temporary, small enough for the cache."""
+CHUNK_PAIRS = 1 << 17
+"""Comparisons made at once: half a megabyte a temporary, small enough for the cache."""
 
 BLOCK_ITEMS = 1 << 15
 """Padded items of one block of lists."""
@@ -127,7 +127,7 @@ class _Chunk(NamedTuple):
         """Slopes of the steps; 0 for an item's gap to itself, which would cancel and take digits with it."""
         return self._stepped(1, scores, step, temperature).scatter_(-1, self.own[..., None], 0)
 
-    def _stepped(self, which: int, scores: Tensor, step: str, temperature: float) -> Tensor:
+    def _stepped(self, which: Literal[0, 1], scores: Tensor, step: str, temperature: float) -> Tensor:
         odds = self._odds(scores, temperature) if step in OF_ODDS else None
         return STEPS[step][which](self.gaps(scores, temperature)) if odds is None else OF_ODDS[step][which](odds)  # type: ignore[index]
 
