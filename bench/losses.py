@@ -41,6 +41,9 @@ from rankwell.training.allocator import keep_freed_memory
 
 SHAPES = ((256, 100), (64, 1_000))
 IN_BATCH = ("info_nce", "multi_similarity", "supervised_contrastive")
+TOO_LONG = 5_000
+"""Milliseconds at the first shape, above which the second one is left out."""
+
 KINDS = ("list", "graded", "contrast", "embedding")
 
 
@@ -68,8 +71,10 @@ def main() -> None:
 
 def measured(entry: Entry[Any]) -> list[dict[str, Any]]:
     """A row a shape: milliseconds, megabytes, and the same of every neighbour that has the loss."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for lists, items in SHAPES:
+        if rows and rows[-1]["ms"] > TOO_LONG:
+            break
         args, leaves = arguments(entry, lists, items)
         row: dict[str, Any] = {"loss": entry.name, "shape": f"{lists} × {items}"}
         rivals = neighbours(entry.name, args)
