@@ -41,7 +41,7 @@ bench: setup  ## Benchmarks; DATA=FOLDER for those on real interactions
 
 docs: setup  ## Build the site into build/site: a page a loss, a page a metric, which loss to choose
 	$(BIN)/python docs/generate.py
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo 'build/site/index.html' 
 
 clean:  ## Remove what make made, runs excepted
