@@ -193,10 +193,10 @@ def example(match: re.Match[str]) -> str:
 def reference(path: str) -> str:
     """A link to a loss or metric that has a page, else the bare name."""
     name = path.rpartition(".")[2]
-    for other in (*LOSSES, *METRICS):
-        if getattr(other.function, "__name__", "") == name:
-            sort = "losses" if other in LOSSES._entries.values() else "metrics"
-            return f"[{name}](../../{sort}/{other.family}/{other.name}.md)"
+    for sort, registry in (("losses", LOSSES), ("metrics", METRICS)):
+        for other in registry:
+            if getattr(other.function, "__name__", "") == name:
+                return f"[{name}](../../{sort}/{other.family}/{other.name}.md)"
     return f"`{name}`"
 
 

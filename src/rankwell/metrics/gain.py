@@ -3,10 +3,10 @@
 from functools import partial
 from typing import Literal, TypeAlias
 
-import torch
 from torch import Tensor
 
 from rankwell.errors import InputError
+from rankwell.kernels.gains import exponential_gains
 from rankwell.metrics.ideal import Discount, IdealLabels, discounted
 from rankwell.metrics.ranked import Ranked, Ratio, prefix_sums
 from rankwell.metrics.registry import evaluate, metric
@@ -18,7 +18,7 @@ Gain: TypeAlias = Literal["exponential", "linear"]
 
 
 def _exponential(labels: Tensor) -> Tensor:
-    return torch.exp2(labels.clamp(min=0)) - 1
+    return exponential_gains(labels.clamp(min=0))
 
 
 def _linear(labels: Tensor) -> Tensor:
