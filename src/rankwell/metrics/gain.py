@@ -80,6 +80,7 @@ def dcg(
 
     Time O(n log n), memory O(n) a list. See :class:`~rankwell.metrics.Metric` for the common arguments.
 
+    >>> import torch
     >>> dcg(torch.tensor([3.0, 1.0, 2.0]), torch.tensor([1.0, 0.0, 2.0]))
     tensor(2.8928)
 
@@ -122,6 +123,7 @@ def ndcg(
 
     Time O(n log n), memory O(n) a list. See :class:`~rankwell.metrics.Metric` for the common arguments.
 
+    >>> import torch
     >>> ndcg(torch.tensor([3.0, 1.0, 2.0]), torch.tensor([1.0, 0.0, 2.0]))
     tensor(0.7967)
 
