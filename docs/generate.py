@@ -1,9 +1,9 @@
-"""Write the site's pages into build/docs: what stands in docs/ by hand, and a page a loss and a metric from the registries.
+"""Write the site's pages into build/docs: what stands in docs/ by hand, and a page a name from the registries.
 
     python docs/generate.py        (make docs also turns them into build/site)
 
-A page holds the docstring, the parameters, a picture of value and gradient, and the time and memory that bench/losses.py last
-stored. Formulas become MathML, which browsers draw by themselves: the site loads nothing from elsewhere.
+A page holds the docstring and the parameters; a loss's page also a picture of value and gradient, and the time and memory that
+bench/losses.py last stored. Formulas become MathML, which browsers draw by themselves: the site loads nothing from elsewhere.
 """
 
 import inspect
@@ -19,13 +19,19 @@ from latex2mathml.converter import convert
 
 from rankwell.losses import LOSSES
 from rankwell.metrics import METRICS
+from rankwell.miners import MINERS
 from rankwell.pictures import draw_curves, loss_curve
 from rankwell.registry import Entry, Registry
+from rankwell.samplers import SAMPLERS
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 OUT = ROOT / "build" / "docs"
 MEASURED = ROOT / "bench" / "results" / "losses.json"
+
+PAGES: dict[str, Registry[Any]] = {
+    "losses": LOSSES, "metrics": METRICS, "samplers": SAMPLERS, "miners": MINERS,
+}  # fmt: skip
 
 COSINE = {
     "bsl", "ccl", "debiased_contrastive", "hard_contrastive", "llpauc", "mml", "multi_sample_contrastive", "psl",
@@ -42,7 +48,7 @@ def main() -> None:
     write(OUT / "choose.md", choose_page(rows))
     write(OUT / "references.md", references_page())
     measured = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {"losses": {}}
-    for title, registry in (("losses", LOSSES), ("metrics", METRICS)):
+    for title, registry in PAGES.items():
         write(OUT / title / "index.md", index_page(title, registry))
         for entry in registry:
             page = OUT / title / entry.family / f"{entry.name}.md"
@@ -50,7 +56,7 @@ def main() -> None:
                 [advice(entry, rows), picture(entry, page), measurement(entry, measured)] if title == "losses" else []
             )
             write(page, entry_page(entry, [part for part in extra if part]))
-    print(f"{OUT.relative_to(ROOT)}: {len(LOSSES)} losses, {len(METRICS)} metrics")
+    print(f"{OUT.relative_to(ROOT)}: {', '.join(f'{len(registry)} {title}' for title, registry in PAGES.items())}")
 
 
 def write(file: Path, text: str) -> None:
@@ -191,9 +197,9 @@ def example(match: re.Match[str]) -> str:
 
 
 def reference(path: str) -> str:
-    """A link to a loss or metric that has a page, else the bare name."""
+    """A link to what has a page, else the bare name."""
     name = path.rpartition(".")[2]
-    for sort, registry in (("losses", LOSSES), ("metrics", METRICS)):
+    for sort, registry in PAGES.items():
         for other in registry:
             if getattr(other.function, "__name__", "") == name:
                 return f"[{name}](../../{sort}/{other.family}/{other.name}.md)"

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from rankwell.losses import LOSSES
-from rankwell.metrics import METRICS
 
 DOCS = Path(__file__).parents[1] / "docs"
 pytest.importorskip("latex2mathml", reason="the site needs the extra docs")
@@ -18,7 +17,9 @@ generate = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(generate)
 
 
-@pytest.mark.parametrize("entry", [*LOSSES, *METRICS], ids=lambda entry: entry.name)
+@pytest.mark.parametrize(
+    "entry", [entry for registry in generate.PAGES.values() for entry in registry], ids=lambda entry: entry.name
+)
 def test_a_page_has_no_markup_left(entry):
     page = generate.entry_page(entry, [])
     assert page.startswith(f"# {entry.name}\n")
@@ -36,7 +37,7 @@ def test_choices_name_losses_that_exist():
 
 
 def test_links_lead_to_pages():
-    for registry in (LOSSES, METRICS):
+    for registry in generate.PAGES.values():
         index = generate.index_page("names", registry)
         assert all(f"({entry.family}/{entry.name}.md)" in index for entry in registry)
     assert "../../losses/contrast/bpr.md" in generate.reference("~rankwell.losses.bpr_loss")

@@ -1,14 +1,14 @@
 """Collaborative filtering as a graph signal filter, in closed form: the baseline that trained models answer to."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from rankwell.errors import InputError
-from rankwell.lists import take_lists
-from rankwell.models.registry import MODELS, check_known
+from rankwell.models.history import HistoryModel
+from rankwell.models.registry import MODELS
 from rankwell.models.spectral import normalised_interactions, truncated_svd
 from rankwell.registry import Search
 from rankwell.types import Ragged
@@ -20,7 +20,7 @@ BLOCK_VALUES = 1 << 23
 
 
 @MODELS.register("interactions", name="graph_filter", paper="shen2021", complexity="interactions a query")
-class GraphFilter(nn.Module):
+class GraphFilter(HistoryModel):
     r"""GF-CF: a linear filter on the graph of items, plus an ideal low-pass filter.
 
     .. math:: s_u = r_u \tilde R^\top \tilde R + \alpha\, r_u D_i^{-1/2} V V^\top D_i^{1/2},
@@ -43,9 +43,6 @@ class GraphFilter(nn.Module):
     Source: :cite:`shen2021`, eq. 9 (its algorithm 1). Differs: none intended; V is found by subspace iteration.
     """
 
-    trainable: ClassVar[bool] = False
-    history_offsets: Tensor
-    history_items: Tensor
     item_vectors: Tensor
     rows: Tensor
     columns: Tensor
@@ -59,30 +56,22 @@ class GraphFilter(nn.Module):
         rank: Annotated[int, Search(32, 1024, log=True)] = 256,
         alpha: Annotated[float, Search(0.0, 1.0)] = 0.3,
     ) -> None:
-        super().__init__()
+        super().__init__(num_users, num_items)
         if rank < 1:
             raise InputError(f"rank must be at least 1: got {rank}. For no low-pass term set alpha=0.")
-        self.num_users, self.num_items, self.alpha = num_users, num_items, alpha
+        self.alpha = alpha
         self.rank = min(rank, num_users, num_items)
-        self.register_buffer("history_offsets", torch.zeros(num_users + 1, dtype=torch.int64))
-        self.register_buffer("history_items", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("item_vectors", torch.zeros(num_items, self.rank))
         for name in ("rows", "columns", "item_degrees"):
             self.register_buffer(name, None, persistent=False)
-        self._build()
+        self._rebuild()
 
     @torch.no_grad()
     def initialise(self, known: Ragged, *, seed: int) -> None:
         """Keep the histories and find the singular vectors."""
-        check_known(known, self.num_users, self.num_items)
-        self.history_offsets, self.history_items = known.offsets.long().clone(), known.values.long().clone()
-        self._build()
+        self.remember(known)
         right = truncated_svd(known, self.num_items, self.rank, seed=seed)[2]
         self.item_vectors = right.mul_(self.item_degrees.sqrt()[:, None])
-
-    def score_all(self, queries: Int[Tensor, " q"], out: Float[Tensor, "q m"] | None = None) -> Float[Tensor, "q m"]:
-        """Scores of every item for these users, by their histories in training."""
-        return self.score_history(take_lists(Ragged(self.history_offsets, self.history_items), queries), out)
 
     @torch.no_grad()
     def score_history(self, history: Ragged, out: Float[Tensor, "q m"] | None = None) -> Float[Tensor, "q m"]:
@@ -117,9 +106,9 @@ class GraphFilter(nn.Module):
             block.addmm_(self.item_vectors, smooth.T, alpha=self.alpha)
         out.copy_(block.T)
 
-    def _build(self) -> None:
+    def _rebuild(self) -> None:
         """Make what follows from the histories."""
-        matrix = normalised_interactions(Ragged(self.history_offsets, self.history_items), self.num_items)
+        matrix = normalised_interactions(self.history(), self.num_items)
         self.rows, self.columns, self.item_degrees = matrix.rows, matrix.columns, matrix.item_degrees
 
     def __getstate__(self) -> dict[str, Any]:
@@ -128,26 +117,4 @@ class GraphFilter(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._build()
-
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        """Take histories of any length, then make what follows from them."""
-        stored = state_dict.get(prefix + "history_items")
-        if stored is not None:
-            self.history_items = self.history_items.new_zeros(stored.shape)
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
-        # What is incomplete stays as it is: torch will say what lacks or does not fit.
-        if not error_msgs and not any(key.startswith(prefix) for key in missing_keys):
-            check_known(Ragged(self.history_offsets, self.history_items), self.num_users, self.num_items)
-            self._build()
+        self._rebuild()

@@ -12,7 +12,7 @@ from rankwell.models.registry import check_known
 from rankwell.similarity import normalise
 from rankwell.types import Ragged
 
-__all__ = ["NormalisedInteractions", "normalised_interactions", "spectral_start", "truncated_svd"]
+__all__ = ["NormalisedInteractions", "compressed", "normalised_interactions", "spectral_start", "truncated_svd"]
 
 OVERSAMPLING = 16
 """Columns beyond the rank: the last wanted directions converge as fast as the gap to the first unwanted one behind these."""
@@ -53,8 +53,8 @@ def normalised_interactions(known: Ragged, num_items: int) -> NormalisedInteract
     order = items.argsort(stable=True)
     item_offsets = torch.cat([item_counts.new_zeros(1), item_counts.cumsum(0)])
     return NormalisedInteractions(
-        _compressed(offsets, items, values, (num_users, num_items)),
-        _compressed(item_offsets, users[order], values[order], (num_items, num_users)),
+        compressed(offsets, items, values, (num_users, num_items)),
+        compressed(item_offsets, users[order], values[order], (num_items, num_users)),
         user_degrees,
         item_degrees,
     )
@@ -174,7 +174,8 @@ def _widened(vectors: Float[Tensor, "n r"], dim: int, generator: torch.Generator
     return torch.where(empty, noise, wide)
 
 
-def _compressed(offsets: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+def compressed(offsets: Tensor, columns: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A sparse matrix by its compressed rows."""
     with warnings.catch_warnings():
         # torch announces that compressed tensors are a beta feature, once a process.
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
