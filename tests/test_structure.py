@@ -20,9 +20,9 @@ LAYERS = [
     [{"errors", "types"}],
     [{"registry", "laws", "lists", "similarity", "atomic", "keyed", "kernels"}],
     [{"losses", "metrics"}],
-    [{"transforms", "samplers", "miners", "nn"}],
-    [{"models"}, {"data"}],
-    [{"training"}, {"evaluation"}],
+    [{"transforms", "samplers", "generators", "miners", "nn"}],
+    [{"models"}, {"data"}, {"text"}],
+    [{"training"}, {"evaluation"}, {"mining"}],
     [{"experiments", "serving", "config", "pictures"}],
     [{"cli"}],
 ]
@@ -30,6 +30,7 @@ PLACES = {
     name: (row, group) for row, groups in enumerate(LAYERS) for group, names in enumerate(groups) for name in names
 }
 OPTIONAL = ["polars", "pydantic", "typer", "rich", "tomli_w", "safetensors", "matplotlib", "scipy"]
+OPTIONAL += ["httpx", "sentence_transformers"]
 
 
 def imported(file: Path) -> set[str]:

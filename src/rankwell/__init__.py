@@ -5,13 +5,14 @@
 tensor(1.4076)
 """
 
-from rankwell import errors, losses, metrics, miners, nn, samplers, similarity, transforms, types
+from rankwell import errors, generators, losses, metrics, miners, nn, samplers, similarity, transforms, types
 from rankwell.metrics import Measure
 
 __all__ = [
     "Measure",
     "__version__",
     "errors",
+    "generators",
     "losses",
     "metrics",
     "miners",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rankwell.errors import RunError
 
-__all__ = ["sweep", "write_atomically", "write_text"]
+__all__ = ["sweep", "write_atomically", "write_folder", "write_text"]
 
 PREFIX = ".partial-"
 """Of the folders that hold files being written."""
@@ -42,6 +42,35 @@ def write_atomically(path: Path, *failures: type[Exception]) -> Iterator[Path]:
         raise _refused(path, error) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def write_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder to write into; it becomes ``path``, which must not exist, when the block ends without an error.
+
+    As with :func:`write_atomically`, the data is on the disk before the name changes, and an error of the disk is a
+    :class:`RunError`.
+    """
+    if path.exists():
+        raise RunError(f"{path} exists. Name a folder that does not.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        outer = Path(tempfile.mkdtemp(dir=path.parent, prefix=PREFIX))
+    except OSError as error:
+        raise _refused(path, error) from error
+    temporary = outer / path.name
+    try:
+        temporary.mkdir()
+        yield temporary
+        for written in temporary.rglob("*"):
+            if written.is_file():
+                with written.open("rb+") as file:
+                    os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise _refused(path, error) from error
+    finally:
+        shutil.rmtree(outer, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

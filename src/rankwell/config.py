@@ -8,6 +8,7 @@ import re
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,15 +26,18 @@ from pydantic import (  # noqa: E402
     field_validator,
 )
 
+from rankwell.data.batching import BATCHES  # noqa: E402
+from rankwell.data.item_columns import Missing  # noqa: E402
 from rankwell.data.readers import Format, Unseen  # noqa: E402
 from rankwell.evaluation.full import check_binary  # noqa: E402
+from rankwell.generators import GENERATORS  # noqa: E402
 from rankwell.losses import LOSSES  # noqa: E402
 from rankwell.losses.styles import as_contrast  # noqa: E402
 from rankwell.metrics import Measure  # noqa: E402
 from rankwell.miners import MINERS, is_one, parse  # noqa: E402
 from rankwell.models import MODELS  # noqa: E402
 from rankwell.registry import Entry, Parameter  # noqa: E402
-from rankwell.samplers import SAMPLERS  # noqa: E402
+from rankwell.samplers import POSITIVES, SAMPLERS  # noqa: E402
 from rankwell.training import TrainingSettings  # noqa: E402
 
 __all__ = [
@@ -45,10 +49,11 @@ __all__ = [
     "listed",
     "load_toml",
     "resolve",
+    "with_column",
     "with_option",
 ]
 
-NAMED = ("loss", "model", "sampler", "miner")
+NAMED = ("loss", "model", "sampler", "miner", "generator", "batches", "positives")
 """Sections that hold a name and that name's own parameters."""
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
@@ -90,6 +95,12 @@ class DataConfig(Section):
     delimiter: str | None = None
     unseen: Unseen = "error"
     """Test users or items that training does not know: an error, dropped, or kept (and missed)."""
+    items: str | None = None
+    """A file of columns of items, such as prices: what ``column`` of samplers and batches names."""
+    items_id: str | None = None
+    """Its column of item ids; None: called as in the interactions."""
+    missing_items: Missing = "error"
+    """Items that it does not tell about: an error, or 0 as a number and a group of their own as a text."""
     split: Literal["random", "leave_last", "time"] = "random"
     """How to hold out test pairs, where the data come without."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -129,20 +140,25 @@ class EvaluationConfig(Section):
 
 
 class Config(Section):
-    """Everything a run is made of. ``loss``, ``model``, ``sampler`` and ``miner`` hold a name and its own parameters."""
+    """Everything a run is made of. Sections without a type of their own hold a name and that name's own parameters."""
 
     data: DataConfig = DataConfig()
     model: dict[str, Any] = {"name": "mf"}
     loss: dict[str, Any] = {"name": "bsl"}
     sampler: dict[str, Any] = {"name": "uniform"}
     miner: dict[str, Any] = {"name": "none"}
+    generator: dict[str, Any] = {"name": "none"}
+    batches: dict[str, Any] = {"name": "shuffled"}
+    positives: dict[str, Any] = {"name": "one"}
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     threads: Annotated[int, Field(ge=0)] = 0
     """Threads of the processor; 0 leaves it to torch."""
 
-    def parameters(self, section: Literal["model", "loss", "sampler", "miner"]) -> dict[str, Any]:
+    def parameters(
+        self, section: Literal["model", "loss", "sampler", "miner", "generator", "batches", "positives"]
+    ) -> dict[str, Any]:
         """The own parameters of a chosen name."""
         return {key: value for key, value in getattr(self, section).items() if key != "name"}
 
@@ -153,7 +169,7 @@ class Config(Section):
 
 
 def load_toml(path: Path) -> dict[str, Any]:
-    """Read a configuration file. ``loss = "bpr"`` is short for ``loss.name = "bpr"``, also for model, sampler and miner."""
+    """Read a configuration file. ``loss = "bpr"`` is short for ``loss.name = "bpr"``, also for the other names."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -193,13 +209,28 @@ def resolve(raw: Mapping[str, Any], source: str = "configuration") -> Config:
     choices: dict[str, Any] = {
         "loss": _chosen(as_contrast(LOSSES[names["loss"]]), filled.loss, f"{source}: loss"),
         "model": _chosen(MODELS[names["model"]], filled.model, f"{source}: model"),
-        "sampler": _chosen(SAMPLERS[names["sampler"]], filled.sampler, f"{source}: sampler"),
+        "sampler": _chosen(with_column(SAMPLERS[names["sampler"]]), filled.sampler, f"{source}: sampler"),
         "miner": _miner(names["miner"], filled.miner, f"{source}: miner"),
+        "batches": _chosen(with_column(BATCHES[names["batches"]]), filled.batches, f"{source}: batches"),
+        "positives": _chosen(POSITIVES[names["positives"]], filled.positives, f"{source}: positives"),
+        "generator": _generator(names["generator"], filled.generator, f"{source}: generator"),
     }
     monitor, measures = filled.evaluation.monitor, filled.evaluation.measures
     if monitor not in measures:
         choices["evaluation"] = filled.evaluation.model_copy(update={"measures": [*measures, monitor]})
     return filled.model_copy(update=choices)
+
+
+def with_column(entry: Entry[Any]) -> Entry[Any]:
+    """The entry, with the parameter ``column`` where a column of items can fill what it has to know of them.
+
+    >>> list(with_column(SAMPLERS["weighted"]).parameters), list(with_column(SAMPLERS["in_batch"]).inputs)
+    (['n', 'shared', 'collisions', 'column'], [])
+    """
+    if not any(given.alignment == "catalogue" for given in entry.inputs.values()):
+        return entry
+    column = Parameter("column", str | None, None)
+    return replace(entry, parameters={**entry.parameters, "column": column})
 
 
 def _names(config: Config) -> dict[str, str]:
@@ -236,6 +267,15 @@ def _miner(name: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
     if extra := [f"{where}.{key}" for key in given if key != "name"]:
         raise ConfigError(f"{', '.join(extra)}: the parameters of {name!r} belong in its parentheses.")
     return {"name": str(parse(name))}
+
+
+def _generator(name: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A generator with its own parameters, or none."""
+    if name != "none":
+        return _chosen(GENERATORS[name], given, where)
+    if extra := [f"{where}.{key}" for key in given if key != "name"]:
+        raise ConfigError(f"{', '.join(extra)}: the generator is none. Name one: --generator NAME.")
+    return {"name": "none"}
 
 
 def _typed(parameter: Parameter, value: Any, where: str) -> Any:

@@ -140,6 +140,11 @@ class Registry(Generic[F]):
 
         return enter
 
+    @property
+    def plural(self) -> str:
+        """``losses``, ``batches``, ``samplers``: the group of entry points and the command are called so."""
+        return f"{self.what}es" if self.what.endswith(("s", "ch")) else f"{self.what}s"
+
     def __getitem__(self, name: str) -> Entry[F]:
         """The entry of that name; ``FILE.py:function`` loads one from a file, which must register it."""
         entry = self.find(name)
@@ -148,7 +153,7 @@ class Registry(Generic[F]):
         if ".py:" not in name:
             raise UnknownName(self.what, name, self._entries, self.elsewhere)
         decorators = [
-            f"@{kind}{self.suffix}" if self.suffix else f'@{self.what.upper()}S.register("{kind}")'
+            f"@{kind}{self.suffix}" if self.suffix else f'@{self.plural.upper()}.register("{kind}")'
             for kind in self.contract
         ]
         raise ConfigError(
@@ -198,8 +203,7 @@ class Registry(Generic[F]):
         if self._looked_outside:
             return
         self._looked_outside = True  # beforehand: what is imported may look around here itself
-        plural = f"{self.what}es" if self.what.endswith("s") else f"{self.what}s"
-        for point in importlib.metadata.entry_points(group=f"rankwell.{plural}"):
+        for point in importlib.metadata.entry_points(group=f"rankwell.{self.plural}"):
             try:
                 point.load()
             except Exception as error:

@@ -14,6 +14,7 @@ from rankwell import types
 
 __all__ = [
     "SIMILARITIES",
+    "by_row",
     "cosine",
     "dot",
     "negative_euclidean",
@@ -72,6 +73,16 @@ def dot(queries: Queries, items: Items) -> Scores:
     # Autocast would multiply in half precision, and what stands on the scores would lose its digits.
     with torch.autocast(queries.device.type, enabled=False):
         return queries.to(dtype) @ items.to(dtype).mT
+
+
+def by_row(queries: Float[Tensor, "b d"], items: Float[Tensor, "*b n d"]) -> Float[Tensor, "b n"]:
+    """Inner products of each query with its own items ``[b, n, d]``, or with those ``[n, d]`` that all share.
+
+    >>> by_row(torch.tensor([[1.0], [2.0]]), torch.tensor([[[3.0]], [[5.0]]]))
+    tensor([[ 3.],
+            [10.]])
+    """
+    return queries @ items.T if items.ndim == 2 else torch.bmm(items, queries[:, :, None]).squeeze(2)
 
 
 def cosine(queries: Queries, items: Items) -> Scores:

@@ -1,7 +1,9 @@
 """Names for shapes, literals and protocols. Nothing runs here."""
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+import torch
 from jaxtyping import Bool, Float, Int, Real
 from torch import Tensor
 
@@ -9,6 +11,7 @@ __all__ = [
     "Alignment",
     "Empty",
     "FullRanker",
+    "Hops",
     "Kind",
     "Labels",
     "Mask",
@@ -21,6 +24,8 @@ __all__ = [
     "Similarity",
     "Ties",
     "Values",
+    "VectorModel",
+    "Vectors",
     "Weights",
 ]
 
@@ -85,6 +90,44 @@ class Scorer(Protocol):
 
     def item_vectors(self, items: Int[Tensor, " m"] | None = None) -> Float[Tensor, "m d"]:
         """Embeddings of items; of the whole catalogue for None."""
+        ...
+
+
+class Hops(NamedTuple):
+    """The layers of a graph encoder (hop 0 is the look-up itself), which its vectors are pooled of."""
+
+    positives: Float[Tensor, "b h d"]
+    negatives: Float[Tensor, "*b n h d"]
+    pool: Callable[[Tensor], Tensor]
+    """From ``[..., h, d]`` to the vectors ``[..., d]`` that are compared."""
+
+
+class Vectors(NamedTuple):
+    """What a model looks up for a batch: vectors that are compared by inner products, of length one under the cosine."""
+
+    queries: Float[Tensor, "b d"]
+    positives: Float[Tensor, "b *m d"]
+    negatives: Float[Tensor, "*b n d"]
+    """``[n, d]`` where the batch shares one pool."""
+    hops: Hops | None = None
+
+
+@runtime_checkable
+class VectorModel(Protocol):
+    """A model that compares vectors, so that negatives can be made of them."""
+
+    dim: int
+    similarity: Similarity
+
+    def contrast_vectors(
+        self,
+        queries: Int[Tensor, " b"],
+        positives: Int[Tensor, "b *m"],
+        negatives: Int[Tensor, "*b n"],
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Vectors:
+        """The vectors of a training step, with gradient; the generator drives dropout."""
         ...
 
 

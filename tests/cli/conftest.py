@@ -49,7 +49,9 @@ def rankwell(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than training."""
-    monkeypatch.setattr(sys.modules["rankwell.experiments.run"], "draw_curve", lambda path, *_: path.write_bytes(b""))
+    module = sys.modules["rankwell.experiments.run"]
+    for name in ("draw_curve", "draw_negatives"):
+        monkeypatch.setattr(module, name, lambda path, *_: path.write_bytes(b""))
 
 
 @pytest.fixture(scope="session")

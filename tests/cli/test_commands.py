@@ -35,6 +35,10 @@ def test_train(rankwell, tiny, tmp_path, no_picture):
     assert table[2] == ["popularity", *(f"{metrics['baselines']['popularity'][name]:.4f}" for name in table[0])]
     assert f"{metrics['users']:,} test users · {metrics['epochs']} epochs, chosen by ndcg@20" in said.out
     assert f"run folder: {tmp_path / 'run'}\n" in said.out
+    table = said.out.partition("Negatives, as training saw them")[2].splitlines()
+    for name in ("collisions", "above the positive", "held-out positives", "effective number", "gradient in ranks 1–10"):
+        assert name in table[1]
+    assert [line.split()[:2] for line in table[2:4]] == [["epoch", "1"], ["epoch", "2"]]
     assert said.err.count("epoch ") == 2 + metrics["epochs"]
     again = rankwell("train", "--resume", tmp_path / "run")
     assert again.code == 0 and again.out == said.out
@@ -311,7 +315,7 @@ import torch
 from rankwell.cli import main
 from rankwell.experiments import run
 module = sys.modules["rankwell.experiments.run"]
-module.draw_curve = lambda path, *_: path.write_bytes(b"")
+module.draw_curve = module.draw_negatives = lambda path, *_: path.write_bytes(b"")
 from rankwell.training import RowAdam
 number, sys.argv = int(sys.argv[1]), ["rankwell", *sys.argv[2:]]
 step, count = RowAdam.step, itertools.count(1)

@@ -45,6 +45,10 @@ def test_what_cannot_be_asked_for_is_one_sentence(rankwell, tiny, tmp_path, opti
         ["log_uniform", "--sampler.n", "8"],
         ["in_batch", "--sampler.frequencies", "streaming"],
         ["mixed", "--sampler.n", "8"],
+        ["dns", "--sampler.candidates", "32"],
+        ["dns", "--sampler.form", "softmax", "--sampler.n", "4"],
+        ["cached", "--sampler.pick", "softmax"],
+        ["genni", "--sampler.candidates", "0"],
     ],
 )
 def test_training_with_each(rankwell, tiny, tmp_path, no_picture, options):

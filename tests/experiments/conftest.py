@@ -26,3 +26,4 @@ def run_module() -> ModuleType:
 def no_picture(monkeypatch: pytest.MonkeyPatch, run_module: ModuleType) -> None:
     """Drawing takes longer than training."""
     monkeypatch.setattr(run_module, "draw_curve", lambda path, *_: path.write_bytes(b""))
+    monkeypatch.setattr(run_module, "draw_negatives", lambda path, *_: path.write_bytes(b""))

@@ -37,7 +37,7 @@ def listing(folder: Path) -> set[str]:
 
 WHOLE = {
     *("config.toml", "run.json", "log.jsonl", "curve.png", "model.safetensors", "users.parquet", "items.parquet"),
-    *("pairs.safetensors", "per_user.parquet", "metrics.json", "selection.json"),
+    *("pairs.safetensors", "per_user.parquet", "metrics.json", "selection.json", "negatives.json", "negatives.png"),
 }
 
 
@@ -168,7 +168,9 @@ def test_closed_form_models(tiny, tmp_path, name):
     config = resolve({"data": {"path": str(tiny)}, "model": {"name": name}})
     result = run(config, RunFolder(tmp_path / "run"))
     assert result.epochs == 0 and result.validation is None
-    assert listing(tmp_path / "run") == WHOLE - {"log.jsonl", "curve.png", "selection.json"}
+    assert listing(tmp_path / "run") == WHOLE - {
+        *("log.jsonl", "curve.png", "selection.json", "negatives.json", "negatives.png")
+    }
     assert (result.test == result.baselines["popularity"]) is (name == "popularity")
     assert RunFolder(tmp_path / "run").load().model.score_all(torch.tensor([0])).any()
 

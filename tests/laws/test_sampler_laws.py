@@ -45,10 +45,12 @@ def build(name: str, *, known: Ragged | None = None, num_items: int = ITEMS, see
     return entry.function(ragged(LISTS) if known is None else known, num_items, seed=seed, **inputs, **taken)
 
 
-def ask(draw: Any, users: list[int], samples: Tensor | None = None, *, epoch: int = 0, step: int = 0) -> Negatives:
+def ask(
+    draw: Any, users: list[int], samples: Tensor | None = None, *, epoch: int = 0, step: int = 0, scorer: Any = None
+) -> Negatives:
     samples = torch.arange(len(users)) if samples is None else samples
     positives = torch.tensor([POSITIVES[user] for user in users])
-    return draw(torch.tensor(users), samples, epoch=epoch, step=step, positives=positives)
+    return draw(torch.tensor(users), samples, epoch=epoch, step=step, positives=positives, scorer=scorer)
 
 
 def chi_square_bound(cells: int) -> float:
@@ -283,10 +285,115 @@ def test_only_log_nq_gives_the_gradient_of_the_full_softmax(name, own):
         assert error(many, way) > 0.3
 
 
+# -------------------------------------------------------------------------------------------------- asking the model
+
+
+class Toy:
+    """A model of fixed vectors, whose inner products are its scores."""
+
+    def __init__(self, users: int = len(LISTS), items: int = ITEMS) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.users, self.items = (torch.randn(rows, 3, generator=generator) * 0.7 for rows in (users, items))
+
+    def score(self, queries: Tensor, items: Tensor) -> Tensor:
+        return (self.users[queries][:, None] * self.items[items]).sum(-1)
+
+    def query_vectors(self, queries: Tensor) -> Tensor:
+        return self.users[queries]
+
+    def item_vectors(self, items: Tensor | None = None) -> Tensor:
+        return self.items if items is None else self.items[items]
+
+
+MODEL = [entry.name for entry in SAMPLERS if entry.kind == "model"]
+OTHERWISE = {
+    "dns": [{"form": "softmax"}],
+    "cached": [{"pick": "softmax", "size": 8}],
+    "genni": [{"candidates": 0, "temperature": 1.0}],
+    "aobpr": [{"spread": "variance", "ratio": 0.3}],
+    "srns": [{"size": 6, "warm_up": 1}],
+    "nearest": [{"index": "flat", "window": 6}, {"index": "hnsw", "choice": "top", "skip": 2}],
+}
+"""Other options that the laws also hold for."""
+FLAT = {"aobpr": {"ratio": 0.5}}
+"""Options under which so many draws reach every item."""
+ASKED = [(name, own) for name in MODEL for own in ({}, *OTHERWISE.get(name, []))]
+each_asked = pytest.mark.parametrize(
+    ("name", "own"), ASKED, ids=[f"{name}-{'-'.join(own) or 'default'}" for name, own in ASKED]
+)
+
+
+@pytest.mark.parametrize("name", MODEL)
+def test_without_a_model_there_is_nothing_to_ask(name):
+    with pytest.raises(InputError, match=f"{name} .*pass scorer"):
+        ask(build(name, n=4), [0, 1])
+
+
+@each_asked
+def test_what_asks_the_model_never_gives_a_known_positive(name, own):
+    users, draw = list(range(len(LISTS))) * 20, build(name, n=6, **own)
+    for epoch in range(3):
+        got = ask(draw, users, epoch=epoch, scorer=Toy())
+        assert got.collisions is None and got.ids.shape == (len(users), 6)
+        for user, ids in zip(users, got.ids.tolist(), strict=True):
+            assert set(ids) <= set(range(ITEMS)) - set(LISTS[user])
+        assert set(got.ids[torch.tensor(users) == 4].flatten().tolist()) == {7}
+
+
+@each_asked
+def test_what_asks_the_model_depends_on_keys_and_on_its_state(name, own):
+    """Any split of the batch, where there is no state; and with one, any order of its rows, and a state that is loaded."""
+    users, samples = [user % 6 for user in range(24)], torch.arange(24) * 7 + 5
+    draw, again, later = (build(name, n=6, **own) for _ in range(3))
+    first = ask(draw, users, samples, epoch=1, scorer=Toy())
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
+    assert ask(again, [users[i] for i in order], samples[order], epoch=1, scorer=Toy()).ids.equal(first.ids[order])
+    if isinstance(draw, torch.nn.Module):
+        state = {key: value.clone() for key, value in draw.state_dict().items()}
+        later.load_state_dict(state)
+    second = ask(draw, users, samples, epoch=2, step=1, scorer=Toy())
+    assert ask(later, users, samples, epoch=2, step=1, scorer=Toy()).ids.equal(second.ids)
+    if not isinstance(draw, torch.nn.Module):
+        for workers in (2, 5, 24):
+            for worker in range(workers):
+                mine = ask(draw, users[worker::workers], samples[worker::workers], epoch=1, step=worker, scorer=Toy())
+                assert mine.ids.equal(first.ids[worker::workers])
+
+
+@each_asked
+def test_frequencies_of_what_asks_the_model_match_log_q_where_it_is_stated(name, own):
+    for user in (0, 2, 4):
+        got = ask(build(name, n=6, **{**FLAT.get(name, {}), **own}), [user] * 3_000, scorer=Toy())
+        if got.log_q is not None:
+            check_frequencies(got.ids, got.log_q)
+
+
+@each_asked
+def test_what_asks_the_model_for_a_user_who_knows_everything(name, own):
+    with pytest.raises(InputError, match=r"nothing is left to draw for 1 users who know .*\(first: row 1\)"):
+        build(name, known=ragged([[1], list(range(ITEMS))]), n=4, **own)
+
+
+@each_asked
+def test_what_asks_the_model_with_a_catalogue_and_a_batch_of_one(name, own):
+    draw = build(name, known=ragged([[]]), num_items=1, n=3, **own)
+    got = draw(
+        torch.tensor([0]), torch.tensor([5]), epoch=0, step=0, positives=torch.tensor([0]), scorer=Toy(users=1, items=1)
+    )
+    assert got.ids.tolist() == [[0, 0, 0]]
+    assert got.log_q is None or not got.log_q.any()
+
+
+@each_asked
+def test_what_is_known_must_ascend_where_the_model_is_asked(name, own):
+    with pytest.raises(InputError, match="in ascending order, as codes from 0 to 19"):
+        build(name, known=ragged([[3, 1]]), n=4, **own)
+
+
 # ------------------------------------------------------------------------------------------------------- documentation
 
 
-@pytest.mark.parametrize("entry", STATIC, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", SAMPLERS, ids=lambda entry: entry.name)
 def test_sources_and_parameters_are_documented(entry):
     bibliography = (Path(__file__).parents[2] / "references.bib").read_text()
     if entry.paper:

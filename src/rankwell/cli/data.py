@@ -21,7 +21,8 @@ def data(
         bool, typer.Option("--generate", help="First write generated data into this new folder.")
     ] = False,
 ) -> None:
-    """Describe interactions: counts, density, activity, popularity. Takes --data.user, --data.format … as train does."""
+    """Describe interactions: counts, density, activity, popularity. Takes --data.user, --data.format,
+    --data.items … as train does."""
     raw: dict[str, Any] = {}
     plain = dotted(path, context.args, raw)
     if plain is None:
@@ -41,5 +42,8 @@ def data(
     for note in dataset.notes:
         errors.print(f"note: {note}", markup=False)
     output.print(facts_table(describe(dataset.train, merged=dataset.merged).rows()))
+    if dataset.items is not None:
+        output.print("\ncolumns of items:")
+        output.print(facts_table(dataset.items.rows()))
     if dataset.test is not None:
         output.print(f"\ntest pairs: {len(dataset.test):,}", markup=False)

@@ -12,8 +12,10 @@ from rich.markup import escape  # noqa: E402
 
 from rankwell.cli.check import check  # noqa: E402
 from rankwell.cli.data import data  # noqa: E402
+from rankwell.cli.describe import describe  # noqa: E402
 from rankwell.cli.evaluate import evaluate  # noqa: E402
-from rankwell.cli.names import losses, metrics, miners, samplers  # noqa: E402
+from rankwell.cli.mine import mine  # noqa: E402
+from rankwell.cli.names import batches, generators, losses, metrics, miners, positives, samplers  # noqa: E402
 from rankwell.cli.recommend import recommend  # noqa: E402
 from rankwell.cli.screen import errors, program  # noqa: E402
 from rankwell.cli.train import train  # noqa: E402
@@ -35,9 +37,14 @@ app.command(context_settings=OPEN)(train)
 app.command()(evaluate)
 app.command()(recommend)
 app.command(context_settings=OPEN)(data)
+app.command(context_settings=OPEN)(describe)
+app.command()(mine)
+app.command()(batches)
+app.command()(generators)
 app.command()(losses)
 app.command()(metrics)
 app.command()(miners)
+app.command()(positives)
 app.command()(samplers)
 app.command()(check)
 
@@ -61,7 +68,8 @@ def main() -> None:
         _refuse(f"{message}{'' if message.endswith('?') else '.'} See rankwell --help.")
 
     if code == INTERRUPTED:
-        errors.print(f"interrupted. Go on with a training by '{program()} train --resume FOLDER'.", markup=False)
+        resume = f"with a training by '{program()} train --resume FOLDER', with mining by the same command"
+        errors.print(f"interrupted. Go on {resume}.", markup=False)
     sys.exit(code)
 
 

@@ -1,4 +1,4 @@
-"""``rankwell losses``, ``metrics``, ``miners`` and ``samplers``: what there is, and what each is."""
+"""``rankwell losses``, ``metrics``, ``samplers`` and their like: what there is, and what each is."""
 
 import inspect
 import typing
@@ -9,15 +9,28 @@ from rich.markup import escape
 from rich.table import Table
 
 from rankwell.cli.screen import output
+from rankwell.config import with_column
+from rankwell.data import BATCHES
+from rankwell.generators import GENERATORS
 from rankwell.losses import LOSSES
 from rankwell.metrics import METRICS
 from rankwell.miners import MINERS
 from rankwell.registry import Entry, Parameter, Registry
-from rankwell.samplers import SAMPLERS
+from rankwell.samplers import POSITIVES, SAMPLERS
 
-__all__ = ["losses", "metrics", "miners", "samplers"]
+__all__ = ["batches", "generators", "losses", "metrics", "miners", "positives", "samplers"]
 
 Name = Annotated[Optional[str], typer.Argument(help="One of them, to see its formula, source and parameters.")]  # noqa: UP045
+
+
+def batches(name: Name = None) -> None:
+    """List the ways of batching, or show one: which rows come together and how often, source, parameters."""
+    _show(BATCHES, name)
+
+
+def generators(name: Name = None) -> None:
+    """List the generators, or show one: what it makes negatives of, source, parameters."""
+    _show(GENERATORS, name)
 
 
 def losses(name: Name = None) -> None:
@@ -33,6 +46,11 @@ def metrics(name: Name = None) -> None:
 def miners(name: Name = None) -> None:
     """List the miners, or show one: which negatives it keeps, source, parameters."""
     _show(MINERS, name)
+
+
+def positives(name: Name = None) -> None:
+    """List the ways to give a row several positives, or show one: which, source, parameters."""
+    _show(POSITIVES, name)
 
 
 def samplers(name: Name = None) -> None:
@@ -54,7 +72,7 @@ def _show(registry: Registry[Any], name: str | None) -> None:
     entry = registry[name]
     output.print(f"[bold]{entry.name}[/]  ({entry.kind})\n")
     output.print(inspect.getdoc(entry.function) or "", markup=False)
-    _show_parameters(entry)
+    _show_parameters(with_column(entry) if registry in (BATCHES, SAMPLERS) else entry)
 
 
 def _show_parameters(entry: Entry[Any]) -> None:

@@ -3,7 +3,7 @@
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -15,7 +15,7 @@ from rankwell.config import with_option
 from rankwell.errors import ConfigError
 from rankwell.training import Epoch
 
-__all__ = ["RunProgress", "dotted", "errors", "facts_table", "figures_table", "output", "program"]
+__all__ = ["RunProgress", "dotted", "errors", "facts_table", "figures_table", "negatives_table", "output", "program"]
 
 # Without a terminal nothing is wrapped or cut: what reads a pipe wants whole lines and whole figures.
 output = Console(highlight=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 10_000)
@@ -64,6 +64,27 @@ def figures_table(rows: dict[str, dict[str, float]]) -> Table:
         table.add_column(escape(name), justify="right")
     for row, values in rows.items():
         table.add_row(escape(row), *(f"{values[name]:.4f}" for name in names))
+    return table
+
+
+def negatives_table(epochs: Iterable[Mapping[str, Any]]) -> Table:
+    """What epochs saw of their negatives, a row each."""
+    shares = {
+        "collisions": "collision_rate",
+        "above the positive": "violating",
+        "suspected false": "suspected_false",
+        "held-out positives": "held_out_positives",
+        "with gradient": "with_gradient",
+    }
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("")
+    for name in (*shares, "effective number", "of", "gradient in ranks 1–10"):
+        table.add_column(name, justify="right")
+    for each in epochs:
+        said = ["unknown" if each[name] is None else f"{each[name]:.2%}" for name in shares.values()]
+        foremost = sum(each["by_rank"]["gradient"][:3])
+        counts = f"{each['effective']:,.1f}", f"{each['negatives']:,.1f}", f"{foremost:.1%}"
+        table.add_row(f"epoch {each['epoch']}", *said, *counts)
     return table
 
 

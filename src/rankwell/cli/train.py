@@ -5,7 +5,16 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from rankwell.cli.screen import RunProgress, dotted, errors, facts_table, figures_table, output, program
+from rankwell.cli.screen import (
+    RunProgress,
+    dotted,
+    errors,
+    facts_table,
+    figures_table,
+    negatives_table,
+    output,
+    program,
+)
 from rankwell.config import Config, load_toml, resolve, with_option
 from rankwell.errors import ConfigError
 from rankwell.experiments import Result, RunFolder, run
@@ -36,8 +45,9 @@ def train(
     """Train a recommender, choose its epoch on held-out pairs, and measure it on test pairs.
 
     Every setting is an option --section.key VALUE, as in the TOML file: --loss mml --loss.neg_weight 400 --model.dim 128
-    --sampler.n 512 --miner hardest --miner.k 10 --training.epochs 20 --evaluation.measures recall@20,ndcg@10 --seed 1.
-    'rankwell train --dry-run' prints them all; 'rankwell losses' lists losses, 'rankwell miners' miners.
+    --sampler.n 512 --miner hardest --miner.k 10 --generator hard_mixing --training.epochs 20
+    --evaluation.measures recall@20,ndcg@10 --seed 1. 'rankwell train --dry-run' prints them all; 'rankwell losses' lists
+    losses, 'rankwell miners' miners, 'rankwell generators' generators.
     """
     if resume is not None:
         if path or config or out or context.args:
@@ -85,6 +95,9 @@ def _show_result(settings: Config, result: Result, folder: RunFolder) -> None:
     output.print(f"{result.users:,} test users · {trained}{chosen}", markup=False)
     output.print(f"seconds: {seconds}  (sum {sum(result.seconds.values()):.1f})", markup=False)
     output.print(f"run folder: {folder.path}", markup=False)
+    if seen := folder.negatives().get("select"):
+        output.print("\nNegatives, as training saw them (negatives.png):")
+        output.print(negatives_table([seen[0], seen[-1]] if len(seen) > 1 else seen))
     monitor = settings.evaluation.monitor
     if "ideal" in result.baselines:
         low, high = (result.baselines[row][monitor] for row in ("popularity", "ideal"))

@@ -5,7 +5,18 @@ from rankwell.errors import require
 
 require("polars", "data")
 
-from rankwell.data.batches import Batch, batches, num_batches
+from rankwell.data.batching import (
+    BATCHES,
+    Batch,
+    Batches,
+    ClassBalancedBatches,
+    HighLossBatches,
+    NoDuplicatesBatches,
+    ShuffledBatches,
+    batches,
+    num_batches,
+)
+from rankwell.data.item_columns import ItemColumns, Missing, read_items
 from rankwell.data.readers import Dataset, Format, Unseen, read_dataset, read_interactions
 from rankwell.data.schema import Interactions, codes_of
 from rankwell.data.splits import Split, split_global_time, split_leave_last, split_random
@@ -13,10 +24,18 @@ from rankwell.data.statistics import Statistics, describe
 from rankwell.data.synthetic import Synthetic, synthesise
 
 __all__ = [
+    "BATCHES",
     "Batch",
+    "Batches",
+    "ClassBalancedBatches",
     "Dataset",
     "Format",
+    "HighLossBatches",
     "Interactions",
+    "ItemColumns",
+    "Missing",
+    "NoDuplicatesBatches",
+    "ShuffledBatches",
     "Split",
     "Statistics",
     "Synthetic",
@@ -27,6 +46,7 @@ __all__ = [
     "num_batches",
     "read_dataset",
     "read_interactions",
+    "read_items",
     "split_global_time",
     "split_leave_last",
     "split_random",

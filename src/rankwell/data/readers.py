@@ -15,6 +15,7 @@ import numpy as np
 from rankwell.data.adjacency import read_adjacency
 from rankwell.data.columns import Columns
 from rankwell.data.encode import Raw, encode
+from rankwell.data.item_columns import ItemColumns
 from rankwell.data.schema import Interactions
 from rankwell.data.tables import read_delimited, read_parquet
 from rankwell.data.text_files import unreadable
@@ -46,6 +47,8 @@ class Dataset:
     test: Interactions | None
     notes: tuple[str, ...] = ()
     merged: int = 0
+    items: ItemColumns | None = None
+    """Columns of items, where a file tells them."""
 
 
 def read_interactions(

@@ -1,4 +1,4 @@
-"""Tables with a header: CSV, TSV, RecBole's .inter and Parquet."""
+"""Tables with a header: CSV, TSV, RecBole's .inter and .item, and Parquet."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from rankwell.data.encode import Raw
 from rankwell.data.text_files import line_of_record, read_text, unreadable
 from rankwell.errors import ConfigError, DataError
 
-__all__ = ["read_delimited", "read_parquet"]
+__all__ = ["read_delimited", "read_parquet", "read_text_columns"]
 
 
 def read_delimited(path: Path, columns: Columns, *, delimiter: str, typed_header: bool = False) -> Raw:
@@ -22,24 +22,25 @@ def read_delimited(path: Path, columns: Columns, *, delimiter: str, typed_header
     :mod:`rankwell.data.readers` lists, with the line. Time O(n), some 0.4 s a million rows; seven times that for a file with
     quotes, which is walked a record at a time.
     """
-    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n':
-        raise ConfigError(f"--data.delimiter must be one ASCII character: got {delimiter!r}.")
-    data = read_text(path)
-    quoting = not typed_header and b'"' in data
-    first = data.partition(b"\n")[0].decode()
-    header = next(csv.reader([first], delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE))
+    data, header, quoting = _opened(path, delimiter, typed_header)
     if typed_header:
-        header = [name.rpartition(":")[0] or name for name in header]
         columns = _inter_columns(columns, header)
-    check_header(f"{path}, line 1", header, columns, delimiter, first)
-    if b"\n" not in data:
-        raise DataError(f"{path}: the file must have rows below its header: there are none.")
-    frame = (_parse_quoted if quoting else _parse_plain)(path, data, header, columns, delimiter)
+    check_header(f"{path}, line 1", header, columns, delimiter, data.partition(b"\n")[0].decode())
+    frame = _parse(path, data, header, columns.names(), delimiter, quoting)
 
     def where(row: int) -> str:
         return f"{path}, line {line_of_record(data, delimiter, row + 1, quoting=quoting)}"
 
     return to_raw(frame, columns, where)
+
+
+def read_text_columns(path: Path, *, delimiter: str, typed_header: bool = False) -> pl.DataFrame:
+    """All columns of a delimited table, as text. Raises as :func:`read_delimited`, and where two have the same name."""
+    data, header, quoting = _opened(path, delimiter, typed_header)
+    for name in header:
+        if header.count(name) > 1:
+            raise DataError(f"{path}: column names must differ: {name!r} stands in the header twice. Rename one.")
+    return _parse(path, data, header, header, delimiter, quoting)
 
 
 def read_parquet(path: Path, columns: Columns) -> Raw:
@@ -72,6 +73,26 @@ def read_parquet(path: Path, columns: Columns) -> Raw:
     return to_raw(frame, columns, lambda row: f"{path}, row {row + 1}")
 
 
+def _opened(path: Path, delimiter: str, typed_header: bool) -> tuple[bytes, list[str], bool]:
+    """What is in the file, the names in its header, and whether fields may be quoted."""
+    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n':
+        raise ConfigError(f"--data.delimiter must be one ASCII character: got {delimiter!r}.")
+    data = read_text(path)
+    quoting = not typed_header and b'"' in data
+    first = data.partition(b"\n")[0].decode()
+    header = next(csv.reader([first], delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE))
+    return data, [name.rpartition(":")[0] or name for name in header] if typed_header else header, quoting
+
+
+def _parse(
+    path: Path, data: bytes, header: list[str], names: list[str], delimiter: str, quoting: bool
+) -> pl.DataFrame:
+    """The named columns, as text."""
+    if b"\n" not in data:
+        raise DataError(f"{path}: the file must have rows below its header: there are none.")
+    return (_parse_quoted if quoting else _parse_plain)(path, data, header, names, delimiter)
+
+
 def _inter_columns(columns: Columns, header: list[str]) -> Columns:
     """RecBole's names for the columns whose name is still the default."""
     user = "user_id" if columns.user == "user" and "user" not in header else columns.user
@@ -79,7 +100,7 @@ def _inter_columns(columns: Columns, header: list[str]) -> Columns:
     return Columns(user, item, columns.weight, columns.timestamp)
 
 
-def _parse_plain(path: Path, data: bytes, header: list[str], columns: Columns, delimiter: str) -> pl.DataFrame:
+def _parse_plain(path: Path, data: bytes, header: list[str], names: list[str], delimiter: str) -> pl.DataFrame:
     """The wanted columns of a table without quotes, as text."""
     width = len(header)
     # Polars fills short lines with nulls and cuts long ones without a word: check that the delimiters form a grid.
@@ -91,7 +112,6 @@ def _parse_plain(path: Path, data: bytes, header: list[str], columns: Columns, d
             given = line.count(delimiter.encode()) + 1 if line else 0
             if given != width:
                 raise _wrong_width(path, number, given, width)
-    names = columns.names()
     numbers = [header.index(name) for name in names]
     # Ids must stay text: "007" is not 7. Columns go by position, for a header may repeat a name that nobody wants.
     frame = pl.read_csv(
@@ -105,9 +125,8 @@ def _parse_plain(path: Path, data: bytes, header: list[str], columns: Columns, d
     return frame.select(pl.col(str(number)).alias(name) for number, name in zip(numbers, names, strict=True))
 
 
-def _parse_quoted(path: Path, data: bytes, header: list[str], columns: Columns, delimiter: str) -> pl.DataFrame:
+def _parse_quoted(path: Path, data: bytes, header: list[str], names: list[str], delimiter: str) -> pl.DataFrame:
     """The wanted columns of a table with quotes, which may hide delimiters and line ends: a record at a time."""
-    names = columns.names()
     numbers = [header.index(name) for name in names]
     reader = csv.reader(io.StringIO(data.decode(), newline=""), delimiter=delimiter)
     rows, start = [], 1

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,10 @@ class RunFolder:
     """Where everything of one run lies.
 
     ``config.toml`` the resolved configuration · ``run.json`` data, versions, notes · ``log.jsonl`` a line an epoch ·
-    ``curve.png`` · ``model.safetensors`` · ``users.parquet``, ``items.parquet`` ids by code · ``pairs.safetensors`` known and
-    test pairs · ``per_user.parquet`` · ``metrics.json``, written last: with it the run is finished. ``select`` and ``refit``
-    hold checkpoints while training lasts.
+    ``curve.png`` · ``negatives.json``, ``negatives.png`` what training saw of its negatives · ``model.safetensors`` ·
+    ``users.parquet``, ``items.parquet`` ids by code · ``pairs.safetensors`` known and test pairs · ``per_user.parquet`` ·
+    ``metrics.json``, written last: with it the run is finished. ``select`` and ``refit`` hold checkpoints while training
+    lasts.
     """
 
     path: Path
@@ -144,6 +145,16 @@ class RunFolder:
         lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
         before = [line for line in lines if (said := json.loads(line))["phase"] != phase or said["epoch"] < epoch.epoch]
         write_text(file, "".join(f"{line}\n" for line in (*before, json.dumps({"phase": phase, **asdict(epoch)}))))
+
+    def add_negatives(self, phase: str, epochs: Sequence[Epoch]) -> None:
+        """Write what a phase saw of its negatives, beside other phases."""
+        seen = [{"epoch": each.epoch, **each.negatives} for each in epochs if each.negatives]
+        self.write_json("negatives.json", {**self.negatives(), phase: seen})
+
+    def negatives(self) -> dict[str, list[dict[str, Any]]]:
+        """By phase, what each epoch saw of its negatives; empty where nobody looked."""
+        seen: dict[str, list[dict[str, Any]]] = self.read_json("negatives.json") or {}
+        return seen
 
     def drop_checkpoints(self) -> None:
         """Remove what only an interrupted run needs."""

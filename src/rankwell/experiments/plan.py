@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from rankwell.config import Config
-from rankwell.data import num_batches
 from rankwell.evaluation.top import GROUP
-from rankwell.experiments.parts import read, with_epochs
+from rankwell.experiments.parts import build_batches, read, with_epochs
+from rankwell.generators import GENERATORS
 from rankwell.models import MODELS
+from rankwell.samplers import SAMPLERS
 
 __all__ = ["Plan", "plan"]
 
@@ -53,7 +54,8 @@ def plan(config: Config) -> Plan:
     """Read the data and predict steps and peak memory.
 
     Memory: the library itself; pairs, 48 bytes each for codes, keys and lists; the model's weights, its two moments and a
-    copy being written; the batch's scores, positives and negatives; a block of scores of the whole catalogue.
+    copy being written; the batch's scores, positives and negatives; what a generator makes; a block of scores of the whole
+    catalogue.
     """
     data = read(config.data, config.seed)
     config = with_epochs(config, data)
@@ -68,8 +70,10 @@ def plan(config: Config) -> Plan:
         memory["model"] = 4 * weights
         scores = config.training.batch_size * config.sampler.get("n", config.training.batch_size)
         memory["batch scores"] = 4.0 * SCORE_COPIES * scores
-        if not config.sampler.get("shared", True):
+        if not config.sampler.get("shared", SAMPLERS[config.sampler["name"]].kind != "model"):
             memory["batch vectors"] = 4.0 * VECTOR_COPIES * scores * config.model.get("dim", 64)
+        if config.generator["name"] != "none":
+            memory["made vectors"] = _made(config)
     else:
         memory["model"] = 8.0 * (len(data.train) + (users + items) * config.model.get("rank", 1))
     memory["evaluation"] = 4.0 * config.evaluation.block * (items + GROUP) * 1.2
@@ -78,7 +82,16 @@ def plan(config: Config) -> Plan:
         users,
         items,
         pairs,
-        num_batches(len(data.fit), config.training.batch_size) if trainable else 0,
+        build_batches(config, data.fit, data.items).steps(0) if trainable else 0,
         config.training.horizon if trainable else 0,
         memory,
     )
+
+
+def _made(config: Config) -> float:
+    """Bytes of the vectors that the generator makes, and of their scores."""
+    batch = config.training.batch_size
+    size = getattr(GENERATORS[config.generator["name"]].function, "size", None)
+    each, shared = size(**config.parameters("generator")) if size else (config.sampler.get("n", batch), 0)
+    vectors, scores = batch * each + shared, batch * (each + shared)
+    return 4.0 * float(VECTOR_COPIES * vectors * config.model.get("dim", 64) + SCORE_COPIES * scores)

@@ -11,12 +11,21 @@ from torch import Tensor, nn
 
 import rankwell
 from rankwell.config import Config, resolve
-from rankwell.data import Interactions
+from rankwell.data import Interactions, ItemColumns
 from rankwell.errors import ConfigError, DataError, InputError, RunError
 from rankwell.evaluation import Evaluation, evaluate
 from rankwell.experiments.curve import draw_curve
 from rankwell.experiments.folder import RunFolder
-from rankwell.experiments.parts import Data, build_model, build_objective, read, with_epochs
+from rankwell.experiments.negatives import draw_negatives
+from rankwell.experiments.parts import (
+    Data,
+    build_batches,
+    build_model,
+    build_objective,
+    build_observer,
+    read,
+    with_epochs,
+)
 from rankwell.metrics import Measure
 from rankwell.models import Popularity
 from rankwell.training import Epoch, History, Watcher, fit
@@ -139,15 +148,17 @@ def _train(
     selection = folder.read_json("selection.json")
     if selection is None:
         validate = None if data.valid is None else _validator(config, model, data.fit.known(), data.valid)
-        history = _fit(config, folder, "select", data.fit, model, reporter, validate=validate)
+        history = _fit(config, folder, "select", data.fit, data.items, model, reporter, held_out=data.valid, validate=validate)
         selection = asdict(history)
         draw_curve(folder.path / "curve.png", history, config.evaluation.monitor, str(config.loss["name"]))
+        if seen := folder.negatives().get("select"):
+            draw_negatives(folder.path / "negatives.png", seen)
         clock.lap("select")
         if data.valid is None or not config.training.refit:
             return history.best_epoch or history.epoch, history.best_value if data.valid is not None else None
         folder.write_json("selection.json", selection)
     chosen = selection["best_epoch"]
-    _fit(config, folder, "refit", data.train, model, reporter, stop_after=chosen)
+    _fit(config, folder, "refit", data.train, data.items, model, reporter, stop_after=chosen)
     clock.lap("refit")
     return chosen, selection["best_value"]
 
@@ -157,27 +168,34 @@ def _fit(
     folder: RunFolder,
     phase: str,
     pairs: Interactions,
+    items: ItemColumns | None,
     model: nn.Module,
     reporter: Reporter | None,
     *,
     stop_after: int | None = None,
+    held_out: Interactions | None = None,
     validate: Callable[[], dict[str, float]] | None = None,
 ) -> History:
     """One training phase, from its start or its checkpoint."""
     epochs = stop_after or config.training.horizon
     watcher = _Logged(folder, phase, reporter.phase(phase, epochs) if reporter else None)
     model.initialise(pairs.known(), seed=config.seed)  # type: ignore[operator]
-    return fit(
-        build_objective(config, model, pairs),
-        pairs.tensors(),
+    observer = build_observer(config, pairs, held_out)
+    history = fit(
+        build_objective(config, model, pairs, items=items, observer=observer),
+        build_batches(config, pairs, items),
         config.training,
         seed=config.seed,
         stop_after=stop_after,
         validate=validate,
         monitor=config.evaluation.monitor,
+        negatives=observer.finish if observer else None,
         folder=folder.path / phase,
         watcher=watcher,
     )
+    if observer:
+        folder.add_negatives(phase, history.epochs)
+    return history
 
 
 def _validator(config: Config, model: nn.Module, known: Ragged, valid: Interactions) -> Callable[[], dict[str, float]]:
@@ -249,6 +267,7 @@ def _facts(data: Data) -> dict[str, Any]:
             "valid": 0 if data.valid is None else len(data.valid),
             "test": len(data.test),
             "fingerprint": f"{data.train.fingerprint()[:16]}-{data.test.fingerprint()[:16]}",
+            **({"columns": data.items.fingerprint()[:16]} if data.items else {}),
         },
         "notes": list(data.notes),
     }

@@ -2,11 +2,11 @@ r"""Sums over the pairs of a list by chunks of rows, in memory that does not gro
 
 Each list is sorted by label, best first, so that the worse items of a row are the columns behind it; rows that have
 nothing worse are skipped, and binary labels cost positives x negatives. Rows go in chunks that stay in the cache, and
-each chunk gives its values and its slopes at once. The sizes of the chunks follow from the labels, so a block of lists
-on another device is waited for twice.
+each chunk gives its values and its slopes at once. In one long list most chunks are rectangles, all of whose rows meet all
+of their columns; those of the logistic go eight pairs at a time (:mod:`rankwell.kernels.rectangles`). The sizes of the chunks
+follow from the labels, so a block of lists on another device is waited for twice.
 """
 
-import bisect
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rankwell.kernels.rectangles import GROUP, Rectangles
 from rankwell.lists import blocks
 from rankwell.types import Offsets
 
@@ -25,7 +26,11 @@ CHUNK_PAIRS = 1 << 16
 BLOCK_ITEMS = 1 << 15
 """Padded items sorted at once."""
 
-TILE_ROWS = 64
+TILE_ROWS, GROUPED_TILE_ROWS = 64, 128
+"""Rows of the rectangles of a list: the more, the fewer places their sums are spread over, and the more pairs are none."""
+
+MANY_PAIRS = 1 << 20
+"""Fewer pairs are done before the polynomials of their groups are."""
 
 STEEPEST = 64.0
 """From this gap on, in the wrong direction, the exponential goes on as its tangent: float32 holds e^88."""
@@ -133,7 +138,13 @@ class _Block(NamedTuple):
         scores, weights = self.scores, self.weights
         by_scores, by_weights = torch.zeros_like(scores), torch.zeros_like(scores)
         odds = self._odds() if phi in OF_ODDS else None
-        for some, rows, columns, whole in self._chunks():
+        rectangles = None
+        if phi == "logistic" and odds is not None and len(scores) == 1 and int(self.wins.sum()) >= MANY_PAIRS:
+            rectangles = self._rectangles()
+        for some, rows, columns, whole in self._chunks(rectangles is not None):
+            if whole and rectangles is not None:
+                rectangles.add(rows, columns)
+                continue
             if odds is None:
                 value, slope = PHI[phi](scores[some, rows, None] - scores[some, None, columns], own)
             else:
@@ -148,6 +159,10 @@ class _Block(NamedTuple):
             slope.mul_(weights[some, rows, None])
             by_scores[some, rows] += slope.sum(-1)
             by_scores[some, columns] -= slope.sum(-2)
+        if rectangles is not None:
+            values, by_rows, by_columns = rectangles.sums()
+            by_weights += values
+            by_scores += by_columns - weights * by_rows
         return by_scores, by_weights
 
     def _odds(self) -> tuple[Tensor, Tensor] | None:
@@ -158,30 +173,41 @@ class _Block(NamedTuple):
         centred = self.scores - (low + high) / 2
         return (-centred).exp_(), centred.exp()
 
-    def _chunks(self) -> Iterator[tuple[slice, slice, slice, bool]]:
+    def _rectangles(self) -> Rectangles:
+        """Of one list."""
+        scores = self.scores[0].double()
+        low, high = scores.aminmax()
+        centred = scores - (low + high) / 2
+        above = torch.where(self.wins[0] > 0, (-centred).exp(), 0)
+        return Rectangles(above, torch.where(self.better[0] > -torch.inf, centred.exp(), 0), self.weights[0])
+
+    def _chunks(self, grouped: bool) -> Iterator[tuple[slice, slice, slice, bool]]:
         """Lists, rows and columns; and whether all of these are pairs."""
-        alone = len(self.wins) == 1
-        if alone:  # no padding, and what is masked stands behind the last worse item
-            columns, wins = self.first[0].tolist(), self.wins[0].tolist()
-            lists, n = [min(count, 1) for count in wins], columns[0] + wins[0]
-        else:
-            active, n = self.wins > 0, self.wins.shape[-1]
-            lists = active.sum(0).tolist()
-            columns = torch.where(active, self.first, n).amin(0).tolist()
+        if len(self.wins) == 1:
+            yield from self._chunks_of_one(grouped)
+            return
+        active, n = self.wins > 0, self.wins.shape[-1]
+        lists = active.sum(0).tolist()
+        columns = torch.where(active, self.first, n).amin(0).tolist()
         ends = lists.index(0) if 0 in lists else len(lists)
         row = 0
         while row < ends:
             low, width = columns[row], n - columns[row]
             last = min(ends, row + max(1, CHUNK_PAIRS // (lists[row] * width)))
-            same = bisect.bisect_right(columns, low, row, ends)
-            if alone and (same >= last or (same - row) * width >= CHUNK_PAIRS // 4):
-                # Rows of one label: tiles of more rows and fewer columns spread their sums over fewer places.
-                last = min(same, row + TILE_ROWS)
-                step = CHUNK_PAIRS // (last - row)
-                for start in range(low, n, step):
-                    yield slice(None), slice(row, last), slice(start, min(start + step, n)), True
-            else:
-                step = max(1, CHUNK_PAIRS // ((last - row) * width))
-                for start in range(0, lists[row], step):
-                    yield slice(start, min(start + step, lists[row])), slice(row, last), slice(low, n), False
+            step = max(1, CHUNK_PAIRS // ((last - row) * width))
+            for start in range(0, lists[row], step):
+                yield slice(start, min(start + step, lists[row])), slice(row, last), slice(low, n), False
             row = last
+
+    def _chunks_of_one(self, grouped: bool) -> Iterator[tuple[slice, slice, slice, bool]]:
+        """Tiles of some rows; the columns that some of these rows meet, and then those that all do."""
+        columns, wins = self.first[0].tolist(), self.wins[0].tolist()
+        ends, n = wins.index(0), columns[0] + wins[0]  # what is masked stands behind the last worse item
+        tile, pairs = (GROUPED_TILE_ROWS, CHUNK_PAIRS * GROUP) if grouped else (TILE_ROWS, CHUNK_PAIRS)
+        for row in range(0, ends, tile):
+            last = min(row + tile, ends)
+            low, edge = columns[row], min(n, -(-columns[last - 1] // GROUP) * GROUP)
+            for first, end, whole, most in ((low, edge, False, CHUNK_PAIRS), (edge, n, True, pairs)):
+                step = most // (last - row) // GROUP * GROUP
+                for start in range(first, end, step):
+                    yield slice(None), slice(row, last), slice(start, min(start + step, end)), whole

@@ -28,8 +28,8 @@ from rankwell.lists import Opened, blocks
 
 __all__ = ["lambda_sums"]
 
-CHUNK_PAIRS = 1 << 16
-"""Pairs made at once: a quarter of a megabyte a temporary, small enough for the cache."""
+CHUNK_PAIRS = 1 << 17
+"""Pairs made at once: half a megabyte a temporary, small enough for the cache."""
 
 BLOCK_ITEMS = 1 << 15
 """Padded items sorted at once."""
@@ -81,7 +81,7 @@ def _lambda_sums(
         n = items.shape[-1]
         valid = valid & _at(where, items)
         grades = torch.where(valid, _at(labels, items), 0)
-        values[chosen] = (0 * grades).sum(-1)  # NaN, where a label is: such have no order
+        values.index_add_(0, chosen, (0 * grades).sum(-1))  # NaN, where a label is: such have no order
         grades.nan_to_num_(0, 0, 0)
         order = _ranking(_at(scores, items), grades, valid)
         items, valid, grades = (x.gather(-1, order) for x in (items, valid, grades))
@@ -92,9 +92,10 @@ def _lambda_sums(
             order, most, rows = _rows_first(weighing, grades, valid)
             chosen, items, valid = chosen[most], items[most].gather(-1, order), valid[most].gather(-1, order)
             weighing = weighing._replace(tables=[table[most].gather(-1, order) for table in weighing.tables])
-        block = _Block(_at(scores, items), _at(weights, items), valid, rows, weighing, both_ways)
+        own_weights = _at(weights, items) if weighted else scores.new_ones(())
+        block = _Block(_at(scores, items), own_weights, valid, rows, weighing, both_ways)
         slopes, parts = _block_sums(block, weighted, temperature, norm)
-        values[chosen] += (block.weights * parts).sum(-1)
+        values.index_add_(0, chosen, (block.weights * parts if weighted else parts).sum(-1))
         by_scores.index_add_(0, items.flatten(), slopes.flatten())  # 0 at padding, which points at a first item
         if weighted:
             by_weights.index_add_(0, items.flatten(), parts.flatten())
@@ -125,8 +126,8 @@ def _argsort(x: Tensor) -> Tensor:
     if x.device.type != "cpu" or x.dtype != torch.float32:
         return x.argsort(dim=-1, stable=True)
     bits = (x + 0.0).view(torch.int32)  # -0 to 0
-    bits ^= (bits >> 31) & 0x7FFF_FFFF  # in the order of the numbers, negative ones too
-    keys = bits.long().bitwise_left_shift_(32).add_(torch.arange(x.shape[-1]))
+    bits ^= (bits >> 31).bitwise_and_(0x7FFF_FFFF)  # in the order of the numbers, negative ones too
+    keys = torch.add(torch.arange(x.shape[-1]), bits, alpha=1 << 32)
     keys.numpy().sort(axis=-1)
     return keys.bitwise_and_(0xFFFF_FFFF)
 
@@ -151,6 +152,7 @@ class _Block(NamedTuple):
 
     scores: Tensor
     weights: Tensor
+    """A single one if all are."""
     valid: Tensor
     rows: list[int]
     weighing: Weighing
@@ -185,36 +187,37 @@ def _block_sums(block: _Block, weighted: bool, temperature: float, norm: bool) -
         columns = slice(0 if block.weighing.every else rows.start + 1, None)
         row, column = (lists, rows, None), (lists, None, columns)
         shape = (*scores[lists, rows].shape, scores[lists, columns].shape[-1])
-        gap, size, sign, slope, value = room[:, : math.prod(shape)].view(5, *shape)
-        torch.sub(scores[row], scores[column], out=gap)
-        _sizes(block, places, row, column, size, sign, slope)
+        lead, size, lost, slope, value = room[:, : math.prod(shape)].view(5, *shape)
+        torch.sub(scores[column], scores[row], out=lead)
+        _sizes(block, places, row, column, size, met=slope)
         if spread is not None:
-            size /= 1 + spread[lists, :, None] * (gap.abs() * temperature - 0.99)
-        if block.both_ways:
-            gap *= sign
-        torch.neg(gap, out=slope).sigmoid_().mul_(size)
-        force[lists] += slope.sum((-2, -1))[:, None] if norm else 0
-        # The logarithm of 1 + e^-gap.
-        torch.abs(gap, out=value).neg_().exp_().log1p_().add_(gap.neg_().relu_()).mul_(size)
+            size /= 1 + spread[lists, :, None] * (lead.abs() * temperature - 0.99)
+        if block.both_ways:  # below zero where the column is the better item
+            torch.clamp(size, max=0, out=lost)
+            size.abs_()
+        torch.sigmoid(lead, out=slope).mul_(size)
+        # The logarithm of 1 + e^lead; where the column is the better item, of 1 + e^-lead.
+        if block.both_ways:  # and the row leads: there it is more by -lead, and the slope is what is left of 1
+            torch.exp(lead, out=value).log1p_().mul_(size).addcmul_(lost, lead)
+            slope += lost
+        else:
+            torch.abs(lead, out=value).neg_().exp_().log1p_().add_(lead.relu_()).mul_(size)
+        if norm:
+            force[lists] += slope.abs().sum((-2, -1))[:, None]
         if weighted and block.both_ways:
-            by_weights[lists, columns] += _taken_by_columns(value, sign).sum(-2)
-            slope *= torch.lerp(weights[column], weights[row], sign.clamp(min=0))
+            better = lost.sign_().neg_()
+            slope *= torch.lerp(weights[row], weights[column], better)
+            by_weights[lists, columns] += better.mul_(value).sum(-2)
+            value -= better
         elif weighted:
             slope *= weights[row]
-        if block.both_ways:
-            slope *= sign
-        by_weights[lists, rows] += value.sum(-1)  # where all weights are 1, it does not matter whose it is
-        by_scores[lists, rows] -= slope.sum(-1)
-        by_scores[lists, columns] += slope.sum(-2)
-    factor = _norm(force * 2 / temperature) if norm else 1.0
-    return by_scores * (factor / temperature), by_weights * factor
-
-
-def _taken_by_columns(value: Tensor, sign: Tensor) -> Tensor:
-    """The values of pairs whose better item is the column, taken from the others in place."""
-    taken = value * sign.clamp(max=0)
-    value += taken
-    return taken.neg_()
+        by_weights[lists, rows].add_(value.sum(-1))  # where all weights are 1, it does not matter whose it is
+        by_scores[lists, rows].sub_(slope.sum(-1))
+        by_scores[lists, columns].add_(slope.sum(-2))
+    if norm:
+        factor = _norm(force * 2 / temperature)
+        by_scores, by_weights = by_scores * factor, by_weights * factor
+    return by_scores / temperature, by_weights
 
 
 def _norm(force: Tensor) -> Tensor:
@@ -223,24 +226,20 @@ def _norm(force: Tensor) -> Tensor:
 
 
 def _places(block: _Block) -> tuple[Tensor, Tensor]:
-    """Places as a row and as a column: a row meets the columns behind it. Absent items are met by none, and meet none."""
-    n = block.scores.shape[-1]
-    place = torch.arange(n, device=block.scores.device, dtype=block.scores.dtype)
-    if block.weighing.every:  # met by all but itself; its second table is 0 where an item is absent
-        return place.expand_as(block.scores), place.expand_as(block.scores)
-    return torch.where(block.valid, place, n), torch.where(block.valid, place, -1)
+    """Places as a row and as a column: a row meets the columns behind it. Absent ones are met by none."""
+    place = torch.arange(block.scores.shape[-1], device=block.scores.device, dtype=block.scores.dtype)
+    rows = place.expand_as(block.scores)
+    # Where items are met by all but themselves, the second table is 0 where one is absent.
+    return rows, rows if block.weighing.every else torch.where(block.valid, place, -1)
 
 
 def _sizes(
-    block: _Block, places: tuple[Tensor, Tensor], rows: Slices, columns: Slices, size: Tensor, sign: Tensor, met: Tensor
+    block: _Block, places: tuple[Tensor, Tensor], rows: Slices, columns: Slices, size: Tensor, met: Tensor
 ) -> None:
-    """What the pairs of a chunk weigh, and the sign that says whether the row or the column is the better item."""
+    """What the pairs of a chunk weigh; below zero where the column is the better item."""
     tables, factor, every = block.weighing
     row, column = [x[rows] for x in tables], [x[columns] for x in tables]
     (torch.mul if every else torch.sub)(row[0], column[int(every)], out=size)
-    if block.both_ways:
-        torch.sign(size, out=sign)
-        size.abs_()
     if factor is not None:
         size *= factor(row, column)
     # Comparing into a float tensor and multiplying takes a tenth of the time of a boolean mask.

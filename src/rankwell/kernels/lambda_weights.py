@@ -36,7 +36,8 @@ def _ranks(like: Tensor) -> Tensor:
 
 
 def _discounts(like: Tensor) -> Tensor:
-    return 1 / torch.log2(1 + _ranks(like[:1])).expand(like.shape)
+    ranks = torch.arange(2, like.shape[-1] + 2, device=like.device, dtype=like.dtype)
+    return ranks.log2_().reciprocal_().expand(like.shape)
 
 
 def _gains(labels: Tensor, k: int) -> Tensor:

@@ -12,8 +12,8 @@ from rankwell.errors import InputError, UnknownName
 from rankwell.models.registry import MODELS, check_known
 from rankwell.models.spectral import spectral_start
 from rankwell.registry import Search
-from rankwell.similarity import normalise
-from rankwell.types import Ragged
+from rankwell.similarity import by_row, normalise
+from rankwell.types import Ragged, Vectors
 
 __all__ = ["MatrixFactorisation"]
 
@@ -68,7 +68,7 @@ class MatrixFactorisation(nn.Module):
         for what, name, known in (("similarity", similarity, ("cosine", "dot")), ("init", init, INITS)):
             if name not in known:
                 raise UnknownName(what, name, known)
-        self.num_users, self.num_items = num_users, num_items
+        self.num_users, self.num_items, self.dim = num_users, num_items, dim
         self.similarity, self.dropout, self.init, self.init_std = similarity, dropout, init, init_std
         self.users = nn.Parameter(torch.zeros(num_users, dim))
         self.items = nn.Parameter(torch.zeros(num_items, dim))
@@ -101,22 +101,35 @@ class MatrixFactorisation(nn.Module):
 
         The generator drives dropout, which is off without one or outside training.
         """
+        users, pos_items, neg_items, _ = self.contrast_vectors(queries, positives, negatives, generator=generator)
+        pos = (pos_items * (users if positives.ndim == 1 else users[:, None])).sum(-1)
+        return pos, by_row(users, neg_items)
+
+    def contrast_vectors(
+        self,
+        queries: Int[Tensor, " b"],
+        positives: Int[Tensor, "b *m"],
+        negatives: Int[Tensor, "*b n"],
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Vectors:
+        """What :meth:`contrast_scores` multiplies: of length one under the cosine, but for the dropout of users."""
         users = self._dropped(self._vectors(self.users, queries), generator)
         # One look-up for both kinds of items: one sparse gradient instead of two to be added.
         items = self._vectors(self.items, torch.cat([positives.flatten(), negatives.flatten()]))
         pos_items, neg_items = torch.split(items, [positives.numel(), negatives.numel()])
-        several = pos_items.view(*positives.shape, -1)
-        pos = (several * (users if positives.ndim == 1 else users[:, None])).sum(-1)
-        if negatives.ndim == 1:
-            return pos, users @ neg_items.T
-        return pos, torch.bmm(neg_items.view(*negatives.shape, -1), users[:, :, None]).squeeze(2)
+        return Vectors(users, pos_items.view(*positives.shape, -1), neg_items.view(*negatives.shape, -1))
 
     def score(self, queries: Int[Tensor, " q"], items: Int[Tensor, "*q m"]) -> Float[Tensor, "q m"]:
         """Scores of the items for each user; items ``[m]`` are shared by all."""
-        users, vectors = self.query_vectors(queries), self.item_vectors(items.flatten())
+        users = self.query_vectors(queries)
         if items.ndim == 1:
-            return users @ vectors.T
-        return torch.einsum("qd,qmd->qm", users, vectors.view(*items.shape, -1))
+            return users @ self.item_vectors(items).T
+        vectors = functional.embedding(items, self.items.detach())
+        scores = torch.einsum("qd,qmd->qm", users, vectors)
+        if self.similarity == "cosine":  # a pass over the scores: one over the vectors takes as long as all of this
+            scores /= torch.linalg.vector_norm(vectors, dim=-1).clamp(min=1e-8)
+        return scores
 
     def score_all(self, queries: Int[Tensor, " q"], out: Float[Tensor, "q m"] | None = None) -> Float[Tensor, "q m"]:
         """Scores of every item for each user."""
@@ -124,11 +137,13 @@ class MatrixFactorisation(nn.Module):
 
     def query_vectors(self, queries: Int[Tensor, " q"]) -> Float[Tensor, "q dim"]:
         """Users' vectors, of length one under the cosine. No gradient."""
-        return self._compared(self.users.detach()[queries])
+        return self._compared(functional.embedding(queries, self.users.detach()))
 
     def item_vectors(self, items: Int[Tensor, " m"] | None = None) -> Float[Tensor, "m dim"]:
         """Items' vectors, of length one under the cosine; the whole catalogue's for None. No gradient."""
-        return self._compared(self.items.detach() if items is None else self.items.detach()[items])
+        table = self.items.detach()
+        # An embedding look-up: indexing takes five times as long.
+        return self._compared(table if items is None else functional.embedding(items, table))
 
     def _vectors(self, table: Tensor, ids: Tensor) -> Tensor:
         return self._compared(functional.embedding(ids, table, sparse=True))

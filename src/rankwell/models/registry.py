@@ -35,7 +35,9 @@ class Model(Protocol):
         ...
 
 
-MODELS: Registry[type[nn.Module]] = Registry("model", {"interactions": ("num_users", "num_items")})
+MODELS: Registry[type[nn.Module]] = Registry(
+    "model", {"interactions": ("num_users", "num_items"), "lists": ("num_features",)}
+)
 
 
 def check_known(known: Ragged, num_users: int, num_items: int) -> None:

@@ -1,7 +1,7 @@
 """The names of samplers, and the call that all of them answer to."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from jaxtyping import Int
 from torch import Tensor
@@ -47,12 +47,25 @@ class Sampler(Protocol):
         ...
 
 
-SAMPLERS: Registry[Callable[..., Sampler]] = Registry("sampler", {"static": ("known", "num_items", "seed")})
+BUILT_FROM = ("known", "num_items", "seed")
+
+SAMPLERS: Registry[Callable[..., Sampler]] = Registry(
+    "sampler",
+    {"static": BUILT_FROM, "model": BUILT_FROM},
+    elsewhere=dict.fromkeys(("hnsw", "ivf", "ance", "faiss"), "nearest"),
+)
 
 
-def sampler(*, name: str, paper: str | None = None, inputs: Mapping[str, Input] | None = None) -> Callable[[Any], Any]:
+def sampler(
+    *,
+    name: str,
+    kind: Literal["static", "model"] = "static",
+    paper: str | None = None,
+    inputs: Mapping[str, Input] | None = None,
+) -> Callable[[Any], Any]:
     """Register a sampler class, built from the known positives, the size of the catalogue and a seed.
 
-    ``inputs`` are declared extra inputs of the constructor, which the data know (weights or groups of items).
+    A sampler of kind ``model`` asks the scorer that it is called with. ``inputs`` are declared extra inputs of the
+    constructor, which the data know (weights or groups of items).
     """
-    return SAMPLERS.register("static", name=name, paper=paper, inputs=inputs)
+    return SAMPLERS.register(kind, name=name, paper=paper, inputs=inputs)

@@ -1,14 +1,18 @@
 """Training: objectives, the loop, checkpoints, row-wise optimisers."""
 
 from rankwell.training.fit import Epoch, History, TrainingSettings, Watcher, fit
-from rankwell.training.objective import ContrastObjective, Objective, Play
+from rankwell.training.negatives_seen import NegativesSeen
+from rankwell.training.objective import Contrast, ContrastObjective, Objective, Observer, Play
 from rankwell.training.row_adam import RowAdam
 
 __all__ = [
+    "Contrast",
     "ContrastObjective",
     "Epoch",
     "History",
+    "NegativesSeen",
     "Objective",
+    "Observer",
     "Play",
     "RowAdam",
     "TrainingSettings",

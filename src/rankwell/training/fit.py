@@ -2,17 +2,16 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
-import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from rankwell.data.batches import batches, num_batches
+from rankwell.data.batching import Batch, Batches, ShuffledBatches
 from rankwell.errors import ConfigError, InputError, RunError
 from rankwell.registry import Search
 from rankwell.training import checkpoint
@@ -30,6 +29,7 @@ LEAST = {
     "patience": 0,
     "validate_every": 1,
     "checkpoint_seconds": 0,
+    "watch_every": 0,
 }
 """The smallest value of each setting."""
 
@@ -56,6 +56,8 @@ class TrainingSettings:
     """Train again on training and validation pairs together, for the number of epochs that validation chose."""
     checkpoint_seconds: float = 30.0
     """Seconds between checkpoints within an epoch; each epoch ends with one."""
+    watch_every: int = 50
+    """Steps between looks at the negatives and their gradients, for the run's log and picture; 0 never looks."""
 
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
@@ -93,6 +95,8 @@ class Epoch:
     """At its start."""
     seconds: float
     validation: dict[str, float] | None = None
+    negatives: dict[str, Any] | None = None
+    """What training saw of them, where somebody looked."""
 
 
 @dataclass
@@ -124,40 +128,46 @@ class Watcher(Protocol):
 
 def fit(
     objective: Objective,
-    pairs: tuple[Int[Tensor, " n"], Int[Tensor, " n"]],
+    pairs: tuple[Int[Tensor, " n"], Int[Tensor, " n"]] | Batches,
     settings: TrainingSettings,
     *,
     seed: int,
     stop_after: int | None = None,
     validate: Callable[[], dict[str, float]] | None = None,
     monitor: str = "",
+    negatives: Callable[[], dict[str, Any] | None] | None = None,
     folder: Path | None = None,
     watcher: Watcher | None = None,
 ) -> History:
     """Train ``objective.groups`` on (users, items) pairs, and leave them as the best validated epoch (or the last) left them.
 
-    ``validate`` gives measures of the model as it is, of which ``monitor`` is to be maximised. With a ``folder``, state is
-    saved there after each epoch and every ``checkpoint_seconds``, and a later call with the same arguments goes on from
-    it: every random number is keyed by seed, epoch and step, so that the result has the same bits. ``stop_after`` ends
-    after so many epochs of the schedule. Raises :class:`RunError` when the loss is no longer finite, :class:`InputError`
-    without pairs.
+    Pairs are shuffled, unless they are :class:`~rankwell.data.Batches` already, whose own size and seed then hold. Batches that
+    learn are told the loss of each row, if the objective tells it. ``validate`` gives measures of the model as it is, of
+    which ``monitor`` is to be maximised; ``negatives`` gives what an observer of the objective saw in the epoch that ends.
+    With a ``folder``, state is saved there after each epoch and every ``checkpoint_seconds``, and a later call with the same
+    arguments goes on from it: every random number is keyed by seed, epoch and step, so that the result has the same bits.
+    ``stop_after`` ends after so many epochs of the schedule. Raises :class:`RunError` when the loss is no longer finite,
+    :class:`InputError` without pairs.
     """
-    if not len(pairs[0]):
+    batches = pairs if isinstance(pairs, Batches) else ShuffledBatches(pairs, settings.batch_size, seed=seed)
+    if not len(batches):
         raise InputError("training needs at least one pair of user and item: got none.")
     keep_freed_memory()
-    steps = num_batches(len(pairs[0]), settings.batch_size)
-    settings = settings.for_steps(steps)
+    settings = settings.for_steps(batches.steps(0))
     last = min(stop_after or settings.horizon, settings.horizon)
     optimisers = {name: _optimisers(group, settings) for name, group in objective.groups.items()}
-    store = _Store(folder, objective, [one for group in optimisers.values() for one in group])
+    store = _Store(folder, {**objective.groups, "batches": batches}, [one for group in optimisers.values() for one in group])
     at = store.load()
     while at.epoch < last and not (settings.patience and at.stale >= settings.patience):
         _train_mode(objective, True)
         started = time.monotonic() - at.seconds
-        passing = batches(pairs, batch_size=settings.batch_size, seed=seed, epoch=at.epoch, start=at.step)
-        for step, batch in enumerate(passing, at.step):
+        steps = batches.steps(at.epoch)
+        for step, batch in enumerate(batches.of_epoch(at.epoch, at.step), at.step):
             rate = _learning_rate(settings, at.epoch + step / steps)
-            at.loss_sum += _carry_out(objective, batch, at.epoch, step, optimisers, rate)
+            value, of_rows = _carry_out(objective, batch, at.epoch, step, optimisers, rate)
+            at.loss_sum += value
+            if batches.learns:
+                batches.learn(batch.index, _needed(of_rows))
             at.step = step + 1
             if watcher and (at.step % 10 == 0 or at.step == steps):
                 watcher.on_step(at.epoch + 1, at.step, steps, at.loss_sum / at.step)
@@ -167,6 +177,7 @@ def fit(
         _train_mode(objective, False)
         started_at = _learning_rate(settings, at.epoch)
         record = Epoch(at.epoch + 1, at.loss_sum / steps, started_at, time.monotonic() - started)
+        record.negatives = negatives() if negatives else None
         at.epoch, at.step, at.loss_sum, at.seconds = at.epoch + 1, 0, 0.0, 0.0
         if validate and (at.epoch % settings.validate_every == 0 or at.epoch == last):
             record.validation = validate()
@@ -188,10 +199,10 @@ def fit(
 
 
 def _carry_out(
-    objective: Objective, batch: Any, epoch: int, step: int, optimisers: dict[str, list[Optimizer]], rate: float
-) -> float:
-    """Carry out the plays of one step; gives the first one's value."""
-    first = math.nan
+    objective: Objective, batch: Batch, epoch: int, step: int, optimisers: dict[str, list[Optimizer]], rate: float
+) -> tuple[float, Tensor | None]:
+    """Carry out the plays of one step; gives the first one's value, and its rows."""
+    first, rows = math.nan, None
     for number, play in enumerate(objective.plays(batch, epoch=epoch, step=step)):
         value = play.value.item()
         if not math.isfinite(value):
@@ -201,15 +212,23 @@ def _carry_out(
             )
         if step % play.every == 0:
             (-play.value if play.maximise else play.value).backward()  # type: ignore[no-untyped-call]
-            for optimiser in optimisers[play.group]:
+            for optimiser in (one for name in (play.group, *play.beside) for one in optimisers[name]):
                 for group in optimiser.param_groups:
                     group["lr"] = rate
                 optimiser.step()
             for optimiser in (one for group in optimisers.values() for one in group):
                 optimiser.zero_grad()
         if number == 0:
-            first = value
-    return first
+            first, rows = value, play.rows
+    return first, rows
+
+
+def _needed(rows: Tensor | None) -> Tensor:
+    if rows is None:
+        raise InputError(
+            "these batches learn from the loss of each row, which the objective does not tell: set its per_row to true."
+        )
+    return rows
 
 
 def _optimisers(group: nn.Module, settings: TrainingSettings) -> list[Optimizer]:
@@ -237,8 +256,10 @@ def _train_mode(objective: Objective, on: bool) -> None:
 class _Store:
     """Checkpoints of one training: where it stands, and the best weights so far."""
 
-    def __init__(self, folder: Path | None, objective: Objective, optimisers: Sequence[Optimizer]) -> None:
-        self.folder, self.groups, self.optimisers = folder, objective.groups, optimisers
+    def __init__(
+        self, folder: Path | None, groups: Mapping[str, nn.Module], optimisers: Sequence[Optimizer]
+    ) -> None:
+        self.folder, self.groups, self.optimisers = folder, groups, optimisers
         self.best: dict[str, Tensor] | None = None
         self.saved = time.monotonic()
 
@@ -284,11 +305,18 @@ class _Store:
                 yield f"{group}.{name}", tensor
 
     def _restore(self, tensors: dict[str, Tensor], file: str = "") -> None:
-        with torch.no_grad():
-            for name, tensor in self._weights():
-                if name not in tensors or tensors[name].shape != tensor.shape:
-                    raise RunError(
-                        f"{self.folder}/{file} is of another model: it lacks {name} of shape {tuple(tensor.shape)}."
-                        " Go on with the settings that the training was started with."
-                    )
-                tensor.copy_(tensors[name])
+        for group, module in self.groups.items():
+            prefix = f"{group}."
+            own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+            try:
+                module.load_state_dict(own)  # a module may take sizes of buffers from what it loads
+            except RuntimeError as error:
+                lacks = [
+                    f"lacks {prefix}{name} of shape {tuple(tensor.shape)}"
+                    for name, tensor in module.state_dict().items()
+                    if name not in own or own[name].shape != tensor.shape
+                ]
+                raise RunError(
+                    f"{self.folder}/{file} is of another model: it {(lacks or [f'has more than {group}'])[0]}."
+                    " Go on with the settings that the training was started with."
+                ) from error

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float
@@ -10,13 +10,16 @@ from torch import Tensor, nn
 
 from rankwell import keyed
 from rankwell.errors import ConfigError
+from rankwell.generators import Generator, Updated
+from rankwell.lists import reduce
 from rankwell.miners import Miner
 from rankwell.registry import Input
-from rankwell.samplers import Sampler
+from rankwell.samplers import Positives, PositiveSampler, Sampler
+from rankwell.training.generated import Scored, check_vectors, generated
 from rankwell.transforms import correct_log_q
 from rankwell.types import Scorer
 
-__all__ = ["ContrastModel", "ContrastObjective", "Objective", "Play"]
+__all__ = ["Contrast", "ContrastModel", "ContrastObjective", "Objective", "Observer", "Play"]
 
 DROPOUT = 1
 """Keeps the random numbers of dropout apart from those drawn for other purposes at the same step."""
@@ -42,6 +45,10 @@ class Play:
     maximise: bool = False
     every: int = 1
     """Carried out at steps that this divides."""
+    beside: tuple[str, ...] = ()
+    """Further groups, which go down (or up) with it."""
+    rows: Float[Tensor, " b"] | None = None
+    """What each row of the batch has to do with the value, for batches that learn from it; where the objective tells it."""
 
 
 class Objective(Protocol):
@@ -67,6 +74,35 @@ class ContrastModel(Protocol):
         ...
 
 
+class Contrast(NamedTuple):
+    """What one step puts before its loss: ids and scores of positives and negatives, and what of them counts.
+
+    ``users`` ``[b]``; ``positives`` and ``pos`` ``[b]`` or ``[b, m]``; ``ids`` as drawn, ``[n]`` or ``[b, n]``, None for
+    negatives that are no items; ``log_q`` and ``collisions`` as the sampler gave them; ``neg`` ``[b, n]``, the model's own
+    scores, before the correction and still in the graph; ``where`` and ``pos_where`` behind sampler and miner, None for all.
+    """
+
+    users: Tensor
+    positives: Tensor
+    ids: Tensor | None
+    log_q: Tensor | None
+    collisions: Tensor | None
+    pos: Tensor
+    neg: Tensor
+    where: Tensor | None
+    pos_where: Tensor | None
+    epoch: int
+    step: int
+
+
+class Observer(Protocol):
+    """Looks on while an objective trains, and changes nothing. With state, it is a module: checkpoints then keep it."""
+
+    def __call__(self, seen: Contrast) -> None:
+        """Before the loss of a step. A hook on ``seen.neg`` gets the gradient."""
+        ...
+
+
 @dataclass
 class ContrastObjective:
     r"""One positive against sampled negatives: a contrast loss on a model's scores, or on those that the miner leaves.
@@ -79,7 +115,14 @@ class ContrastObjective:
 
     ``inputs`` are the declared extra inputs that the loss takes: it goes without those that are not required and that nobody
     offers. ``weights`` holds one number for each row of the data. The sampler gets the positives of the batch, and the model
-    if it is a :class:`~rankwell.types.Scorer`.
+    if it is a :class:`~rankwell.types.Scorer`. The ``observer`` is shown what each step puts before the loss.
+
+    A ``generator`` makes negatives of the vectors of what was sampled. Its own are corrected only where they state a log q, and
+    n then counts both kinds. Its parameters fall with the model's; what it takes in from a step comes when that is done.
+
+    With ``positives``, a row has several: its own one, which is all that the sampler sees, and others of its user, which weigh
+    as it does. With ``per_row``, plays tell the loss of each row, for batches that learn from it. Where a batch has weights of
+    its own, they multiply these, not the loss's terms; the mean is over rows either way.
     """
 
     model: nn.Module
@@ -91,12 +134,24 @@ class ContrastObjective:
     inputs: Mapping[str, Input] = field(default_factory=dict)
     weights: Float[Tensor, " n"] | None = None
     miner: Miner = field(default_factory=Miner)
+    observer: Observer | None = None
+    generator: Generator | None = None
+    positives: PositiveSampler | None = None
+    per_row: bool = False
     groups: dict[str, nn.Module] = field(init=False)
 
     def __post_init__(self) -> None:
         self.groups = {"model": self.model}
         if isinstance(self.sampler, nn.Module) and self.sampler.state_dict():
             self.groups["sampler"] = self.sampler  # so that checkpoints keep what it has seen
+        if isinstance(self.observer, nn.Module):
+            self.groups["observer"] = self.observer
+        self._beside: tuple[str, ...] = ()
+        if self.generator is not None:
+            check_vectors(self.model)
+            if isinstance(self.generator, nn.Module):
+                self.groups["generator"] = self.generator
+                self._beside = ("generator",) if any(True for _ in self.generator.parameters()) else ()
         offered = self._offered(torch.zeros(0), key=0)
         if unknown := [name for name, given in self.inputs.items() if given.required and name not in offered]:
             raise ConfigError(
@@ -109,7 +164,55 @@ class ContrastObjective:
 
     def plays(self, batch: Any, *, epoch: int, step: int) -> Iterator[Play]:
         """One play: the mean loss of the batch."""
-        ids, log_q, collisions = self.sampler(
+        items, pos_where = self._positives(batch, epoch)
+        pos, neg, ids, log_q, n, collisions, seen, made = self._scored(batch, items, epoch, step)
+        masks = {"where": None if collisions is None else ~collisions}
+        if pos_where is not None:
+            masks["pos_where"] = pos_where
+        if self.miner.steps:
+            drawn = keyed.generator(self.seed, epoch, step, MINING, device=batch.users.device)
+            mined = self.miner.masks(pos, neg, **masks, generator=drawn)
+            masks = {"where": mined.where} if pos.ndim < neg.ndim else mined._asdict()
+        if self.observer is not None and neg.requires_grad:
+            kept = masks["where"], masks.get("pos_where")
+            self.observer(
+                Contrast(batch.users, items, ids, log_q, collisions, pos, neg, *kept, epoch=epoch, step=step)
+            )
+        if self.correct and log_q is not None:
+            neg = correct_log_q(neg, log_q, n, self.temperature)
+        weights = None if self.weights is None else self.weights[batch.index]
+        if weights is not None and pos.ndim == neg.ndim:
+            weights = weights[:, None]  # of a row's positives: all weigh as its own
+        offered = self._offered(batch.users, keyed.mix(self.seed, epoch, step, NOISE))
+        extra = {name: value for name, value in offered.items() if name in self.inputs}
+        value, rows = self._value(batch, pos, neg, {**masks, "weights": weights, **extra})
+        if made is not None and made.penalty is not None:
+            value = value + made.penalty
+        yield Play(value, beside=self._beside, rows=rows)
+        maker: object = self.generator
+        if seen is not None and isinstance(maker, Updated):
+            maker.update(seen)
+
+    def _value(self, batch: Any, pos: Tensor, neg: Tensor, given: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
+        """The mean loss and, where somebody needs them, the losses of rows that it is the mean of."""
+        weights = getattr(batch, "weights", None)
+        if not self.per_row and weights is None:
+            return self.loss(pos, neg, **given), None
+        rows = self.loss(pos, neg, **given, reduction="none")
+        there = given.get("pos_where")
+        valid = None if there is None else there.any(-1)  # as losses count rows
+        return reduce(rows if weights is None else rows * weights, valid, "mean"), rows.detach()
+
+    def _positives(self, batch: Any, epoch: int) -> Positives:
+        """The rows' positives: their own, or several."""
+        if self.positives is None:
+            return Positives(batch.items, None)
+        scorer = self.model if isinstance(self.model, Scorer) else None
+        return self.positives(batch.users, batch.index, batch.items, epoch=epoch, scorer=scorer)
+
+    def _scored(self, batch: Any, items: Tensor, epoch: int, step: int) -> Scored:
+        """The model's scores of positives, and of negatives that were sampled or made of such."""
+        drawn = self.sampler(
             batch.users,
             batch.index,
             epoch=epoch,
@@ -118,18 +221,11 @@ class ContrastObjective:
             scorer=self.model if isinstance(self.model, Scorer) else None,
         )
         dropout = keyed.generator(self.seed, epoch, step, DROPOUT, device=batch.users.device)
-        pos, neg = self.model.contrast_scores(batch.users, batch.items, ids, generator=dropout)  # type: ignore[operator]
-        masks = {"where": None if collisions is None else ~collisions}
-        if self.miner.steps:
-            drawn = keyed.generator(self.seed, epoch, step, MINING, device=batch.users.device)
-            mined = self.miner.masks(pos, neg, where=masks["where"], generator=drawn)
-            masks = {"where": mined.where} if pos.ndim < neg.ndim else mined._asdict()
-        if self.correct and log_q is not None:
-            neg = correct_log_q(neg, log_q, neg.shape[-1], self.temperature)
-        weights = None if self.weights is None else self.weights[batch.index]
-        offered = self._offered(batch.users, keyed.mix(self.seed, epoch, step, NOISE))
-        extra = {name: value for name, value in offered.items() if name in self.inputs}
-        yield Play(self.loss(pos, neg, **masks, weights=weights, **extra))
+        if self.generator is not None:
+            batch = batch if items is batch.items else batch._replace(items=items)
+            return generated(self.model, self.generator, batch, drawn, epoch=epoch, step=step, dropout=dropout)
+        pos, neg = self.model.contrast_scores(batch.users, items, drawn.ids, generator=dropout)  # type: ignore[operator]
+        return Scored(pos, neg, drawn.ids, drawn.log_q, neg.shape[-1], drawn.collisions)
 
     def _offered(self, users: Tensor, key: int) -> dict[str, Any]:
         """The declared extra inputs that batch and data can fill."""

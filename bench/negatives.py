@@ -1,0 +1,210 @@
+"""Which negatives? Every sampler on Gowalla with two losses; and the margin losses with few and with many negatives.
+
+    python bench/negatives.py samplers ../shared/data/gowalla [--only dns,uniform] [--seeds 3]
+    python bench/negatives.py losses ../shared/data/gowalla
+    python bench/negatives.py seconds ../shared/data/gowalla
+    python bench/negatives.py table
+
+Matrix factorisation, 64 dimensions, spectral start, 10 negatives a positive, batches of 1,024, all with the same number of
+epochs. The learning rate of a loss is chosen with uniform negatives, and the epoch of each run, by NDCG@20 on 10 % of the
+training pairs (seeded); test pairs are looked at once a run, and not trained on again. ``bench/results/negatives.json`` keeps
+each run as it ends: those that are there are not repeated. ``seconds`` times steps one sampler after the other, apart from
+the runs, which may then share the machine. ``table`` writes ``bench/results/negatives.txt``.
+"""
+
+import argparse
+import datetime
+import json
+import platform
+import statistics
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rankwell.atomic import write_text
+from rankwell.config import Config, resolve
+from rankwell.data import batches
+from rankwell.evaluation import evaluate
+from rankwell.experiments.parts import Data, build_model, build_objective, read
+from rankwell.metrics import Measure
+from rankwell.samplers import SAMPLERS
+from rankwell.training import RowAdam, fit
+
+RESULTS = Path(__file__).parent / "results" / "negatives.json"
+MEASURES = ("recall@20", "ndcg@20")
+RATES = (0.001, 0.003, 0.01)
+EPOCHS, BATCH, STEPS = 2, 1_024, 60
+NEGATIVES = {"samplers": (10,), "losses": (10, 100)}
+LOSSES = {"samplers": ("bpr", "sampled_softmax"), "losses": ("ccl", "mml", "bsl", "sampled_softmax")}
+OF_THE_DATA = ("weighted", "by_group")
+"""Samplers that need a column of items, which this data set lacks."""
+
+
+def configuration(data: str, loss: str, sampler: str, n: int, rate: float, seed: int) -> Config:
+    own = SAMPLERS[sampler].parameters
+    asked = {"n": n, "shared": False}
+    return resolve(
+        {
+            "data": {"path": data},
+            "loss": {"name": loss},
+            "sampler": {"name": sampler} | {key: value for key, value in asked.items() if key in own},
+            "training": {"epochs": EPOCHS, "batch_size": BATCH, "learning_rate": rate, "refit": False, "patience": 0},
+            "evaluation": {"measures": list(MEASURES), "monitor": "ndcg@20"},
+            "seed": seed,
+        }
+    )
+
+
+def judged(config: Config, model: Any, known: Any, held_out: Any) -> dict[str, float]:
+    measures = [Measure.parse(text) for text in MEASURES]
+    return evaluate(model, measures, known=known, held_out=held_out).means()
+
+
+def run(config: Config, data: Data) -> dict[str, Any]:
+    model = build_model(config, data.train.num_users, data.train.num_items)
+    model.initialise(data.fit.known(), seed=config.seed)
+    start = judged(config, model, data.fit.known(), data.valid.known())
+    history = fit(
+        build_objective(config, model, data.fit),
+        data.fit.tensors(),
+        config.training,
+        seed=config.seed,
+        validate=lambda: judged(config, model, data.fit.known(), data.valid.known()),
+        monitor="ndcg@20",
+    )
+    return {
+        "start": start,
+        "validation": [epoch.validation for epoch in history.epochs],
+        "loss": [epoch.loss for epoch in history.epochs],
+        "epoch": history.best_epoch,
+        "test": judged(config, model, data.train.known(), data.test.known()),
+    }
+
+
+class Store:
+    """Runs by name, written as they end."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, Any] = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else {}
+
+    def get(self, name: str, make: Any) -> Any:
+        if name not in self.runs:
+            self.runs[name] = make()
+            if RESULTS.exists():  # another process may have added some
+                self.runs = json.loads(RESULTS.read_text())["runs"] | {name: self.runs[name]}
+            about = {"date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(), "torch": torch.__version__}
+            write_text(RESULTS, json.dumps({**about, "processor": processor(), "runs": self.runs}, indent=1) + "\n")
+            print(name, json.dumps(self.runs[name]), flush=True)
+        return self.runs[name]
+
+
+def processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    names = [
+        line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
+    ]
+    return names[0] if names else platform.machine()
+
+
+def chosen_rate(store: Store, path: str, data: Data, loss: str, n: int) -> float:
+    """The learning rate of the best validation with uniform negatives and seed 0."""
+    reached = {}
+    for rate in RATES:
+        config = configuration(path, loss, "uniform", n, rate, seed=0)
+        result = store.get(f"rate {loss} {n} {rate}", lambda config=config: run(config, data))
+        reached[rate] = max(epoch["ndcg@20"] for epoch in result["validation"])
+    return max(reached, key=reached.__getitem__)
+
+
+def compare(what: str, path: str, only: list[str], seeds: int) -> None:
+    store = Store()
+    read_once: dict[int, Data] = {}
+    for seed in range(seeds):
+        for loss in LOSSES[what]:
+            for n in NEGATIVES[what]:
+                for name in only:
+                    config = configuration(path, loss, name, n, RATES[0], seed)
+                    for each in {0, seed} - read_once.keys():
+                        read_once[each] = read(config.data, each)
+                    rate = chosen_rate(store, path, read_once[0], loss, n)
+                    config = configuration(path, loss, name, n, rate, seed)
+                    key = f"{what} {loss} {name} {n} {seed}"
+                    store.get(key, lambda config=config, seed=seed: {"rate": config.training.learning_rate, **run(config, read_once[seed])})
+
+
+def seconds(path: str, only: list[str]) -> None:
+    """Median milliseconds of a whole step, and how much of an epoch they make."""
+    store = Store()
+    data = read(configuration(path, "bpr", "uniform", 10, RATES[0], 0).data, 0)
+    for loss in LOSSES["samplers"]:
+        for name in only:
+            config = configuration(path, loss, name, 10, RATES[0], 0)
+            store.get(f"seconds {loss} {name}", lambda config=config: timed(config, data))
+
+
+def timed(config: Config, data: Data) -> dict[str, float]:
+    model = build_model(config, data.train.num_users, data.train.num_items)
+    model.initialise(data.fit.known(), seed=0)
+    objective = build_objective(config, model, data.fit)
+    optimiser = RowAdam(model.parameters(), lr=config.training.learning_rate)
+    taken = []
+    for step, batch in enumerate(batches(data.fit.tensors(), batch_size=BATCH, seed=0, epoch=0)):
+        if step == STEPS:
+            break
+        started = time.perf_counter()
+        for play in objective.plays(batch, epoch=0, step=step):
+            play.value.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        taken.append(time.perf_counter() - started)
+    median = statistics.median(taken[10:])
+    return {"step_ms": 1e3 * median, "epoch_s": statistics.mean(taken[10:]) * len(data.fit) / BATCH, "threads": torch.get_num_threads()}
+
+
+def table() -> str:
+    """Means over seeds with their standard deviation."""
+    runs = Store().runs
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for key, result in runs.items():
+        what, *rest = key.split()
+        if what in LOSSES:
+            groups[(what, *rest[:-1])].append(result)
+    lines = [f"{'table':<9} {'loss':<16} {'sampler':<12} {'n':>4} {'recall@20':>16} {'ndcg@20':>16} {'start':>7} {'epoch s':>8} {'seeds':>5}"]
+    for (what, loss, sampler, n), results in sorted(groups.items()):
+        cells = []
+        for measure in MEASURES:
+            values = [result["test"][measure] for result in results]
+            spread = statistics.stdev(values) if len(values) > 1 else float("nan")
+            cells.append(f"{statistics.mean(values):.4f} ± {spread:.4f}")
+        timing = runs.get(f"seconds {loss} {sampler}", {}).get("epoch_s") if what == "samplers" else None
+        lines.append(
+            f"{what:<9} {loss:<16} {sampler:<12} {n:>4} {cells[0]:>16} {cells[1]:>16} "
+            f"{statistics.mean(result['start']['ndcg@20'] for result in results):>7.4f} "
+            f"{'' if timing is None else f'{timing:.1f}':>8} {len(results):>5}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("samplers", "losses", "seconds", "table"))
+    parser.add_argument("data", nargs="?", default="../shared/data/gowalla")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    every = [entry.name for entry in SAMPLERS if entry.name not in OF_THE_DATA]
+    only = options.only.split(",") if options.only else ["uniform"] if options.what == "losses" else every
+    if options.what == "table":
+        write_text(RESULTS.with_suffix(".txt"), table())
+        print(table())
+    elif options.what == "seconds":
+        seconds(options.data, only)
+    else:
+        compare(options.what, options.data, only, options.seeds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Columns of items, from a file beside the interactions: prices, categories, years."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from rankwell.data.tables import read_text_columns
+from rankwell.data.text_files import unreadable
+from rankwell.errors import ConfigError, DataError, UnknownName, nearest
+
+__all__ = ["ItemColumns", "Missing", "read_items"]
+
+Missing: TypeAlias = Literal["error", "default"]
+"""What becomes of items that the file does not tell about: an error, or 0 as a number and a group of their own as a text."""
+
+SUFFIXES: Mapping[str, str] = {".csv": ",", ".tsv": "\t", ".item": "\t"}
+"""Delimiters of text tables; Parquet has none."""
+
+
+@dataclass(frozen=True, eq=False)
+class ItemColumns:
+    """A row an item code, in their order; what the file does not tell is null. ``notes`` are sentences on what did not match.
+
+    >>> columns = ItemColumns("shop.csv", pl.DataFrame({"price": ["2", "0.5"], "kind": ["tea", "jam"]}), pl.Series(["a", "b"]))
+    >>> columns.weights("price"), columns.groups("kind")
+    (tensor([2.0000, 0.5000], dtype=torch.float64), tensor([0, 1]))
+    """
+
+    source: str
+    frame: pl.DataFrame
+    item_ids: pl.Series
+    missing: Missing = "error"
+    notes: tuple[str, ...] = ()
+
+    def weights(self, name: str) -> Float[Tensor, " m"]:
+        """A column as numbers, finite and none below 0; :class:`DataError` names the first item whose value is none."""
+        column = self._column(name)
+        if column.dtype.is_numeric():
+            numbers = column.cast(pl.Float64)
+        else:
+            numbers = column.cast(pl.String, strict=False).str.strip_chars().cast(pl.Float64, strict=False)
+        bad = (numbers.is_null() | ~numbers.is_finite() | (numbers < 0)).fill_null(True) & column.is_not_null()
+        if bad.any():
+            row = int(bad.arg_true()[0])
+            raise DataError(
+                f"{self.source}: column {name!r} must hold finite numbers of at least 0: item {self.item_ids[row]!r} has"
+                f" {column[row]!r}. Correct it, or name another column."
+            )
+        return torch.from_numpy(numbers.fill_null(0.0).to_numpy().copy())
+
+    def groups(self, name: str) -> Int[Tensor, " m"]:
+        """A column as codes of its values, in the order of first appearance; what is missing is a group of its own."""
+        column = self._column(name)
+        if column.dtype.is_nested():
+            raise DataError(f"{self.source}: column {name!r} must hold one value an item: got {column.dtype}.")
+        texts = ("=" + column.cast(pl.String)).fill_null("")  # which no text is now
+        codes = texts.cast(pl.Enum(texts.unique(maintain_order=True))).to_physical()
+        return torch.from_numpy(codes.to_numpy().astype(np.int64))
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Each column and what it holds, for a table."""
+        return [(name, self._said(self.frame[name])) for name in self.frame.columns]
+
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, of all columns and their names."""
+        return hashlib.sha256(self.frame.write_json().encode()).hexdigest()
+
+    def _column(self, name: str) -> pl.Series:
+        if name not in self.frame.columns:
+            raise UnknownName(f"column of {self.source}", name, self.frame.columns)
+        column = self.frame[name]
+        if self.missing == "error" and column.null_count():
+            row = int(column.is_null().arg_true()[0])
+            raise DataError(
+                f"{self.source}: column {name!r} must have a value for every item: {column.null_count():,} have none (first:"
+                f" {self.item_ids[row]!r}). Add them, or give --data.missing_items default."
+            )
+        return column
+
+    @staticmethod
+    def _said(column: pl.Series) -> str:
+        lacking = f", {column.null_count():,} missing" if column.null_count() else ""
+        numbers = column.cast(pl.Float64, strict=False)
+        if numbers.null_count() == column.null_count() and numbers.len() > numbers.null_count():
+            return f"numbers, {numbers.min():,.10g} to {numbers.max():,.10g}{lacking}"
+        return f"text, {column.drop_nulls().n_unique():,} values{lacking}"
+
+
+def read_items(
+    path: str | Path, item_ids: pl.Series, *, item: str | None = None, missing: Missing = "error"
+) -> ItemColumns:
+    """Read the columns of these items: CSV, TSV, RecBole's .item or Parquet, told apart by suffix.
+
+    ``item`` names the column of ids (``item`` by default, ``item_id`` in .item). Ids are matched as text, so that ``007`` is
+    not ``7``; empty cells count as missing. Items of the file without interactions are left out and counted in the notes.
+    ``missing`` says what becomes of items that the file lacks, or has no value for once a column is asked for.
+
+    Raises :class:`DataError` for what :mod:`rankwell.data.readers` lists, an id that stands there twice, and items without a
+    row where ``missing`` is ``error``; :class:`ConfigError` for another suffix. Time O(n).
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "shop.csv"
+    >>> _ = file.write_text("item,price\\n7,1.5\\n007,2\\n8,9\\n")
+    >>> columns = read_items(file, pl.Series(["007", "7"]))
+    >>> columns.weights("price"), columns.notes
+    (tensor([2.0000, 1.5000], dtype=torch.float64), ('shop.csv: 1 of its 3 items have no interaction and are left out',))
+    """
+    path = Path(path)
+    frame = _read(path)
+    key = item or ("item_id" if "item" not in frame.columns and path.suffix.lower() == ".item" else "item")
+    if key not in frame.columns:
+        raise DataError(
+            f"{path}: the column of item ids, {key!r}, must be in the header: its columns are {', '.join(frame.columns)}."
+            f" Name the right one: --data.items_id. {nearest(key, frame.columns)}"
+        )
+    ids = frame[key].cast(pl.String)
+    repeated = ids.is_duplicated() | ids.is_null()
+    if repeated.any():
+        row = int(repeated.arg_true()[0])
+        raise DataError(f"{path}: each item must have one row: {ids[row]!r} has several, or none. Remove all but one.")
+    known = item_ids.cast(pl.String)
+    rows = known.replace_strict(ids, np.arange(len(ids)), default=None, return_dtype=pl.Int64)
+    lacking = known.filter(rows.is_null())
+    if missing == "error" and len(lacking):
+        named = ", ".join(map(repr, lacking.head(3))) + (", …" if len(lacking) > 3 else "")
+        raise DataError(
+            f"{path}: every item must have a row: {len(lacking):,} of {len(known):,} have none ({named}). Add them, or"
+            " give --data.missing_items default."
+        )
+    columns = frame.drop(key).select(pl.all().gather(rows))
+    notes = []
+    if unknown := len(frame) - (len(known) - len(lacking)):
+        notes.append(f"{path.name}: {unknown:,} of its {len(frame):,} items have no interaction and are left out")
+    if len(lacking):
+        notes.append(f"{path.name}: {len(lacking):,} of {len(known):,} items have no row: 0, or a group of their own")
+    return ItemColumns(path.name, columns, item_ids, missing, tuple(notes))
+
+
+def _read(path: Path) -> pl.DataFrame:
+    """All columns; what is empty in a text file is null."""
+    if not path.is_file():
+        raise unreadable(path, FileNotFoundError())
+    suffix = path.suffix.lower()
+    if suffix in (".parquet", ".pq"):
+        try:
+            return pl.read_parquet(path)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            raise DataError(f"{path}: the file must be readable as Parquet: {reason}. Write it again.") from error
+    if suffix not in SUFFIXES:
+        raise ConfigError(f"{path}: a file of items must end in {', '.join(SUFFIXES)} or .parquet: got {suffix or 'none'!r}.")
+    frame = read_text_columns(path, delimiter=SUFFIXES[suffix], typed_header=suffix == ".item")
+    return frame.with_columns(pl.when(pl.all().str.strip_chars() != "").then(pl.all()))

@@ -1,0 +1,1 @@
+"""Texts for negatives: what writes them, and what turns them into vectors."""

@@ -1,0 +1,45 @@
+"""The objective of judged lists: a list loss on the scores of a model that sees features."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from rankwell import keyed
+from rankwell.errors import ConfigError
+from rankwell.registry import Input
+from rankwell.training.objective import DROPOUT, NOISE, Play
+
+__all__ = ["ListObjective"]
+
+
+@dataclass
+class ListObjective:
+    """A list loss, with its parameters bound, on ``model(features, offsets)``: ragged lists as they are.
+
+    ``inputs`` are the declared extra inputs that the loss takes: it goes without those that are not required and that nobody
+    offers. Offered are ``query_ids`` and ``key``.
+    """
+
+    model: nn.Module
+    loss: Callable[..., Tensor]
+    seed: int
+    inputs: Mapping[str, Input] = field(default_factory=dict)
+    groups: dict[str, nn.Module] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.groups = {"model": self.model}
+        offered = ("query_ids", "key")
+        if unknown := [name for name, given in self.inputs.items() if given.required and name not in offered]:
+            raise ConfigError(
+                f"the loss needs {', '.join(unknown)}, which judged lists do not tell. Choose another loss."
+            )
+
+    def plays(self, batch: Any, *, epoch: int, step: int) -> Iterator[Play]:
+        """One play: the mean loss of the batch's lists."""
+        drawn = keyed.generator(self.seed, epoch, step, DROPOUT, device=batch.features.device)
+        scores = self.model(batch.features, batch.offsets, generator=drawn)
+        offered = {"query_ids": batch.index, "key": keyed.mix(self.seed, epoch, step, NOISE)}
+        extra = {name: value for name, value in offered.items() if name in self.inputs}
+        yield Play(self.loss(scores, batch.labels, offsets=batch.offsets, **extra))
