@@ -17,6 +17,7 @@ from typing import Any
 
 from latex2mathml.converter import convert
 
+from rankwell.generators import GENERATORS
 from rankwell.losses import LOSSES
 from rankwell.metrics import METRICS
 from rankwell.miners import MINERS
@@ -30,7 +31,7 @@ OUT = ROOT / "build" / "docs"
 MEASURED = ROOT / "bench" / "results" / "losses.json"
 
 PAGES: dict[str, Registry[Any]] = {
-    "losses": LOSSES, "metrics": METRICS, "samplers": SAMPLERS, "miners": MINERS,
+    "losses": LOSSES, "metrics": METRICS, "samplers": SAMPLERS, "miners": MINERS, "generators": GENERATORS,
 }  # fmt: skip
 
 COSINE = {

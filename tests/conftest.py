@@ -7,7 +7,7 @@ import jaxtyping
 import torch
 from beartype import BeartypeConf, beartype
 
-CHECKED = ["generators", "kernels", "lists", "losses", "metrics", "miners", "models", "samplers", "similarity"]
+CHECKED = ["generators", "kernels", "lists", "losses", "metrics", "miners", "models", "samplers", "similarity", "text"]
 typechecker = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float
 jaxtyped = jaxtyping.jaxtyped
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rankwell.atomic import sweep, write_atomically, write_text
+from rankwell.atomic import sweep, write_atomically, write_folder, write_text
 from rankwell.errors import RunError
 
 
@@ -101,3 +101,20 @@ def test_a_killed_writer_leaves_the_old_file_and_what_sweep_removes(tmp_path, at
     assert target.read_text() == "old" and len(listing(tmp_path)) == 2
     sweep(tmp_path)
     assert listing(tmp_path) == ["x.txt"]
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
+    with write_folder(tmp_path / "deep" / "model") as folder:
+        (folder / "part").mkdir()
+        (folder / "part" / "a").write_text("x")
+        assert not (tmp_path / "deep" / "model").exists()
+    assert (tmp_path / "deep" / "model" / "part" / "a").read_text() == "x"
+    with pytest.raises(RunError, match="exists"), write_folder(tmp_path / "deep" / "model"):
+        pass
+    with pytest.raises(ZeroDivisionError), write_folder(tmp_path / "other"):
+        raise ZeroDivisionError
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot write"), write_folder(tmp_path / "file" / "model"):
+        pass
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["deep", "file"]
+    assert [entry.name for entry in (tmp_path / "deep").iterdir()] == ["model"]

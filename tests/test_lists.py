@@ -73,6 +73,24 @@ def test_cross_entropy_of_segments(layouts):
         assert torch.autograd.gradgradcheck(flat.cross_entropy, leaves)
 
 
+@pytest.mark.parametrize("apart", [10.0, 40.0, 400.0, 1e6])
+def test_cross_entropy_of_lists_whatever_lies_between_their_scores(apart):
+    """In float32, as close to float64 as a list by itself; what is taken from the scores first differs with the distance."""
+    draw = torch.Generator().manual_seed(0)
+    offsets = offsets_from_sizes(tensor([4, 0, 7, 1, 30]))
+    scores = torch.rand(42, generator=draw)
+    scores[[5, 20]] = tensor([0.0, 1.0])
+    scores, shares = (apart * (scores - 0.5)).requires_grad_(), torch.rand(42, generator=draw)
+    values = Flat(scores, offsets, None).cross_entropy(shares, scores)
+    slopes = torch.autograd.grad(values.sum(), scores)[0]
+    for i, some in enumerate(map(slice, offsets[:-1], offsets[1:])):
+        x, y = scores[some].detach().double().requires_grad_(), shares[some].double()
+        expected = -(y * x.log_softmax(-1)).sum()
+        assert_close(values[i].double(), expected, rtol=2e-6, atol=2e-6)
+        if x.numel():
+            assert_close(slopes[some].double(), torch.autograd.grad(expected, x)[0], rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("k", [1, 2, 4, 5, 9])
 def test_kth_largest(layouts, k):
     """Minus infinity in a list of fewer."""

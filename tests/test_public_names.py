@@ -68,6 +68,6 @@ def test_what_is_public_has_a_docstring(name):
 
 def test_top_level_names():
     assert rankwell.__all__ == [
-        "Measure", "__version__", "errors", "generators", "losses", "metrics", "miners", "nn", "samplers", "similarity", "transforms",
-        "types",
+        "Measure", "__version__", "errors", "generators", "losses", "metrics", "miners", "nn", "samplers", "similarity",
+        "transforms", "types",
     ]  # fmt: skip

@@ -30,7 +30,7 @@ PLACES = {
     name: (row, group) for row, groups in enumerate(LAYERS) for group, names in enumerate(groups) for name in names
 }
 OPTIONAL = ["polars", "pydantic", "typer", "rich", "tomli_w", "safetensors", "matplotlib", "scipy"]
-OPTIONAL += ["httpx", "sentence_transformers"]
+OPTIONAL += ["httpx", "sentence_transformers", "faiss"]
 
 
 def imported(file: Path) -> set[str]:

@@ -202,12 +202,13 @@ def resolve(raw: Mapping[str, Any], source: str = "configuration") -> Config:
     """Check a nested dictionary and fill in what it leaves open; ``source`` names it in errors."""
     _check_numbers(raw, Config, source)
     try:
+        raw = _without_sampling(raw, source)
         names = _names(Config.model_validate(raw))
         filled = Config.model_validate(_merged(_recipe(names), raw))
     except ValidationError as error:
         raise ConfigError(_sentence(error, source)) from error
     choices: dict[str, Any] = {
-        "loss": _chosen(as_contrast(LOSSES[names["loss"]]), filled.loss, f"{source}: loss"),
+        "loss": _chosen(_as_trained(LOSSES[names["loss"]]), filled.loss, f"{source}: loss"),
         "model": _chosen(MODELS[names["model"]], filled.model, f"{source}: model"),
         "sampler": _chosen(with_column(SAMPLERS[names["sampler"]]), filled.sampler, f"{source}: sampler"),
         "miner": _miner(names["miner"], filled.miner, f"{source}: miner"),
@@ -231,6 +232,27 @@ def with_column(entry: Entry[Any]) -> Entry[Any]:
         return entry
     column = Parameter("column", str | None, None)
     return replace(entry, parameters={**entry.parameters, "column": column})
+
+
+def _as_trained(entry: Entry[Any]) -> Entry[Any]:
+    """The loss as interactions train it: of embeddings as it is, others as contrast losses."""
+    return entry if entry.kind == "embedding" else as_contrast(entry)
+
+
+def _without_sampling(raw: Mapping[str, Any], source: str) -> Mapping[str, Any]:
+    """With the sampler that losses of embeddings have: the batch. Naming another is an error."""
+    loss = raw.get("loss", {})
+    name = loss.get("name") if isinstance(loss, Mapping) else loss
+    if not isinstance(name, str) or LOSSES[name].kind != "embedding":
+        return raw
+    batch = _chosen(SAMPLERS["in_batch"], {}, source)
+    given = raw.get("sampler", {})
+    if not isinstance(given, Mapping) or any(batch.get(key) != value for key, value in given.items()):
+        raise ConfigError(
+            f"{source}: sampler: {name} is a loss of embeddings, whose negatives are the batch's other items. Leave the"
+            " sampler out."
+        )
+    return {**raw, "sampler": batch}
 
 
 def _names(config: Config) -> dict[str, str]:

@@ -722,13 +722,14 @@ def blocks(offsets: Offsets, limit: int = BLOCK_ITEMS) -> Iterator[Block]:
 
 def _equal_blocks(offsets: Offsets, limit: int) -> Iterator[Block]:
     """Lists of one length need no sort and no padding."""
-    width = int(offsets[1])
-    if not width:
-        return
-    place = torch.arange(width, device=offsets.device)
-    for some in torch.arange(offsets.numel() - 1, device=offsets.device).split(max(1, limit // width)):
-        items = offsets[some, None] + place
-        yield Block(some, items, torch.ones_like(items, dtype=torch.bool))
+    lists, width = offsets.numel() - 1, int(offsets[1])
+    for first in range(0, lists if width else 0, max(1, limit // max(width, 1))):
+        last = min(first + max(1, limit // width), lists)
+        yield Block(
+            torch.arange(first, last, device=offsets.device),
+            torch.arange(first * width, last * width, device=offsets.device).view(-1, width),
+            torch.ones(last - first, width, dtype=torch.bool, device=offsets.device),
+        )
 
 
 def take_lists(ragged: Ragged, queries: Int[Tensor, " q"]) -> Ragged:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 __all__ = [
     "Alignment",
+    "Auxiliary",
+    "Contrast",
     "Empty",
     "FullRanker",
     "Hops",
@@ -19,6 +21,7 @@ __all__ = [
     "Offsets",
     "Ragged",
     "Reduction",
+    "SampleScorer",
     "Scorer",
     "Scores",
     "Similarity",
@@ -93,6 +96,15 @@ class Scorer(Protocol):
         ...
 
 
+@runtime_checkable
+class SampleScorer(Protocol):
+    """What samplers may ask of a model that has more to say of a sample than whose it is: of each event of a sequence."""
+
+    def score_samples(self, samples: Int[Tensor, " b"], items: Int[Tensor, "*b m"]) -> Float[Tensor, "b m"]:
+        """Scores of the items, one row a sample of the batch; items ``[m]`` are shared by all rows."""
+        ...
+
+
 class Hops(NamedTuple):
     """The layers of a graph encoder (hop 0 is the look-up itself), which its vectors are pooled of."""
 
@@ -128,6 +140,36 @@ class VectorModel(Protocol):
         generator: torch.Generator | None = None,
     ) -> Vectors:
         """The vectors of a training step, with gradient; the generator drives dropout."""
+        ...
+
+
+class Contrast(NamedTuple):
+    """What one step puts before its loss: ids and scores of positives and negatives, and what of them counts.
+
+    ``users`` ``[b]``; ``positives`` and ``pos`` ``[b]`` or ``[b, m]``; ``ids`` as drawn, ``[n]`` or ``[b, n]``, None for
+    negatives that are no items; ``log_q`` and ``collisions`` as the sampler gave them; ``neg`` ``[b, n]``, the model's own
+    scores, before the correction and still in the graph; ``where`` and ``pos_where`` behind sampler and miner, None for all.
+    """
+
+    users: Tensor
+    positives: Tensor
+    ids: Tensor | None
+    log_q: Tensor | None
+    collisions: Tensor | None
+    pos: Tensor
+    neg: Tensor
+    where: Tensor | None
+    pos_where: Tensor | None
+    epoch: int
+    step: int
+
+
+@runtime_checkable
+class Auxiliary(Protocol):
+    """A model with a term of its own, which training adds to the mean loss of each batch."""
+
+    def auxiliary(self, seen: Contrast, *, generator: torch.Generator) -> Float[Tensor, ""]:
+        """The term, times its weight; the generator is keyed by seed, epoch and step."""
         ...
 
 

@@ -18,7 +18,7 @@ def test_generators_are_listed_and_shown(rankwell):
 def test_a_generators_own_parameters_are_options(rankwell, tiny):
     said = rankwell("train", tiny, "--dry-run", "--generator", "hard_mixing", "--generator.pairs", "5")
     assert said.code == 0
-    assert 'name = "hard_mixing"' in said.out and "pairs = 5" in said.out and "with_query = 64" in said.out
+    assert 'name = "hard_mixing"' in said.out and "pairs = 5" in said.out and "with_query = 32" in said.out
 
 
 def test_the_plan_counts_what_is_made(rankwell, tiny):
@@ -55,7 +55,7 @@ def test_what_cannot_be_asked_for_is_one_sentence(rankwell, tiny, tmp_path, opti
 
 
 @pytest.mark.parametrize(
-    "own", [[], ["--sampler.shared", "false"], ["--model.similarity", "dot"]], ids=lambda own: own and own[1] or "plain"
+    "own", [[], ["--sampler.shared", "false"], ["--model.similarity", "dot"]], ids=["pool", "rows", "dot"]
 )
 @pytest.mark.parametrize("name", GENERATORS.names("vectors"))
 def test_training_with_each(rankwell, tiny, tmp_path, no_picture, name, own):

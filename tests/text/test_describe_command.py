@@ -50,28 +50,15 @@ def test_offline_and_then_train(call, tmp_path, monkeypatch):
 def test_a_service_within_its_budget(call, service, tmp_path):
     service.reply = lambda number, _: f'{{"hard_negative_item": "Lamp {number}", "reasoning": "dark"}}'
     words = ["describe", "data", "--items", "items.csv", "-o", "t.safetensors", "--writer", "openai", "--model", "tiny"]
-    words += [
-        "--base-url",
-        service.url,
-        "--key-variable",
-        "TEST_KEY",
-        "--k",
-        1,
-        "--concurrency",
-        2,
-        "--domain",
-        "lamps",
-    ]
-    code, _, err = call(*words, "--max-requests", 5)
-    assert (
-        code == 2
-        and "budget of 5 requests" in err
-        and "secret" not in err
-        and not (tmp_path / "t.safetensors").exists()
-    )
+    words += ["--base-url", service.url, "--key-variable", "TEST_KEY", "--k", 1, "--concurrency", 2]
+    words += ["--domain", "lamps", "--parameters", '{"max_tokens": 90}']
+    code, _, err = call(*words, "--budget-requests", 5)
+    assert code == 2 and "budget of 5 requests" in err and "secret" not in err
+    assert not (tmp_path / "t.safetensors").exists()
     code, out, err = call(*words)
     assert code == 0 and "15 requests, 150 tokens" in out, (out, err)
     assert len(service.bodies) == 20 and service.headers[0]["Authorization"] == "Bearer sk-secret-42"
+    assert service.bodies[0]["max_tokens"] == 90
     assert "recommender of lamps" in service.bodies[0]["messages"][0]["content"]
     code, _, err = call(*words)
     assert code == 2 and "t.safetensors exists" in err
@@ -87,9 +74,13 @@ def test_a_service_within_its_budget(call, service, tmp_path):
         (["-o", "t", "--items", "none.csv"], "none.csv: the items cannot be read"),
         (["-o", "t", "--items", "items.csv", "--encoder", "no/where"], "no folder here"),
         (["-o", "t", "--items", "items.csv", "--writer", "openai"], "a service needs a model"),
+        (
+            ["-o", "t", "--items", "items.csv", "--writer", "openai", "--model", "m", "--parameters", "[1]"],
+            "JSON object",
+        ),
         (["-o", "t", "--items", "items.csv", "--template", "hnlmrek"], "Did you mean 'hnlmrec'"),
     ],
-    ids=["table", "items", "profiles", "option", "no_file", "encoder", "model", "template"],
+    ids=["table", "items", "profiles", "option", "no_file", "encoder", "model", "parameters", "template"],
 )
 def test_what_is_refused(call, tmp_path, words, says):
     code, out, err = call("describe", "data", *words)

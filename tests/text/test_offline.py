@@ -3,7 +3,7 @@
 import pytest
 
 from rankwell.errors import DataError, InputError
-from rankwell.text.items import Items, read_items
+from rankwell.text.items import Items, read_attributes
 from rankwell.text.offline import OfflineWriter
 from rankwell.text.writer import Prompt
 
@@ -65,11 +65,11 @@ def test_one_attribute_that_differs_is_enough():
 def test_a_file_of_items(tmp_path):
     file = tmp_path / "items.csv"
     file.write_text('\ufeffitem,title,tags\n1,"A, b",x  y\n2,"two\nlines",\n', encoding="utf-8")
-    items = read_items(file)
+    items = read_attributes(file)
     assert items.names == ("title", "tags")
     assert items.text("1") == "title: A, b. tags: x y." and items.text("2") == "title: two lines."
     (tmp_path / "items.tsv").write_text("id\tname\tsize\n7\tPot\t3\n")
-    assert read_items(tmp_path / "items.tsv", item="id", columns=["name"]).of("7") == {"name": "Pot"}
+    assert read_attributes(tmp_path / "items.tsv", item="id", columns=["name"]).of("7") == {"name": "Pot"}
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,6 @@ def test_bad_files_of_items(tmp_path, content, says):
     file = tmp_path / "items.csv"
     file.write_text(content)
     with pytest.raises(DataError, match=says):
-        read_items(file)
+        read_attributes(file)
     with pytest.raises(DataError, match="cannot be read"):
-        read_items(tmp_path / "none.csv")
+        read_attributes(tmp_path / "none.csv")

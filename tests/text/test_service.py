@@ -101,6 +101,12 @@ def test_no_server_at_all(service, tmp_path):
         writer(service, tmp_path).write(PROMPTS[:1])
 
 
+def test_a_reply_that_cannot_be_unpacked(service, tmp_path):
+    service.reply = lambda *_: (200, {"Content-Encoding": "gzip"}, b"junk")
+    with pytest.raises(RunError, match="in 4 attempts: DecodingError"):
+        writer(service, tmp_path).write(PROMPTS[:1])
+
+
 def test_a_request_that_will_never_do_is_not_repeated(service, tmp_path):
     service.reply = lambda *_: (400, {}, b"no such model")
     with pytest.raises(RunError, match=r"400 Bad Request: no such model\. Check address, model"):

@@ -1,5 +1,6 @@
 """``rankwell describe``."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,13 +14,13 @@ from rankwell.cli.screen import dotted, errors, output
 from rankwell.config import resolve, with_option
 from rankwell.errors import ConfigError
 from rankwell.experiments.parts import read
-from rankwell.text.describe import DescribeSettings, Watched
-from rankwell.text.describe import describe as made_table
+from rankwell.text.descriptions import DescribeSettings, Watched
+from rankwell.text.descriptions import describe as made_table
 from rankwell.text.encoder import load_encoder
-from rankwell.text.items import Items, read_items
+from rankwell.text.items import Items, read_attributes
 from rankwell.text.offline import OfflineWriter
 from rankwell.text.prompts import load_template
-from rankwell.text.service import Budget, ServiceWriter
+from rankwell.text.service import Budget, Patience, ServiceWriter
 from rankwell.text.writer import TextGenerator
 
 __all__ = ["describe"]
@@ -51,8 +52,12 @@ def describe(
     cache: Annotated[
         Path, typer.Option(help="Where a service's replies are kept, so that none is asked for twice.")
     ] = Path("replies"),
-    max_requests: Annotated[Optional[int], typer.Option(min=1, help="Requests at most.")] = None,
-    max_tokens: Annotated[Optional[int], typer.Option(min=1, help="Tokens at most, as the service counts.")] = None,
+    budget_requests: Annotated[Optional[int], typer.Option(min=1, help="Requests at most.")] = None,
+    budget_tokens: Annotated[Optional[int], typer.Option(min=1, help="Tokens at most, as the service counts.")] = None,
+    parameters: Annotated[
+        str, typer.Option(help='What else each request says, as JSON: \'{"temperature": 0.7, "max_tokens": 300}\'.')
+    ] = "{}",
+    timeout: Annotated[float, typer.Option(help="Seconds that a reply may take.")] = 60.0,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at a time.")] = 8,
     profiles: Annotated[
         bool, typer.Option("--profiles", help="First let the service write profiles of items and users.")
@@ -90,14 +95,21 @@ def describe(
     settings = DescribeSettings(per, k, history, domain, profiles, config.seed)
     if items is None and config.data.items is None:
         raise ConfigError("say what is known of the items: --items FILE.")
-    known = read_items(items or Path(str(config.data.items)), item=config.data.items_id or "item")
+    known = read_attributes(items or Path(str(config.data.items)), item=config.data.items_id or "item")
     asked = load_template(template)
     data = read(config.data, config.seed).fit
-    budget = Budget(max_requests, max_tokens)
+    budget = Budget(budget_requests, budget_tokens)
     writes: TextGenerator = OfflineWriter(known, seed=config.seed)
     if writer == "openai":
         writes = ServiceWriter(
-            model, cache=cache, base_url=base_url, key_variable=key_variable, concurrency=concurrency, budget=budget
+            model,
+            cache=cache,
+            base_url=base_url,
+            key_variable=key_variable,
+            parameters=_object(parameters),
+            concurrency=concurrency,
+            budget=budget,
+            patience=Patience(timeout=timeout),
         )
     with _bars() as watch:
         table = made_table(
@@ -116,6 +128,16 @@ def describe(
     if writer == "openai":
         output.print(f"{budget.used_requests:,} requests, {budget.used_tokens:,} tokens", markup=False)
     _show(table.users, k, known, out)
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"--parameters must be a JSON object: {error}.") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"--parameters must be a JSON object: got {text}.")
+    return found
 
 
 def _show(users: Any, k: int, items: Items, out: Path) -> None:

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache as once
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Literal, Optional, TypeAlias
 
+import torch
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -18,6 +19,7 @@ from rankwell.mining.embed import TextVectors, read_vectors
 from rankwell.mining.report import QUANTILES, Report
 from rankwell.mining.rescore import CrossScores, EncoderScores, load_cross_encoder
 from rankwell.mining.rows import Form, check_output, rows_of, write_rows
+from rankwell.mining.search import Progress as ShowProgress
 from rankwell.mining.settings import Index, MarginTo, MiningSimilarity, Strategy
 from rankwell.mining.source import Files, Retrieval, Unknown, read_retrieval
 from rankwell.text.encoder import load_encoder
@@ -25,6 +27,8 @@ from rankwell.text.encoder import load_encoder
 __all__ = ["mine"]
 
 Judge = Literal["cross", "encoder"]
+Bar: TypeAlias = Callable[[str], ShowProgress]
+"""A new bar on the screen, by its name."""
 # ruff: noqa: UP045  (Typer reads Optional)
 
 
@@ -187,7 +191,7 @@ def _work(
     data: Retrieval,
     settings: MiningSettings,
     models: _Models,
-    bar: Callable[[str], Callable[[int, int], None]],
+    bar: Bar,
     out: Path,
     form: Form,
     scores: bool,
@@ -209,22 +213,24 @@ def _work(
     return report, write_rows(out, tables)
 
 
-def _vectors(
-    data: Retrieval, settings: MiningSettings, models: _Models, bar: Callable[[str], Callable[[int, int], None]]
-) -> tuple[Vectors, Vectors]:
+def _vectors(data: Retrieval, settings: MiningSettings, models: _Models, bar: Bar) -> tuple[Vectors, Vectors]:
+    """Of queries and documents, given or made."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     unit = settings.similarity == "cosine"
     if models.query_embeddings is not None and models.corpus_embeddings is not None:
-        given = read_vectors(models.query_embeddings, data.file_rows[0], "queries")
-        beside = read_vectors(models.corpus_embeddings, data.file_rows[1], "documents")
+        queries = read_vectors(models.query_embeddings, data.file_rows[0], "queries")
+        documents = read_vectors(models.corpus_embeddings, data.file_rows[1], "documents")
         return (
-            Vectors([given], unit=unit, rows=data.query_rows, name=str(models.query_embeddings)),
-            Vectors([beside], unit=unit, rows=data.document_rows, name=str(models.corpus_embeddings)),
+            Vectors([queries], unit=unit, rows=data.query_rows, device=device, name=str(models.query_embeddings)),
+            Vectors([documents], unit=unit, rows=data.document_rows, device=device, name=str(models.corpus_embeddings)),
         )
     encoder = _encoder(models.model, models, unit=unit)
-    made = encoder.encode(data.queries, models.query_prompt, bar("encode queries"))
-    beside_made = encoder.encode(data.documents, models.document_prompt, bar("encode documents"))
+    made = (
+        encoder.encode(data.queries, models.query_prompt, bar("encode queries")),
+        encoder.encode(data.documents, models.document_prompt, bar("encode documents")),
+    )
     # What was made with the length one needs no second pass.
-    return Vectors(made, unit=False, name="queries"), Vectors(beside_made, unit=False, name="documents")
+    return Vectors(made[0], unit=False, device=device), Vectors(made[1], unit=False, device=device)
 
 
 def _encoder(name: str, models: _Models, *, unit: bool) -> TextVectors:
@@ -233,7 +239,7 @@ def _encoder(name: str, models: _Models, *, unit: bool) -> TextVectors:
     )
 
 
-def _rescorer(data: Retrieval, models: _Models, bar: Callable[[str], Callable[[int, int], None]]) -> Rescore | None:
+def _rescorer(data: Retrieval, models: _Models, bar: Bar) -> Rescore | None:
     if models.rescore is None:
         return None
     if (models.rescore_kind or ("encoder" if models.rescore == "minilm" else "cross")) == "cross":
@@ -246,7 +252,7 @@ def _rescorer(data: Retrieval, models: _Models, bar: Callable[[str], Callable[[i
 
 
 @contextmanager
-def _bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
+def _bars() -> Iterator[Bar]:
     """A bar for each part of the work."""
     columns = (
         TextColumn("{task.description}"),
@@ -258,7 +264,7 @@ def _bars() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
     )
     with Progress(*columns, console=errors, transient=True) as progress:
 
-        def bar(name: str) -> Callable[[int, int], None]:
+        def bar(name: str) -> ShowProgress:
             task = progress.add_task(name, total=None)
             return lambda done, total: progress.update(task, completed=done, total=total)
 

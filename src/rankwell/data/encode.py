@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rankwell.data.schema import Interactions
 from rankwell.errors import DataError
 
-__all__ = ["Raw", "encode"]
+__all__ = ["Raw", "encode", "factorise"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ def encode(parts: list[Raw]) -> tuple[list[Interactions], list[int]]:
     the row with the earliest timestamp stays with its own weight (without timestamps, or at equal ones, the first in the
     file): weights are not summed, since a second rating is not twice the first. Time O(n), and a sort.
     """
-    users, user_ids = _factorise("user", [part.users for part in parts])
-    items, item_ids = _factorise("item", [part.items for part in parts])
+    users, user_ids = factorise("user", [part.users for part in parts])
+    items, item_ids = factorise("item", [part.items for part in parts])
     ends = np.cumsum([0, *(len(part.users) for part in parts)])
     coded, merged = [], []
     for part, start, end in zip(parts, ends[:-1], ends[1:], strict=True):
@@ -45,7 +45,7 @@ def encode(parts: list[Raw]) -> tuple[list[Interactions], list[int]]:
     return coded, merged
 
 
-def _factorise(what: str, parts: list[pl.Series]) -> tuple[NDArray[np.int64], pl.Series]:
+def factorise(what: str, parts: list[pl.Series]) -> tuple[NDArray[np.int64], pl.Series]:
     """Codes in order of first appearance, and the vocabulary."""
     kinds = [part.dtype for part in parts]
     if len(set(kinds)) > 1 and pl.String in kinds:

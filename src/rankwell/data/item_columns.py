@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rankwell.data.tables import read_text_columns
 from rankwell.data.text_files import unreadable
-from rankwell.errors import ConfigError, DataError, UnknownName, nearest
+from rankwell.errors import ConfigError, DataError, nearest
 
 __all__ = ["ItemColumns", "Missing", "read_items"]
 
@@ -43,10 +43,7 @@ class ItemColumns:
     def weights(self, name: str) -> Float[Tensor, " m"]:
         """A column as numbers, finite and none below 0; :class:`DataError` names the first item whose value is none."""
         column = self._column(name)
-        if column.dtype.is_numeric():
-            numbers = column.cast(pl.Float64)
-        else:
-            numbers = column.cast(pl.String, strict=False).str.strip_chars().cast(pl.Float64, strict=False)
+        numbers = _numbers(column)
         bad = (numbers.is_null() | ~numbers.is_finite() | (numbers < 0)).fill_null(True) & column.is_not_null()
         if bad.any():
             row = int(bad.arg_true()[0])
@@ -67,7 +64,7 @@ class ItemColumns:
 
     def rows(self) -> list[tuple[str, str]]:
         """Each column and what it holds, for a table."""
-        return [(name, self._said(self.frame[name])) for name in self.frame.columns]
+        return [(name, _said(self.frame[name])) for name in self.frame.columns]
 
     def fingerprint(self) -> str:
         """SHA-256, in hex, of all columns and their names."""
@@ -75,7 +72,7 @@ class ItemColumns:
 
     def _column(self, name: str) -> pl.Series:
         if name not in self.frame.columns:
-            raise UnknownName(f"column of {self.source}", name, self.frame.columns)
+            raise ConfigError(f"{self.source} has no column {name!r}. {nearest(name, self.frame.columns)}")
         column = self.frame[name]
         if self.missing == "error" and column.null_count():
             row = int(column.is_null().arg_true()[0])
@@ -85,13 +82,26 @@ class ItemColumns:
             )
         return column
 
-    @staticmethod
-    def _said(column: pl.Series) -> str:
-        lacking = f", {column.null_count():,} missing" if column.null_count() else ""
-        numbers = column.cast(pl.Float64, strict=False)
-        if numbers.null_count() == column.null_count() and numbers.len() > numbers.null_count():
-            return f"numbers, {numbers.min():,.10g} to {numbers.max():,.10g}{lacking}"
-        return f"text, {column.drop_nulls().n_unique():,} values{lacking}"
+
+def _numbers(column: pl.Series) -> pl.Series:
+    """The values as float64; null where one is no number."""
+    if column.dtype.is_numeric():
+        return column.cast(pl.Float64)
+    if column.dtype.is_nested():
+        return pl.Series([None] * len(column), dtype=pl.Float64)
+    return column.cast(pl.String, strict=False).str.strip_chars().cast(pl.Float64, strict=False)
+
+
+def _said(column: pl.Series) -> str:
+    """What a column holds, in words."""
+    numbers, lacking = _numbers(column), column.null_count()
+    missing = f", {lacking:,} missing" if lacking else ""
+    if numbers.null_count() == lacking < len(column):
+        values = numbers.drop_nulls().to_numpy()
+        return f"numbers, {values.min():,.10g} to {values.max():,.10g}{missing}"
+    if column.dtype.is_nested():
+        return f"{column.dtype}{missing}"
+    return f"text, {column.drop_nulls().n_unique():,} values{missing}"
 
 
 def read_items(
@@ -156,6 +166,8 @@ def _read(path: Path) -> pl.DataFrame:
             reason = str(error).partition("\n")[0]
             raise DataError(f"{path}: the file must be readable as Parquet: {reason}. Write it again.") from error
     if suffix not in SUFFIXES:
-        raise ConfigError(f"{path}: a file of items must end in {', '.join(SUFFIXES)} or .parquet: got {suffix or 'none'!r}.")
+        raise ConfigError(
+            f"{path}: a file of items must end in {', '.join(SUFFIXES)} or .parquet: got {suffix or 'none'!r}."
+        )
     frame = read_text_columns(path, delimiter=SUFFIXES[suffix], typed_header=suffix == ".item")
     return frame.with_columns(pl.when(pl.all().str.strip_chars() != "").then(pl.all()))

@@ -18,7 +18,7 @@ from torch import Tensor
 from rankwell.data.text_files import read_text, unreadable
 from rankwell.errors import ConfigError, DataError, require
 
-__all__ = ["JudgedFormat", "JudgedLists", "read_judged", "with_width"]
+__all__ = ["JudgedFormat", "JudgedLists", "read_judged", "synthesise_judged", "with_width"]
 
 JudgedFormat: TypeAlias = Literal["svmlight", "csv", "tsv", "parquet"]
 
@@ -137,6 +137,41 @@ def read_judged(
         sizes.cumsum(),
         ids,
     )
+
+
+def synthesise_judged(
+    num_queries: int = 400,
+    documents: int = 20,
+    num_features: int = 12,
+    noise: float = 0.5,
+    seed: int = 0,
+) -> tuple[JudgedLists, JudgedLists, JudgedLists]:
+    r"""Training, validation and test lists (60, 20, 20 %) whose relevance is known to come from the features.
+
+    .. math:: y = \text{grade}(u), \qquad u = w \cdot x + 2 x_0 x_1 + \varepsilon
+
+    Features are normal, w falls off, ε has the deviation ``noise``; the best 10 % of all documents have the grade 2, the
+    next 20 % the grade 1. The product of two features is what a linear model cannot see. Lists have half to one and a half
+    times as many ``documents``.
+
+    >>> [len(part) for part in synthesise_judged(num_queries=10)]
+    [6, 2, 2]
+    """
+    if min(num_queries, documents) < 5 or num_features < 2:
+        raise ConfigError(
+            f"generated lists need 5 queries and documents and 2 features: got {num_queries}, {documents}, {num_features}."
+        )
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(documents // 2, documents + documents // 2 + 1, num_queries)
+    features = rng.standard_normal((int(sizes.sum()), num_features)).astype(np.float32)
+    useful = features @ (1 / np.arange(1.0, num_features + 1)) + 2 * features[:, 0] * features[:, 1]
+    useful += noise * rng.standard_normal(len(useful))
+    labels = np.searchsorted(np.quantile(useful, [0.7, 0.9]), useful).astype(np.float32)
+    offsets = np.concatenate([np.zeros(1, dtype=np.int64), sizes.cumsum(dtype=np.int64)])
+    lists = JudgedLists(features, labels, offsets, pl.Series([f"q{number}" for number in range(num_queries)]))
+    ends = [round(share * num_queries) for share in (0.6, 0.8)]
+    train, valid, test = (lists.take(part) for part in np.split(np.arange(num_queries), ends))
+    return train, valid, test
 
 
 def with_width(lists: JudgedLists, width: int, what: str) -> JudgedLists:

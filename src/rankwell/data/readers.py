@@ -21,7 +21,7 @@ from rankwell.data.tables import read_delimited, read_parquet
 from rankwell.data.text_files import unreadable
 from rankwell.errors import ConfigError, DataError, nearest
 
-__all__ = ["Dataset", "Format", "Unseen", "read_dataset", "read_interactions"]
+__all__ = ["Dataset", "Format", "Unseen", "read_dataset", "read_interactions", "read_raw"]
 
 Format: TypeAlias = Literal["adjacency", "csv", "tsv", "parquet", "inter"]
 Unseen: TypeAlias = Literal["error", "drop", "keep"]
@@ -73,7 +73,7 @@ def read_interactions(
     >>> read_interactions(folder / "views.csv", user="who").item_ids.to_list()
     ['007', '7']
     """
-    raw = _read(Path(path), format, Columns(user, item, weight, timestamp), delimiter)
+    raw = read_raw(Path(path), format, Columns(user, item, weight, timestamp), delimiter)
     return encode([raw])[0][0]
 
 
@@ -101,7 +101,7 @@ def read_dataset(
     train_path, test_path = _files(Path(path), format)
     columns = Columns(user, item, weight, timestamp)
     paths = [train_path] if test_path is None else [train_path, test_path]
-    raws = [_read(file, format, columns, delimiter) for file in paths]
+    raws = [read_raw(file, format, columns, delimiter) for file in paths]
     coded, merged = encode(raws)
     notes = []
     for file, raw, count in zip(paths, raws, merged, strict=True):
@@ -148,7 +148,8 @@ def _file_named(folder: Path, name: str, format: Format | None) -> Path | None:
     return files[0] if files else None
 
 
-def _read(path: Path, format: Format | None, columns: Columns, delimiter: str | None) -> Raw:
+def read_raw(path: Path, format: Format | None, columns: Columns, delimiter: str | None) -> Raw:
+    """One file as it is, by the format that its suffix or the caller names."""
     if format is not None and format not in get_args(Format):
         raise ConfigError(f"--data.format is unknown: got {format!r}. {nearest(format, get_args(Format))}")
     if not path.exists():

@@ -84,9 +84,7 @@ def _opened(path: Path, delimiter: str, typed_header: bool) -> tuple[bytes, list
     return data, [name.rpartition(":")[0] or name for name in header] if typed_header else header, quoting
 
 
-def _parse(
-    path: Path, data: bytes, header: list[str], names: list[str], delimiter: str, quoting: bool
-) -> pl.DataFrame:
+def _parse(path: Path, data: bytes, header: list[str], names: list[str], delimiter: str, quoting: bool) -> pl.DataFrame:
     """The named columns, as text."""
     if b"\n" not in data:
         raise DataError(f"{path}: the file must have rows below its header: there are none.")

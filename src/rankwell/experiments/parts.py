@@ -32,7 +32,7 @@ from rankwell.models import MODELS
 from rankwell.registry import Entry
 from rankwell.samplers import POSITIVES, SAMPLERS
 from rankwell.text.table import Table
-from rankwell.training import ContrastObjective, NegativesSeen, Observer
+from rankwell.training import ContrastObjective, EmbeddingObjective, NegativesSeen, Observer
 from rankwell.training.generated import check_vectors
 
 __all__ = ["Data", "build_batches", "build_model", "build_objective", "build_observer", "load", "read", "with_epochs"]
@@ -182,8 +182,10 @@ def build_objective(
     *,
     items: ItemColumns | None = None,
     observer: Observer | None = None,
-) -> ContrastObjective:
-    """The loss on the model's scores of positives and sampled negatives."""
+) -> ContrastObjective | EmbeddingObjective:
+    """The loss on the model's scores of positives and sampled negatives, or on the batch's embeddings."""
+    if LOSSES[config.loss["name"]].kind == "embedding":
+        return _of_embeddings(config, model, data)
     entry = as_contrast(LOSSES[config.loss["name"]])
     own = config.parameters("loss")
     chosen = SAMPLERS[config.sampler["name"]]
@@ -203,6 +205,29 @@ def build_objective(
         observer=observer,
         positives=several(*built_from, seed=config.seed, **config.parameters("positives")),
         per_row=getattr(BATCHES[config.batches["name"]].function, "learns", False),
+        generator=_generator(config, model, data),
+    )
+
+
+def _of_embeddings(config: Config, model: nn.Module, data: Interactions) -> EmbeddingObjective:
+    """An embedding loss on users and items of the batch."""
+    name = config.loss["name"]
+    if config.positives["name"] != Config.model_fields["positives"].default["name"]:
+        raise ConfigError(
+            f"positives {config.positives['name']}: {name} takes all that a user knows of the batch. Leave the positives out."
+        )
+    if getattr(BATCHES[config.batches["name"]].function, "learns", False):
+        raise ConfigError(
+            f"batches {config.batches['name']} learn from the loss of each row, which losses of embeddings do not tell."
+            " Choose others."
+        )
+    return EmbeddingObjective(
+        model,
+        partial(LOSSES[name].function, **config.parameters("loss")),
+        data.known(),
+        seed=config.seed,
+        weights=None if data.weights is None else torch.from_numpy(data.weights),
+        miner=_miner(config),
         generator=_generator(config, model, data),
     )
 

@@ -27,7 +27,7 @@ class Clusters(NamedTuple):
 
 
 def residual_clusters(
-    views: Sequence[Float[Tensor, "m v"]], sizes: tuple[int, int], *, seed: int, iterations: int = 10
+    views: Sequence[Float[Tensor, "m _"]], sizes: tuple[int, int], *, seed: int, iterations: int = 10
 ) -> Clusters:
     """Cluster the items by all views together, then what the centres leave of them.
 

@@ -1,6 +1,6 @@
 """Vectors of texts as the data of generators: descriptions of hard negatives, aligned with the rows of training."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -68,6 +68,11 @@ class DescribedNegatives(nn.Module):
         self.vectors: Tensor
         self.rows: Tensor
         self.items: Tensor | None
+
+    @staticmethod
+    def size(k: int, **_: Any) -> tuple[int, int]:
+        """Vectors made a row, and for all rows."""
+        return k, 0
 
     def described(self, seen: Embedded) -> tuple[Float[Tensor, "b k t"], Bool[Tensor, "b 1"]]:
         """A description for each of a row's ``k`` negatives, drawn from those that it has, and whether it has any."""

@@ -128,7 +128,7 @@ class Esans(nn.Module):
         hard = torch.lerp(chosen(seen.negatives, end), seen.positives[:, None], beta)
         where = torch.cat([there.expand(-1, self.easy), hard_there.expand(-1, self.hard)], 1)
         made = torch.cat([torch.lerp(one, other, alpha), hard], 1)
-        return Made(torch.where(where[..., None], made, 0), where, beside=True)
+        return Made(made, where, beside=True)
 
     @torch.no_grad()
     def update(self, seen: Embedded) -> None:

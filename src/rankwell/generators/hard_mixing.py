@@ -44,7 +44,7 @@ class HardMixing:
     >>> pool = torch.tensor([[1.0], [2.0], [-5.0]])
     >>> made = make(Embedded(row, row, pool, None, ids, ids, torch.tensor([1, 2, 3]), ids))
     >>> made.vectors.shape, bool((made.vectors[:, :3] >= 1).all()), made.beside  # the two hardest are 1 and 2
-    (torch.Size([1, 67, 1]), True, True)
+    (torch.Size([1, 35, 1]), True, True)
 
     Source: :cite:`kalantidis2020`, equations 4 and 5 (numbers unchecked). Differs from it: the hardest of the sampled negatives
     instead of those of a queue; the pair is of two different ones.
@@ -58,8 +58,8 @@ class HardMixing:
         *,
         seed: int,
         hardest: int = 128,
-        pairs: int = 64,
-        with_query: int = 64,
+        pairs: int = 32,
+        with_query: int = 32,
         most_query: Annotated[float, Search(0.05, 0.5)] = 0.5,
     ) -> None:
         check_count(hardest, "hardest")
@@ -100,7 +100,7 @@ class HardMixing:
         of_pairs = torch.lerp(ones[:, : self.pairs], others, alpha)
         there = counts > 0
         made = torch.cat([of_pairs, torch.lerp(ones[:, self.pairs :], query, beta)], 1)
-        return Made(torch.where(there[..., None], made, 0), there.expand(made.shape[:-1]), beside=True)
+        return Made(made, there.expand(made.shape[:-1]), beside=True)
 
     def _drawn(self, seen: Embedded, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Places among the hardest: one of each mixture, and another of each pair."""

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from rankwell.generators.generator import Embedded, Made, generator
+from rankwell.generators.generator import Embedded, Made, chosen, generator
 from rankwell.generators.known import known_in_pool
 from rankwell.kernels.arcs import Ends, nearest_points, shortest
 from rankwell.lists import check_count
@@ -82,8 +82,8 @@ class LoopNegatives:
             nearest, rows = curves.nearest(self._others(seen), min(self.k, len(queries)))
             points = curves.points(rows)[..., 2:]
         there = nearest < torch.inf
-        made = points[..., :1] * queries[rows] + points[..., 1:] * positives[rows]
-        return Made(torch.where(there[..., None], made, 0), there, beside=True)
+        made = points[..., :1] * chosen(queries, rows) + points[..., 1:] * chosen(positives, rows)
+        return Made(made, there, beside=True)
 
     def _others(self, seen: Embedded) -> Bool[Tensor, "b b"]:
         """Which rows may give a negative to which."""

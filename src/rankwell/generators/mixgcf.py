@@ -83,7 +83,7 @@ class MixGCF:
             picked = hops.negatives[torch.arange(b, device=places.device)[:, None, None], places, layers]
         alpha = shares(self.seed, seen, self.k * h).view(b, self.k, h, 1)
         mixed = hops.pool(torch.lerp(picked, hops.positives[:, None], alpha))
-        return Made(torch.where(there[..., None], mixed, 0), there)
+        return Made(mixed, there)
 
     def _hardest(
         self, seen: Embedded, negatives: Float[Tensor, "*b n h d"]

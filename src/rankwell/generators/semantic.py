@@ -47,6 +47,7 @@ class SemanticNegatives(DescribedNegatives):
         term_weight: :math:`\lambda`; published .001, 0 for none.
         term_temperature: T; published .2.
         table: a file of described negatives, for the command line.
+        described: what such a file holds, along the data (:class:`~rankwell.generators.Described`).
 
     Raises:
         InputError: if there are no descriptions, their shapes do not fit, ``k`` or ``hidden`` is below 1, fewer than ``k`` are

@@ -38,6 +38,7 @@ class SyntheticMix(DescribedNegatives):
         k: negatives a row; at least as many are to be sampled.
         map_weight: :math:`\lambda`.
         table: a file of described negatives, for the command line.
+        described: what such a file holds, along the data (:class:`~rankwell.generators.Described`).
 
     Raises:
         InputError: if there are no descriptions, their shapes do not fit, ``k`` is below 1 or above the number sampled,

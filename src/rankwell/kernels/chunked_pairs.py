@@ -208,6 +208,6 @@ class _Block(NamedTuple):
             last = min(row + tile, ends)
             low, edge = columns[row], min(n, -(-columns[last - 1] // GROUP) * GROUP)
             for first, end, whole, most in ((low, edge, False, CHUNK_PAIRS), (edge, n, True, pairs)):
-                step = most // (last - row) // GROUP * GROUP
+                step = max(1, most // (last - row) // GROUP) * GROUP
                 for start in range(first, end, step):
                     yield slice(None), slice(row, last), slice(start, min(start + step, end)), whole

@@ -192,12 +192,14 @@ def _block_sums(block: _Block, weighted: bool, temperature: float, norm: bool) -
         _sizes(block, places, row, column, size, met=slope)
         if spread is not None:
             size /= 1 + spread[lists, :, None] * (lead.abs() * temperature - 0.99)
-        if block.both_ways:  # below zero where the column is the better item
-            torch.clamp(size, max=0, out=lost)
+        if block.both_ways:
+            # The row leads, if the column is not absent. Finite: an item at minus infinity need not be the better one.
+            lead.clamp_(torch.finfo(lead.dtype).min, 0)
+            torch.clamp(size, max=0, out=lost)  # below 0 where the column is the better item
             size.abs_()
         torch.sigmoid(lead, out=slope).mul_(size)
         # The logarithm of 1 + e^lead; where the column is the better item, of 1 + e^-lead.
-        if block.both_ways:  # and the row leads: there it is more by -lead, and the slope is what is left of 1
+        if block.both_ways:  # there it is more by -lead, and the slope is what is left of 1
             torch.exp(lead, out=value).log1p_().mul_(size).addcmul_(lost, lead)
             slope += lost
         else:

@@ -9,6 +9,8 @@ Hinges and squares have exact sums by sorting (:mod:`rankwell.kernels.sorted_pai
 multiplication.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -36,9 +38,9 @@ def _pair_sums(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Weighted sum and number of pairs of each list; gradients of the sum by scores and by weights."""
     engine = sorted_sums if phi in SORTED else chunked_sums
-    spoilt = _spoilt(scores, labels, where, offsets)
-    if not bool(spoilt.isnan().any()):
+    if math.isfinite(scores.sum() + labels.sum()):  # none of them is infinite or NaN
         return engine(scores, labels, weights, where, offsets, phi, parameter)
+    spoilt = _spoilt(scores, labels, where, offsets)
     labels = labels.nan_to_num(0, 0, 0)  # which have no order; the engines keep such scores out of the other lists
     sums, counts, by_scores, by_weights = engine(scores, labels, weights, where, offsets, phi, parameter)
     return sums + spoilt, counts, by_scores + spoilt.repeat_interleave(offsets.diff()), by_weights

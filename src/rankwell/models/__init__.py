@@ -4,6 +4,7 @@ from rankwell.models.als import ALS
 from rankwell.models.ease import EASE
 from rankwell.models.graph_filter import GraphFilter
 from rankwell.models.item_knn import ItemKNN
+from rankwell.models.lightgcn import LightGCN
 from rankwell.models.mf import MatrixFactorisation
 from rankwell.models.popularity import Popularity
 from rankwell.models.registry import MODELS, Model
@@ -15,6 +16,7 @@ __all__ = [
     "MODELS",
     "GraphFilter",
     "ItemKNN",
+    "LightGCN",
     "MatrixFactorisation",
     "Model",
     "Popularity",

@@ -7,20 +7,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rankwell import keyed
-from rankwell.errors import InputError, UnknownName
-from rankwell.models.registry import MODELS, check_known
-from rankwell.models.spectral import spectral_start
+from rankwell.errors import InputError
+from rankwell.models.registry import MODELS
+from rankwell.models.start import Init, check_tables, fill_tables
 from rankwell.registry import Search
 from rankwell.similarity import by_row, normalise
 from rankwell.types import Ragged, Vectors
 
 __all__ = ["MatrixFactorisation"]
-
-INITS = ("normal", "xavier", "spectral")
-
-START = 2
-"""Keeps the random numbers of the start apart from those drawn for other purposes with the same seed."""
 
 
 @MODELS.register("interactions", name="mf", paper="koren2009")
@@ -32,7 +26,7 @@ class MatrixFactorisation(nn.Module):
     ``dropout`` is the share of a user vector's entries that training sets to zero, after normalising, as SimpleX does
     (:cite:`mao2021`); the rest is scaled by 1 / (1 − dropout), so that training scores may exceed 1. ``init`` is the start:
     ``normal`` with standard deviation ``init_std``; ``xavier`` (uniform, Glorot); or ``spectral``, the singular vectors
-    of the degree-normalised interactions, which cost seconds and save epochs (:func:`spectral_start`).
+    of the degree-normalised interactions, which cost seconds and save epochs (:func:`~rankwell.models.spectral_start`).
 
     Look-ups give sparse gradients, so that a step touches the rows of its batch and no others (see
     :class:`rankwell.training.RowAdam`). ``score_all`` costs one matrix product.
@@ -56,38 +50,29 @@ class MatrixFactorisation(nn.Module):
         dim: Annotated[int, Search(16, 256, log=True)] = 64,
         similarity: Literal["cosine", "dot"] = "cosine",
         dropout: Annotated[float, Search(0.0, 0.5)] = 0.1,
-        init: Literal["normal", "xavier", "spectral"] = "spectral",
+        init: Init = "spectral",
         init_std: float = 0.1,
     ) -> None:
         super().__init__()
-        if dim < 1 or not 0 <= dropout < 1 or not init_std >= 0:
-            raise InputError(
-                f"dim must be at least 1, dropout in [0, 1), init_std at least 0: got dim {dim}, dropout {dropout},"
-                f" init_std {init_std}."
-            )
-        for what, name, known in (("similarity", similarity, ("cosine", "dot")), ("init", init, INITS)):
-            if name not in known:
-                raise UnknownName(what, name, known)
+        check_tables(dim, similarity, init, init_std)
+        if not 0 <= dropout < 1:
+            raise InputError(f"dropout must be in [0, 1): got {dropout}.")
         self.num_users, self.num_items, self.dim = num_users, num_items, dim
         self.similarity, self.dropout, self.init, self.init_std = similarity, dropout, init, init_std
         self.users = nn.Parameter(torch.zeros(num_users, dim))
         self.items = nn.Parameter(torch.zeros(num_items, dim))
 
-    @torch.no_grad()
     def initialise(self, known: Ragged, *, seed: int) -> None:
         """Set the vectors to their start."""
-        check_known(known, self.num_users, self.num_items)
-        if self.init == "spectral":
-            start = spectral_start(known, self.num_items, self.users.shape[1], seed, similarity=self.similarity)
-            self.users.copy_(start[0])
-            self.items.copy_(start[1])
-            return
-        for number, table in enumerate((self.users, self.items)):
-            generator = keyed.generator(seed, number, START)
-            if self.init == "normal":
-                table.normal_(0, self.init_std, generator=generator)
-            else:
-                nn.init.xavier_uniform_(table, generator=generator)
+        fill_tables(
+            self.users,
+            self.items,
+            known,
+            init=self.init,
+            init_std=self.init_std,
+            similarity=self.similarity,
+            seed=seed,
+        )
 
     def contrast_scores(
         self,
@@ -118,7 +103,8 @@ class MatrixFactorisation(nn.Module):
         # One look-up for both kinds of items: one sparse gradient instead of two to be added.
         items = self._vectors(self.items, torch.cat([positives.flatten(), negatives.flatten()]))
         pos_items, neg_items = torch.split(items, [positives.numel(), negatives.numel()])
-        return Vectors(users, pos_items.view(*positives.shape, -1), neg_items.view(*negatives.shape, -1))
+        pos_items, neg_items = (of.view(*ids.shape, self.dim) for of, ids in ((pos_items, positives), (neg_items, negatives)))
+        return Vectors(users, pos_items, neg_items)
 
     def score(self, queries: Int[Tensor, " q"], items: Int[Tensor, "*q m"]) -> Float[Tensor, "q m"]:
         """Scores of the items for each user; items ``[m]`` are shared by all."""

@@ -84,7 +84,14 @@ class _Ranker(nn.Module):
         self.scaling = FeatureScaling(num_features, scaling)
 
     @torch.no_grad()
-    def initialise(self, features: Float[Tensor, "n f"], *, seed: int) -> None:
+    def initialise(
+        self,
+        features: Float[Tensor, "n f"],
+        labels: Float[Tensor, " n"],  # noqa: ARG002 - the contract's
+        offsets: Int[Tensor, " lists_plus_1"],  # noqa: ARG002
+        *,
+        seed: int,
+    ) -> None:
         """Scale as these features need it, and set the weights to their start."""
         self.scaling.learn(features)
         generator = keyed.generator(seed, START)
@@ -115,7 +122,7 @@ class MLPRanker(_Ranker):
         scaling: of features: ``standard``, ``log`` (for counts), ``none``.
 
     >>> model = MLPRanker(2, widths=(4,))
-    >>> model.initialise(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), seed=0)
+    >>> model.initialise(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([1.0, 0.0]), torch.tensor([0, 2]), seed=0)
     >>> model(torch.zeros(3, 2), torch.tensor([0, 1, 3])).shape
     torch.Size([3])
     """
@@ -170,7 +177,7 @@ class SetTransformer(_Ranker):
         InputError: if ``dim`` is no multiple of ``heads``.
 
     >>> model = SetTransformer(2, dim=8, heads=2, layers=1)
-    >>> model.initialise(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), seed=0)
+    >>> model.initialise(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([1.0, 0.0]), torch.tensor([0, 2]), seed=0)
     >>> scores = model(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), torch.tensor([0, 2]))
     >>> swapped = model(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 2]))
     >>> torch.allclose(scores, swapped.flip(0))

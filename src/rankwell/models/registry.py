@@ -36,7 +36,7 @@ class Model(Protocol):
 
 
 MODELS: Registry[type[nn.Module]] = Registry(
-    "model", {"interactions": ("num_users", "num_items"), "lists": ("num_features",)}
+    "model", {"interactions": ("num_users", "num_items"), "lists": ("num_features",), "sequences": ("num_items",)}
 )
 
 

@@ -9,7 +9,7 @@ from rankwell.errors import InputError
 from rankwell.lists import in_full_precision
 from rankwell.samplers.catalogue import CatalogueSampler
 from rankwell.samplers.held import needed_scorer
-from rankwell.types import Ragged, Scorer
+from rankwell.types import Ragged, SampleScorer, Scorer
 
 __all__ = ["candidate_scores", "choose", "draw_by_weight", "gumbel", "refuse_full", "unknown_candidates"]
 
@@ -40,9 +40,18 @@ def refuse_full(known: Ragged, num_items: int) -> None:
 
 @torch.no_grad()
 def candidate_scores(
-    scorer: Scorer | None, name: str, queries: Int[Tensor, " b"], items: Int[Tensor, "*b m"]
+    scorer: Scorer | None,
+    name: str,
+    queries: Int[Tensor, " b"],
+    items: Int[Tensor, "*b m"],
+    samples: Int[Tensor, " b"] | None = None,
 ) -> Float[Tensor, "b m"]:
-    """The model's scores of the candidates, without a gradient; :class:`InputError` without a model to ask."""
+    """The model's scores of the candidates, without a gradient; :class:`InputError` without a model to ask.
+
+    With ``samples``, a model that can tell them apart is asked by sample instead of by query.
+    """
+    if samples is not None and isinstance(scorer, SampleScorer):
+        return in_full_precision(scorer.score_samples(samples, items))
     return in_full_precision(needed_scorer(scorer, name).score(queries, items))
 
 

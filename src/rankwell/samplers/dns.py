@@ -88,7 +88,7 @@ class DNSSampler:
     ) -> Negatives:
         """Negatives for the rows of a batch, by the scorer; positives are not looked at."""
         ids = self._candidates(queries, samples, epoch=epoch, step=step).ids
-        scores = candidate_scores(scorer, "dns", queries, ids)
+        scores = candidate_scores(scorer, "dns", queries, ids, samples)
         if self.form == "top_k":
             best = scores.topk(self.n, dim=1).indices
         else:

@@ -97,7 +97,7 @@ class GenNiSampler:
         key = keyed.mix(self.seed, epoch, CHOICE)
         if self._candidates is not None:
             ids = self._candidates(queries, samples, epoch=epoch, step=step).ids
-            weights = candidate_scores(scorer, "genni", queries, ids) / self.temperature
+            weights = candidate_scores(scorer, "genni", queries, ids, samples) / self.temperature
             return Negatives(ids.gather(1, draw_by_weight(weights, self.n, key, samples)), None, None)
         rows = max(BLOCK // self.num_items, 1)
         blocks = [
@@ -109,7 +109,7 @@ class GenNiSampler:
     def _from_all(self, queries: Tensor, samples: Tensor, key: int, scorer: Scorer | None) -> tuple[Tensor, Tensor]:
         """Draws of some rows from all that they do not know, and their log-probabilities."""
         items = torch.arange(self.num_items, device=queries.device)
-        weights = candidate_scores(scorer, "genni", queries, items) / self.temperature
+        weights = candidate_scores(scorer, "genni", queries, items, samples) / self.temperature
         weights[self._known.of(queries)] = -torch.inf
         ids = draw_by_weight(weights, self.n, key, samples)
         return ids, weights.gather(1, ids) - weights.logsumexp(1, keepdim=True)

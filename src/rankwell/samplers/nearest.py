@@ -37,10 +37,10 @@ class NearestSampler(HoldsModel):
         \text{skip} + \text{window}\}
 
     by the inner product of the user's vector, as it is now, and the items' vectors, as they were at the last refresh. These
-    are in a FAISS index: ``flat`` compares with all items, ``ivf`` with those of the nearest of about :math:`\sqrt{|I|}`
-    clusters, ``hnsw`` walks through a graph; the latter two miss some. Ranks are among what the user does not know: as many
-    neighbours are asked for as skip and window say, and as many more as any user knows, but 256 at most. Where that, or an
-    approximate index, leaves fewer than n, the rest is drawn uniformly from what the user does not know.
+    are in a FAISS index: ``flat`` compares with all items, ``ivf`` with those of the nearest sixteenth, and at least 8, of
+    :math:`\sqrt{|I|}` clusters, ``hnsw`` walks through a graph; the latter two miss some. Ranks are among what the user does
+    not know: as many neighbours are asked for as skip and window say, and as many more as any user knows, but 256 at most.
+    Where that, or an approximate index, leaves fewer than n, the rest is drawn uniformly from what the user does not know.
 
     Nearest unknown items are the likeliest false negatives: ``skip`` leaves out the first. No log q is stated. A row depends on
     no other row but for ties: FAISS sums in another order for large batches. Vectors of the last refresh are in a buffer; a
@@ -68,9 +68,9 @@ class NearestSampler(HoldsModel):
     >>> draw(torch.tensor([0]), torch.tensor([0]), epoch=0, step=0, scorer=model).ids  # item 0 is skipped, 1 known
     tensor([[2, 3]])
 
-    Source: :cite:`xiong2021`, ANCE: negatives from an index of the model's own vectors that is refreshed as training goes on;
-    its window is 200 at skip 0. Differs from it: one process, which waits for the refresh; any window; inner products
-    of whatever the model scores by.
+    Source: :cite:`xiong2021`, ANCE: negatives from an index of the model's own vectors that is refreshed as training goes on,
+    of the first 200 (from memory; equation numbers unchecked). Differs from it: one process, which waits for the
+    refresh; any window; an approximate index by default.
     """
 
     vectors: Tensor
@@ -183,7 +183,7 @@ class NearestSampler(HoldsModel):
             return graph
         clusters = max(round(self.num_items**0.5), 1)
         lists = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, clusters, faiss.METRIC_INNER_PRODUCT)
-        lists.nprobe = min(clusters, max(8, clusters // 8))
+        lists.nprobe = min(clusters, max(8, clusters // 16))
         lists.cp.seed = keyed.mix(self.seed, TRAINING) >> 32
         lists.cp.min_points_per_centroid = 1  # silences advice on how many items there should be
         return lists

@@ -277,4 +277,6 @@ class HardnessPositives(_Weighted):
 def _behind(items: Tensor, ids: Tensor, there: Tensor) -> Positives:
     """The rows' own items, and these behind them."""
     own = there.new_ones((len(items), 1))
-    return Positives(torch.cat([items[:, None], torch.where(there, ids, items[:, None])], 1), torch.cat([own, there], 1))
+    return Positives(
+        torch.cat([items[:, None], torch.where(there, ids, items[:, None])], 1), torch.cat([own, there], 1)
+    )

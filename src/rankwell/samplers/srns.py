@@ -5,6 +5,7 @@ from typing import Annotated
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 from rankwell import keyed
 from rankwell.errors import InputError
@@ -39,8 +40,8 @@ class SRNSSampler(HoldsModel):
     user who knows nearly all are repeated.
 
     P of earlier epochs is computed, for the row's own positive, from the model's vectors at the start of each of the last w
-    epochs, whose inner products must be its scores. Time O((w size + candidates) dim) a
-    row; memory O(users size + w (users + items) dim), which checkpoints hold.
+    epochs, whose inner products must be its scores. Time O((w size + candidates) dim) a row; memory O(users size +
+    w (users + items) dim), which checkpoints hold.
 
     Args:
         n: negatives of a row; the paper's is 1.
@@ -64,7 +65,7 @@ class SRNSSampler(HoldsModel):
 
     Source: :cite:`ding2020`, algorithm 1 and the authors' configuration; equation numbers unchecked. Differs from it: n may be
     above 1; the deviation is exact for all items, where the authors track 3,000 of each user's and draw from these alone; a
-    repeated candidate counts once; the model's scale of scores decides the temperature.
+    repeated candidate counts once; the default temperature is for cosines.
     """
 
     memory: Tensor
@@ -129,9 +130,9 @@ class SRNSSampler(HoldsModel):
             raise InputError(f"srns compares with each row's positive, {tuple(queries.shape)}: got {given}.")
         self._remember(model, epoch)
         candidates = self.memory[queries].long()
-        scores = candidate_scores(model, "srns", queries, torch.cat([positives[:, None], candidates], 1))
-        now = torch.sigmoid(scores[:, 1:] - scores[:, :1])
-        worth = now + self._weight(epoch) * self._deviation(queries, candidates, positives, epoch)
+        compared = torch.cat([positives[:, None], candidates], 1)
+        now = _chances(candidate_scores(model, "srns", queries, compared))
+        worth = now + self._weight(epoch) * self._deviation(queries, compared, epoch)
         best = worth.masked_fill(_repeats(candidates), -1).argsort(dim=1, descending=True, stable=True)
         ids = candidates.gather(1, best[:, : self.n])
         self._renew(queries, samples, model, epoch)
@@ -151,16 +152,16 @@ class SRNSSampler(HoldsModel):
             getattr(self, name)[slot] = vectors
         self.epochs_then[slot] = epoch
 
-    def _deviation(self, queries: Tensor, candidates: Tensor, positives: Tensor, epoch: int) -> Float[Tensor, "b s"]:
-        """Of P over the epochs that are remembered; 0 for fewer than two."""
+    def _deviation(self, queries: Tensor, compared: Tensor, epoch: int) -> Float[Tensor, "b s"]:
+        """Of P over the epochs that are remembered; 0 for fewer than two. The first of what is compared is the positive."""
         slots = (self.epochs_then > max(epoch - self.window, -1)).nonzero().squeeze(1).tolist()
         if not self._weight(epoch) or len(slots) < 2:
-            return torch.zeros_like(candidates, dtype=torch.float32)
+            return torch.zeros(compared[:, 1:].shape, device=compared.device)
         then = []
         for slot in slots:
-            users, items = self.users_then[slot][queries], self.items_then[slot]
-            gaps = items[candidates] - items[positives][:, None]
-            then.append(torch.sigmoid(torch.bmm(gaps, users[:, :, None]).squeeze(2)))
+            users = functional.embedding(queries, self.users_then[slot])
+            items = functional.embedding(compared, self.items_then[slot])
+            then.append(_chances(torch.bmm(items, users[:, :, None]).squeeze(2)))
         return torch.stack(then).std(0, correction=0)
 
     def _renew(self, queries: Tensor, samples: Tensor, model: Scorer, epoch: int) -> None:
@@ -182,6 +183,11 @@ class SRNSSampler(HoldsModel):
         """Uniform draws from what the users do not know."""
         ranks = keyed.draws(key, keys, n, self._unknown.left[users])
         return self._unknown.find(users[:, None].expand_as(ranks), ranks)
+
+
+def _chances(scores: Float[Tensor, "b s_plus_1"]) -> Float[Tensor, "b s"]:
+    """P of candidates, from the score of the positive and theirs."""
+    return torch.sigmoid(scores[:, 1:] - scores[:, :1])
 
 
 def _repeats(ids: Int[Tensor, "b n"]) -> Bool[Tensor, "b n"]:

@@ -34,7 +34,7 @@ class TextEncoder(Protocol):
 
 
 class SentenceEncoder:
-    """A model of sentence-transformers. It is in ``model``, should one want to train it (:mod:`rankwell.text.finetune`)."""
+    """A model of sentence-transformers. It is in ``model``, should one want to train it (:mod:`rankwell.text.finetuning`)."""
 
     def __init__(self, model: Any, name: str) -> None:
         self.model, self.name = model, name

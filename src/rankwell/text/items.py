@@ -10,7 +10,7 @@ from typing import Any
 
 from rankwell.errors import DataError, nearest
 
-__all__ = ["Items", "in_words", "read_items"]
+__all__ = ["Items", "in_words", "read_attributes"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class Items:
         return {name: tuple(dict.fromkeys(row[name] for row in rows if row[name])) for name in self.names}
 
     @cached_property
+    def places(self) -> Mapping[str, Mapping[str, int]]:
+        """Where each value stands among :attr:`values`."""
+        return {name: {value: place for place, value in enumerate(of)} for name, of in self.values.items()}
+
+    @cached_property
     def naming(self) -> frozenset[str]:
         """Attributes that tell items apart, as a title does: no two items share a value. None where there is one item."""
         count = len(self.attributes)
@@ -62,7 +67,7 @@ def in_words(attributes: Mapping[str, str]) -> str:
     return " ".join(f"{name}: {value.rstrip('.')}." for name, value in attributes.items() if value)
 
 
-def read_items(path: Path, *, item: str = "item", columns: Sequence[str] | None = None) -> Items:
+def read_attributes(path: Path, *, item: str = "item", columns: Sequence[str] | None = None) -> Items:
     """Read a CSV (or, by its ending, TSV) file with a header; ``item`` is the column of ids, ``columns`` the attributes.
 
     All other columns are attributes where none are chosen. Raises :class:`DataError` with the line for what cannot be read.

@@ -44,8 +44,7 @@ class OfflineWriter:
 
     def _negative(self, prompt: Prompt) -> str:
         own = {name: value for name, value in self.items.of(prompt.about).items() if value}
-        others = {name: [value for value in self.items.values[name] if value != own[name]] for name in own}
-        free = [name for name in own if others[name]]
+        free = [name for name in own if len(self.items.values[name]) > 1]
         if not free:
             raise DataError(
                 f"item {prompt.about!r} has no attribute of which other items have another value: nothing can be exchanged."
@@ -56,5 +55,11 @@ class OfflineWriter:
         may_stay = [name for name in free if name not in self.items.naming]
         count = min(int(self.keep * len(may_stay) + 0.5), len(free) - 1)
         stays = set(draw.sample(may_stay, count))
-        changed = {name: draw.choice(others[name]) for name in free if name not in stays}
+        changed = {name: self._other(name, own[name], draw) for name in free if name not in stays}
         return in_words(own | changed)
+
+    def _other(self, name: str, value: str, draw: Random) -> str:
+        """Any value of the attribute but this one."""
+        values = self.items.values[name]
+        place = draw.randrange(len(values) - 1)
+        return values[place + (place >= self.items.places[name][value])]

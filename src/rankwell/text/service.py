@@ -205,7 +205,7 @@ class ServiceWriter:
             after, said = None, ""
             try:
                 response = client.post(self.url, json=self._body(prompt))
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 said = f"{type(error).__name__} {error}".strip()
             else:
                 after = response.headers.get("retry-after")
@@ -216,7 +216,7 @@ class ServiceWriter:
                         answer(text, prompt.field)
                         return text, tokens
                     except DataError as error:
-                        said = str(error)
+                        said = self._shown(str(error))
                 else:
                     said = self._refusal(response)
             if attempt < self.patience.retries and not stop.is_set():

@@ -1,6 +1,7 @@
 """Training: objectives, the loop, checkpoints, row-wise optimisers."""
 
 from rankwell.training.fit import Epoch, History, TrainingSettings, Watcher, fit
+from rankwell.training.in_batch import EmbeddingObjective
 from rankwell.training.negatives_seen import NegativesSeen
 from rankwell.training.objective import Contrast, ContrastObjective, Objective, Observer, Play
 from rankwell.training.row_adam import RowAdam
@@ -8,6 +9,7 @@ from rankwell.training.row_adam import RowAdam
 __all__ = [
     "Contrast",
     "ContrastObjective",
+    "EmbeddingObjective",
     "Epoch",
     "History",
     "NegativesSeen",

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from rankwell.data.batching import Batch, Batches, ShuffledBatches
+from rankwell.data.batching import Batches, ShuffledBatches
 from rankwell.errors import ConfigError, InputError, RunError
 from rankwell.registry import Search
 from rankwell.training import checkpoint
@@ -128,7 +128,7 @@ class Watcher(Protocol):
 
 def fit(
     objective: Objective,
-    pairs: tuple[Int[Tensor, " n"], Int[Tensor, " n"]] | Batches,
+    pairs: tuple[Int[Tensor, " n"], Int[Tensor, " n"]] | Batches[Any],
     settings: TrainingSettings,
     *,
     seed: int,
@@ -141,7 +141,7 @@ def fit(
 ) -> History:
     """Train ``objective.groups`` on (users, items) pairs, and leave them as the best validated epoch (or the last) left them.
 
-    Pairs are shuffled, unless they are :class:`~rankwell.data.Batches` already, whose own size and seed then hold. Batches that
+    Pairs are shuffled. What comes as :class:`~rankwell.data.Batches`, of any rows, has a size and a seed of its own; batches that
     learn are told the loss of each row, if the objective tells it. ``validate`` gives measures of the model as it is, of
     which ``monitor`` is to be maximised; ``negatives`` gives what an observer of the objective saw in the epoch that ends.
     With a ``folder``, state is saved there after each epoch and every ``checkpoint_seconds``, and a later call with the same
@@ -151,12 +151,14 @@ def fit(
     """
     batches = pairs if isinstance(pairs, Batches) else ShuffledBatches(pairs, settings.batch_size, seed=seed)
     if not len(batches):
-        raise InputError("training needs at least one pair of user and item: got none.")
+        raise InputError("training needs at least one row of data: got none.")
     keep_freed_memory()
     settings = settings.for_steps(batches.steps(0))
     last = min(stop_after or settings.horizon, settings.horizon)
     optimisers = {name: _optimisers(group, settings) for name, group in objective.groups.items()}
-    store = _Store(folder, {**objective.groups, "batches": batches}, [one for group in optimisers.values() for one in group])
+    store = _Store(
+        folder, {**objective.groups, "batches": batches}, [one for group in optimisers.values() for one in group]
+    )
     at = store.load()
     while at.epoch < last and not (settings.patience and at.stale >= settings.patience):
         _train_mode(objective, True)
@@ -199,7 +201,7 @@ def fit(
 
 
 def _carry_out(
-    objective: Objective, batch: Batch, epoch: int, step: int, optimisers: dict[str, list[Optimizer]], rate: float
+    objective: Objective, batch: Any, epoch: int, step: int, optimisers: dict[str, list[Optimizer]], rate: float
 ) -> tuple[float, Tensor | None]:
     """Carry out the plays of one step; gives the first one's value, and its rows."""
     first, rows = math.nan, None
@@ -256,9 +258,7 @@ def _train_mode(objective: Objective, on: bool) -> None:
 class _Store:
     """Checkpoints of one training: where it stands, and the best weights so far."""
 
-    def __init__(
-        self, folder: Path | None, groups: Mapping[str, nn.Module], optimisers: Sequence[Optimizer]
-    ) -> None:
+    def __init__(self, folder: Path | None, groups: Mapping[str, nn.Module], optimisers: Sequence[Optimizer]) -> None:
         self.folder, self.groups, self.optimisers = folder, groups, optimisers
         self.best: dict[str, Tensor] | None = None
         self.saved = time.monotonic()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float
@@ -17,7 +17,7 @@ from rankwell.registry import Input
 from rankwell.samplers import Positives, PositiveSampler, Sampler
 from rankwell.training.generated import Scored, check_vectors, generated
 from rankwell.transforms import correct_log_q
-from rankwell.types import Scorer
+from rankwell.types import Auxiliary, Contrast, Scorer
 
 __all__ = ["Contrast", "ContrastModel", "ContrastObjective", "Objective", "Observer", "Play"]
 
@@ -30,6 +30,9 @@ NOISE = 4
 
 MINING = 5
 """Keeps the random numbers of a miner apart likewise."""
+
+AUXILIARY = 6
+"""Keeps the random numbers of a model's own term apart likewise."""
 
 
 @dataclass(frozen=True)
@@ -74,27 +77,6 @@ class ContrastModel(Protocol):
         ...
 
 
-class Contrast(NamedTuple):
-    """What one step puts before its loss: ids and scores of positives and negatives, and what of them counts.
-
-    ``users`` ``[b]``; ``positives`` and ``pos`` ``[b]`` or ``[b, m]``; ``ids`` as drawn, ``[n]`` or ``[b, n]``, None for
-    negatives that are no items; ``log_q`` and ``collisions`` as the sampler gave them; ``neg`` ``[b, n]``, the model's own
-    scores, before the correction and still in the graph; ``where`` and ``pos_where`` behind sampler and miner, None for all.
-    """
-
-    users: Tensor
-    positives: Tensor
-    ids: Tensor | None
-    log_q: Tensor | None
-    collisions: Tensor | None
-    pos: Tensor
-    neg: Tensor
-    where: Tensor | None
-    pos_where: Tensor | None
-    epoch: int
-    step: int
-
-
 class Observer(Protocol):
     """Looks on while an objective trains, and changes nothing. With state, it is a module: checkpoints then keep it."""
 
@@ -123,6 +105,9 @@ class ContrastObjective:
     With ``positives``, a row has several: its own one, which is all that the sampler sees, and others of its user, which weigh
     as it does. With ``per_row``, plays tell the loss of each row, for batches that learn from it. Where a batch has weights of
     its own, they multiply these, not the loss's terms; the mean is over rows either way.
+
+    A model that is :class:`~rankwell.types.Auxiliary` adds a term of its own to that mean, which it weighs itself: neither
+    weights nor the losses of rows see it.
     """
 
     model: nn.Module
@@ -171,13 +156,12 @@ class ContrastObjective:
             masks["pos_where"] = pos_where
         if self.miner.steps:
             drawn = keyed.generator(self.seed, epoch, step, MINING, device=batch.users.device)
-            mined = self.miner.masks(pos, neg, **masks, generator=drawn)
+            mined = self.miner.masks(pos, neg, where=masks["where"], pos_where=pos_where, generator=drawn)
             masks = {"where": mined.where} if pos.ndim < neg.ndim else mined._asdict()
+        kept = masks["where"], masks.get("pos_where")
+        before = Contrast(batch.users, items, ids, log_q, collisions, pos, neg, *kept, epoch=epoch, step=step)
         if self.observer is not None and neg.requires_grad:
-            kept = masks["where"], masks.get("pos_where")
-            self.observer(
-                Contrast(batch.users, items, ids, log_q, collisions, pos, neg, *kept, epoch=epoch, step=step)
-            )
+            self.observer(before)
         if self.correct and log_q is not None:
             neg = correct_log_q(neg, log_q, n, self.temperature)
         weights = None if self.weights is None else self.weights[batch.index]
@@ -188,6 +172,9 @@ class ContrastObjective:
         value, rows = self._value(batch, pos, neg, {**masks, "weights": weights, **extra})
         if made is not None and made.penalty is not None:
             value = value + made.penalty
+        if isinstance(self.model, Auxiliary):
+            drawn = keyed.generator(self.seed, epoch, step, AUXILIARY, device=batch.users.device)
+            value = value + self.model.auxiliary(before, generator=drawn)
         yield Play(value, beside=self._beside, rows=rows)
         maker: object = self.generator
         if seen is not None and isinstance(maker, Updated):

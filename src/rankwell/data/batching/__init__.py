@@ -2,8 +2,9 @@
 
 from rankwell.data.batching.class_balanced import ClassBalancedBatches
 from rankwell.data.batching.high_loss import HighLossBatches
+from rankwell.data.batching.lists import ListBatch, ListBatches
 from rankwell.data.batching.no_duplicates import NoDuplicatesBatches
-from rankwell.data.batching.passes import BATCHES, Batch, Batches, num_batches
+from rankwell.data.batching.passes import BATCHES, Batch, Batches, PairBatches, num_batches
 from rankwell.data.batching.shuffled import ShuffledBatches, batches
 
 __all__ = [
@@ -12,7 +13,10 @@ __all__ = [
     "Batches",
     "ClassBalancedBatches",
     "HighLossBatches",
+    "ListBatch",
+    "ListBatches",
     "NoDuplicatesBatches",
+    "PairBatches",
     "ShuffledBatches",
     "batches",
     "num_batches",

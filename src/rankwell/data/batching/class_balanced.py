@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from rankwell import keyed
-from rankwell.data.batching.passes import BATCHES, Batches, in_blocks
+from rankwell.data.batching.passes import BATCHES, PairBatches, in_blocks
 from rankwell.errors import ConfigError, InputError, UnknownName
 from rankwell.registry import Input
 from rankwell.types import Ragged
@@ -22,7 +22,7 @@ CLASSES, DECK = 33, 34
 @BATCHES.register(
     "interactions", name="class_balanced", paper="hermans2017", inputs={"item_groups": Input("catalogue", "id")}
 )
-class ClassBalancedBatches(Batches):
+class ClassBalancedBatches(PairBatches):
     r"""P classes and K rows of each in every batch: each row has others of its class beside it, as batch-hard triplets need.
 
     K is ``per_class``, and P the batch size divided by it. A row's class is its item, the group of its item where
@@ -115,7 +115,9 @@ class ClassBalancedBatches(Batches):
                     f" {item_groups.dtype} {tuple(item_groups.shape)}, classes {classes!r}."
                 )
             if len(self) and int(self.items.max()) >= len(item_groups):
-                raise InputError(f"item_groups must be one an item: got {len(item_groups)} for item {self.items.max()}.")
+                raise InputError(
+                    f"item_groups must be one an item: got {len(item_groups)} for item {self.items.max()}."
+                )
             column = item_groups.to(column.device)[column]
-        _, numbers, sizes = column.unique(return_inverse=True, return_counts=True)
+        _, numbers, sizes = torch.unique(column, return_inverse=True, return_counts=True)
         return numbers, sizes

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rankwell import keyed
-from rankwell.data.batching.passes import BATCHES, Batch, Batches, in_blocks
+from rankwell.data.batching.passes import BATCHES, Batch, PairBatches, in_blocks
 from rankwell.errors import InputError
 from rankwell.registry import Search
 from rankwell.types import Ragged
@@ -21,7 +21,7 @@ HARD, FIRST = 31, 32
 
 
 @BATCHES.register("interactions", name="high_loss", paper="loshchilov2016")
-class HighLossBatches(Batches):
+class HighLossBatches(PairBatches):
     r"""Rows drawn the more often the higher their loss was, by its rank.
 
     .. math:: q_r = \frac{s^{-r/n}\, (1 - s^{-1/n})}{1 - s^{-1}}, \qquad
@@ -116,7 +116,7 @@ class HighLossBatches(Batches):
     @torch.no_grad()
     def learn(self, index: Int[Tensor, " b"], values: Float[Tensor, " b"]) -> None:
         """Move the estimates towards these losses; a row that stands here twice, towards their mean."""
-        rows, of_row, counts = index.unique(return_inverse=True, return_counts=True)
+        rows, of_row, counts = torch.unique(index, return_inverse=True, return_counts=True)
         means = values.new_zeros(len(rows)).index_add_(0, of_row, values).div_(counts).to(self.losses)
         before = self.losses[rows]
         self.losses[rows] = torch.where(before.isinf(), means, before + self.rate * (means - before))

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rankwell import keyed
-from rankwell.data.batching.passes import BATCHES, Batches
+from rankwell.data.batching.passes import BATCHES, PairBatches
 from rankwell.types import Ragged
 
 __all__ = ["NoDuplicatesBatches"]
@@ -19,7 +19,7 @@ Rows = NDArray[np.int64]
 
 
 @BATCHES.register("interactions", name="no_duplicates")
-class NoDuplicatesBatches(Batches):
+class NoDuplicatesBatches(PairBatches):
     r"""No item twice in a batch, and every row once a pass: no negative in the batch is then the row's own positive.
 
     .. math:: B = \max\left(\lceil n / b \rceil, \max_i c_i\right)
@@ -105,8 +105,9 @@ class NoDuplicatesBatches(Batches):
 
 def _occurrences(ids: Tensor) -> Tensor:
     """How often each row's id occurs."""
-    _, numbers, counts = ids.unique(return_inverse=True, return_counts=True)
-    return counts[numbers]
+    _, numbers, counts = torch.unique(ids, return_inverse=True, return_counts=True)
+    occurrences: Tensor = counts[numbers]
+    return occurrences
 
 
 def _first(ids: Rows) -> NDArray[np.bool_]:

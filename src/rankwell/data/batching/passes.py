@@ -1,8 +1,9 @@
 """Passes over interactions in batches: what every way of batching shares, and the names of the ways."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -12,7 +13,9 @@ from rankwell.errors import ConfigError, InputError
 from rankwell.registry import Registry
 from rankwell.types import Ragged
 
-__all__ = ["BATCHES", "Batch", "Batches", "in_blocks", "num_batches"]
+__all__ = ["BATCHES", "Batch", "Batches", "PairBatches", "in_blocks", "num_batches"]
+
+B = TypeVar("B")
 
 
 class Batch(NamedTuple):
@@ -27,35 +30,29 @@ class Batch(NamedTuple):
     weights: Float[Tensor, " b"] | None = None
 
 
-class Batches(nn.Module):
+class Batches(nn.Module, Generic[B]):
     """A way of cutting the rows of the data into the batches of a pass.
 
-    Built as ``Batches(pairs, batch_size, *, seed, own parameters)`` from (users ``[n]``, items ``[n]``), which may be on any
-    device. A subclass says which rows each batch of an epoch has (:meth:`rows`), as a function of seed, epoch and its buffers
-    alone, and how many batches that makes (:meth:`steps`), if it is another number than n / batch size, rounded up.
+    A subclass says which rows each batch of an epoch has (:meth:`rows`), as a function of seed, epoch and its buffers
+    alone; how many batches that makes (:meth:`steps`), if it is another number than rows / batch size, rounded up; and what is
+    in a batch of rows.
 
     One whose batches depend on how training goes ``learns``: the loop tells it the losses of rows after each step. What it
     remembers is in buffers; checkpoints keep them.
 
-    Raises :class:`InputError` for users and items of different shape, :class:`ConfigError` for a batch size below 1.
+    Raises :class:`ConfigError` for a batch size below 1.
     """
 
     learns: ClassVar[bool] = False
 
-    def __init__(self, pairs: tuple[Int[Tensor, " n"], Int[Tensor, " n"]], batch_size: int, *, seed: int) -> None:
+    def __init__(self, num_rows: int, batch_size: int, *, seed: int) -> None:
         super().__init__()
-        users, items = pairs
-        if users.dim() != 1 or users.shape != items.shape:
-            raise InputError(
-                "users and items must have one dimension and the same shape:"
-                f" got {tuple(users.shape)} and {tuple(items.shape)}."
-            )
-        self.users, self.items, self.batch_size, self.seed = users, items, batch_size, seed
-        self.least = num_batches(len(users), batch_size)
+        self.num_rows, self.batch_size, self.seed = num_rows, batch_size, seed
+        self.least = num_batches(num_rows, batch_size)
 
     def __len__(self) -> int:
         """How many rows the data have."""
-        return len(self.users)
+        return self.num_rows
 
     def steps(self, epoch: int) -> int:  # noqa: ARG002
         """How many batches the pass has."""
@@ -65,11 +62,11 @@ class Batches(nn.Module):
         """The rows of each batch of the pass: as many lists as :meth:`steps` says."""
         raise NotImplementedError
 
-    def weights(self, index: Int[Tensor, " b"]) -> Float[Tensor, " b"] | None:  # noqa: ARG002
-        """What the values of these rows are to be multiplied by; None where all count alike."""
-        return None
+    def batch(self, index: Int[Tensor, " b"]) -> B:
+        """The batch of these rows."""
+        raise NotImplementedError
 
-    def of_epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def of_epoch(self, epoch: int, start: int = 0) -> Iterator[B]:
         """The batches of a pass from step ``start`` on: those that a whole pass gives from there.
 
         Raises :class:`ConfigError` for a start outside 0 … number of batches.
@@ -82,14 +79,40 @@ class Batches(nn.Module):
     def learn(self, index: Int[Tensor, " b"], values: Float[Tensor, " b"]) -> None:
         """Take in the losses of the rows of a step."""
 
-    def _batches(self, rows: Ragged, start: int) -> Iterator[Batch]:
-        ends = rows.offsets.tolist()
-        for first, last in zip(ends[start:-1], ends[start + 1 :], strict=True):
-            index = rows.values[first:last]
-            yield Batch(self.users[index], self.items[index], index, self.weights(index))
+    def _batches(self, rows: Ragged, start: int) -> Iterator[B]:
+        for first, last in itertools.pairwise(rows.offsets.tolist()[start:]):
+            yield self.batch(rows.values[first:last])
 
 
-BATCHES: Registry[Callable[..., Batches]] = Registry("batch", {"interactions": ("pairs", "batch_size", "seed")})
+class PairBatches(Batches[Batch]):
+    """Batches of pairs of user and item.
+
+    Built as ``PairBatches(pairs, batch_size, *, seed, own parameters)`` from (users ``[n]``, items ``[n]``), which may be on
+    any device.
+
+    Raises :class:`InputError` for users and items of different shape.
+    """
+
+    def __init__(self, pairs: tuple[Int[Tensor, " n"], Int[Tensor, " n"]], batch_size: int, *, seed: int) -> None:
+        users, items = pairs
+        if users.dim() != 1 or users.shape != items.shape:
+            raise InputError(
+                "users and items must have one dimension and the same shape:"
+                f" got {tuple(users.shape)} and {tuple(items.shape)}."
+            )
+        super().__init__(len(users), batch_size, seed=seed)
+        self.users, self.items = users, items
+
+    def batch(self, index: Int[Tensor, " b"]) -> Batch:
+        """The pairs of these rows."""
+        return Batch(self.users[index], self.items[index], index, self.weights(index))
+
+    def weights(self, index: Int[Tensor, " b"]) -> Float[Tensor, " b"] | None:  # noqa: ARG002
+        """What the values of these rows are to be multiplied by; None where all count alike."""
+        return None
+
+
+BATCHES: Registry[Callable[..., PairBatches]] = Registry("batch", {"interactions": ("pairs", "batch_size", "seed")})
 
 
 def num_batches(rows: int, batch_size: int) -> int:

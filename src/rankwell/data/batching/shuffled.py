@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from rankwell import keyed
-from rankwell.data.batching.passes import BATCHES, Batch, Batches, in_blocks
+from rankwell.data.batching.passes import BATCHES, Batch, PairBatches, in_blocks
 from rankwell.types import Ragged
 
 __all__ = ["ShuffledBatches", "batches"]
 
 
 @BATCHES.register("interactions", name="shuffled")
-class ShuffledBatches(Batches):
+class ShuffledBatches(PairBatches):
     """Every row once a pass, in random order; the last batch may be smaller.
 
     Time O(n) a pass, memory 8 bytes a row.

@@ -13,7 +13,7 @@ from rankwell.generators import SemanticNegatives, SyntheticMix
 from rankwell.losses import bpr_loss
 from rankwell.models import MatrixFactorisation
 from rankwell.samplers import UniformSampler
-from rankwell.text.describe import DescribeSettings, describe
+from rankwell.text.descriptions import DescribeSettings, describe
 from rankwell.text.offline import OfflineWriter
 from rankwell.text.prompts import load_template
 from rankwell.text.table import Table
@@ -55,7 +55,9 @@ class Lengths:
 
 def made(data, pots, writer=None, encoder=None, **own):
     parts = {"writer": writer or Recorder(), "encoder": encoder or Lengths(), "template": load_template("hnlmrec")}
-    return describe(data.user_ids, data.item_ids, data.known(), pots, settings=DescribeSettings(**own), **parts)
+    return describe(
+        data.user_ids.to_list(), data.item_ids.to_list(), data.known(), pots, settings=DescribeSettings(**own), **parts
+    )
 
 
 def test_a_users_negatives_are_about_items_of_the_users(data, pots):
@@ -87,7 +89,7 @@ def test_pairs(data, pots):
     writer = Recorder()
     table = made(data, pots, writer, per="pair", k=3)
     assert table.vectors.shape == (21, 3, 2)
-    described = table.aligned(data.user_ids, data.item_ids, *data.tensors())
+    described = table.aligned(data.user_ids.to_list(), data.item_ids.to_list(), *data.tensors())
     assert sorted(described.rows.tolist()) == list(range(21))
     for row, (user, item) in enumerate(zip(*data.tensors(), strict=True)):
         place = described.rows[row].item()
@@ -131,7 +133,9 @@ def test_what_is_missing(data, pots):
 def test_a_model_learns_with_described_negatives(data, pots, minilm, tmp_path, generator, similarity):
     table = made(data, pots, OfflineWriter(pots, seed=0), minilm, k=2)
     table.save(tmp_path / "negatives.safetensors")
-    described = Table.load(tmp_path / "negatives.safetensors").aligned(data.user_ids, data.item_ids, *data.tensors())
+    described = Table.load(tmp_path / "negatives.safetensors").aligned(
+        data.user_ids.to_list(), data.item_ids.to_list(), *data.tensors()
+    )
     assert described.vectors.shape == (7, 2, 384) and (described.rows >= 0).all()
 
     def trained():

@@ -8,7 +8,7 @@ import torch
 
 from rankwell.errors import ConfigError, InputError, RunError
 from rankwell.text.encoder import load_encoder
-from rankwell.text.finetune import FinetuneSettings, _Codes, finetune
+from rankwell.text.finetuning import FinetuneSettings, _Codes, finetune
 
 # Who likes what goes against what the words say, so that there is something to learn.
 PAIRS = [

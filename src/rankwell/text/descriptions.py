@@ -47,7 +47,7 @@ class DescribeSettings:
 
 
 @dataclass(frozen=True)
-class Asked:
+class _Asked:
     """Prompts, ``k`` behind one another for each user or pair, and whom they are for."""
 
     prompts: list[Prompt]
@@ -111,9 +111,9 @@ def _asked(
     items: Items,
     template: Template,
     settings: DescribeSettings,
-) -> Asked:
+) -> _Asked:
     """The prompts. A user's negatives are about different items, while there are any; a pair's are all about its own."""
-    asked = Asked([], [], None if settings.per == "user" else [])
+    asked = _Asked([], [], None if settings.per == "user" else [])
     for name, of_user in chosen.items():
         for abouts in [of_user] if settings.per == "user" else [[item] for item in of_user]:
             asked.users.append(name)

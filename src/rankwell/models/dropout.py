@@ -1,0 +1,20 @@
+"""Dropout whose random numbers come from a generator that the caller keys."""
+
+import torch
+from torch import Tensor
+
+__all__ = ["dropped"]
+
+
+def dropped(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """The numbers with a share of them set to zero, and the others scaled by 1 / (1 − share).
+
+    Sixteen random bits an entry, a quarter of the draws that a uniform number each would take: a share is met to 2^-16.
+
+    >>> dropped(torch.ones(4), 0.5, torch.Generator().manual_seed(1)).unique()
+    tensor([0., 2.])
+    """
+    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
+    bits = words.random_(-(2**63), None, generator=generator).view(torch.int16)[: x.numel()]
+    kept = bits.view(x.shape) >= round(share * 2**16) - 2**15
+    return x * (kept * (1 / (1 - share)))
