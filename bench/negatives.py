@@ -29,9 +29,12 @@ from rankwell.atomic import write_text
 from rankwell.config import Config, resolve
 from rankwell.data import batches
 from rankwell.evaluation import evaluate
-from rankwell.experiments.parts import Data, build_model, build_objective, read
 from rankwell.metrics import Measure
+from rankwell.models import MatrixFactorisation
 from rankwell.samplers import SAMPLERS
+from rankwell.tasks import Data
+from rankwell.tasks.interaction_data import read
+from rankwell.tasks.interaction_objective import build_objective
 from rankwell.training import RowAdam, fit
 
 RESULTS = Path(__file__).parent / "results" / "negatives.json"
@@ -64,8 +67,8 @@ def judged(config: Config, model: Any, known: Any, held_out: Any) -> dict[str, f
     return evaluate(model, measures, known=known, held_out=held_out).means()
 
 
-def run(config: Config, data: Data) -> dict[str, Any]:
-    model = build_model(config, data.train.num_users, data.train.num_items)
+def run(config: Config, data: Data[Any]) -> dict[str, Any]:
+    model = MatrixFactorisation(data.train.num_users, data.train.num_items, **config.parameters("model"))
     model.initialise(data.fit.known(), seed=config.seed)
     history = fit(
         build_objective(config, model, data.fit),
@@ -119,7 +122,7 @@ def chosen_rate(store: Store, path: str, data: Data, loss: str) -> float:
 
 def compare(what: str, path: str, only: list[str], seeds: int) -> None:
     store = Store()
-    read_once: dict[int, Data] = {}
+    read_once: dict[int, Data[Any]] = {}
     for seed in range(seeds):
         for loss in LOSSES[what]:
             for n in NEGATIVES[what]:
@@ -149,8 +152,8 @@ def seconds(path: str, only: list[str]) -> None:
             store.get(f"seconds {loss} {name}", lambda config=config: timed(config, data))
 
 
-def timed(config: Config, data: Data) -> dict[str, float]:
-    model = build_model(config, data.train.num_users, data.train.num_items)
+def timed(config: Config, data: Data[Any]) -> dict[str, float]:
+    model = MatrixFactorisation(data.train.num_users, data.train.num_items, **config.parameters("model"))
     model.initialise(data.fit.known(), seed=0)
     objective = build_objective(config, model, data.fit)
     optimiser = RowAdam(model.parameters(), lr=config.training.learning_rate)

@@ -5,9 +5,9 @@ from typing import Annotated
 import pytest
 import tomli_w
 
-from rankwell import config as module
-from rankwell.config import RECIPES, Config, listed, load_toml, resolve, with_option
+from rankwell.config import Config, listed, load_toml, resolve, with_option
 from rankwell.errors import ConfigError, UnknownName
+from rankwell.tasks import Recommendation
 
 
 def from_text(tmp_path, text):
@@ -33,7 +33,7 @@ def test_everything_has_a_default():
 def test_layers(tmp_path, monkeypatch):
     """Each layer sets one more than the layer below, and changes one of what that set."""
     recipe = {"model": {"dim": 3, "dropout": 0.5}, "training": {"epochs": 7, "patience": 9}}
-    monkeypatch.setattr(module, "RECIPES", {"hinge": recipe})
+    monkeypatch.setattr(Recommendation, "recipes", {"hinge": recipe})
     file = tmp_path / "train.toml"
     file.write_text('loss = "hinge"\n[model]\ndropout = 0.25\n[training]\nbatch_size = 5\nepochs = 8\n')
     raw = load_toml(file)
@@ -47,20 +47,20 @@ def test_layers(tmp_path, monkeypatch):
 
 
 def test_the_recipe_of_another_loss_does_not_count(monkeypatch):
-    monkeypatch.setattr(module, "RECIPES", {"hinge": {"training": {"epochs": 7}}})
+    monkeypatch.setattr(Recommendation, "recipes", {"hinge": {"training": {"epochs": 7}}})
     assert from_options(("loss", "bpr")).training.epochs == Config().training.epochs
     assert from_options(("loss", "hinge")).training.epochs == 7
     assert from_options(("loss", "hinge"), ("training.epochs", "4")).training.epochs == 4
 
 
 def test_a_recipe_for_one_model_leaves_another_alone(monkeypatch):
-    monkeypatch.setattr(module, "RECIPES", {"bpr": {"model": {"similarity": "dot"}, "training": {"epochs": 3}}})
+    monkeypatch.setattr(Recommendation, "recipes", {"bpr": {"model": {"similarity": "dot"}, "training": {"epochs": 3}}})
     config = from_options(("loss", "bpr"), ("model", "graph_filter"))
     assert config.model == {"name": "graph_filter", "rank": 256, "alpha": 0.3} and config.training.epochs == 3
 
 
 def test_recipes_resolve():
-    for loss in RECIPES:
+    for loss in Recommendation.recipes:
         assert from_options(("loss", loss)).loss["name"] == loss
 
 
@@ -226,6 +226,7 @@ def test_values_do_not_change():
 
 
 def test_annotated_and_plain_parameters_are_typed():
+    from rankwell import config as module
     from rankwell.registry import Parameter
 
     assert module._typed(Parameter("a", Annotated[int, "x"], 1), "7", "a") == 7

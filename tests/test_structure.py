@@ -23,6 +23,7 @@ LAYERS = [
     [{"transforms", "samplers", "generators", "miners", "nn"}],
     [{"models"}, {"data"}, {"text"}],
     [{"training"}, {"evaluation"}, {"mining"}],
+    [{"tasks"}],
     [{"experiments", "serving", "config", "pictures"}],
     [{"cli"}],
 ]

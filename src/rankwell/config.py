@@ -1,171 +1,29 @@
 """Strict typed configuration: a TOML file, dotted options on top, and one resolved result.
 
-The layers, later over earlier: the defaults below; what is known to suit the loss (:data:`RECIPES`); the TOML file; the
-options of the command line. Names (of loss, model, sampler, miner) come with their own parameters, which the registries type.
+The layers, later over earlier: the defaults below; what suits the task, and the loss; the TOML file; the
+options of the command line. Names (of loss, model, sampler …) come with their own parameters, which the registries type.
 """
 
-import re
 import tomllib
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from rankwell.errors import ConfigError, DataError, nearest, require
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-require("pydantic", "cli")
+from rankwell.data.batching import BATCHES
+from rankwell.errors import ConfigError, DataError, nearest
+from rankwell.generators import GENERATORS
+from rankwell.metrics import Measure
+from rankwell.miners import MINERS, is_one, parse
+from rankwell.models import MODELS
+from rankwell.registry import Entry, Parameter
+from rankwell.samplers import POSITIVES, SAMPLERS
+from rankwell.tasks import NAMED, Config, Section, Task, listed, task_of
 
-from pydantic import (  # noqa: E402
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-)
-
-from rankwell.data.batching import BATCHES  # noqa: E402
-from rankwell.data.item_columns import Missing  # noqa: E402
-from rankwell.data.readers import Format, Unseen  # noqa: E402
-from rankwell.evaluation.full import check_binary  # noqa: E402
-from rankwell.generators import GENERATORS  # noqa: E402
-from rankwell.losses import LOSSES  # noqa: E402
-from rankwell.losses.styles import as_contrast  # noqa: E402
-from rankwell.metrics import Measure  # noqa: E402
-from rankwell.miners import MINERS, is_one, parse  # noqa: E402
-from rankwell.models import MODELS  # noqa: E402
-from rankwell.registry import Entry, Parameter  # noqa: E402
-from rankwell.samplers import POSITIVES, SAMPLERS  # noqa: E402
-from rankwell.training import TrainingSettings  # noqa: E402
-
-__all__ = [
-    "RECIPES",
-    "Config",
-    "DataConfig",
-    "EvaluationConfig",
-    "Section",
-    "listed",
-    "load_toml",
-    "resolve",
-    "with_column",
-    "with_option",
-]
-
-NAMED = ("loss", "model", "sampler", "miner", "generator", "batches", "positives")
-"""Sections that hold a name and that name's own parameters."""
-
-RECIPES: Mapping[str, Mapping[str, Any]] = {
-    "bpr": {"model": {"similarity": "dot"}},
-    "ccl": {"training": {"learning_rate": 0.02}},
-    "mml": {"training": {"learning_rate": 0.02}},
-    "sampled_softmax": {"loss": {"temperature": 0.1}},
-    "decoupled_softmax": {"loss": {"temperature": 0.1}},
-}
-"""Settings that suit a loss better than the defaults, by the loss's name. bench/LOG.md has what was compared on validation
-pairs; CCL's rate is taken over from MML, and the decoupled softmax's temperature from the sampled one."""
-
-
-def listed(value: Any) -> Any:
-    """A comma-separated text, as the command line gives it, as a list; commas inside parentheses do not count.
-
-    >>> listed("recall@20, ndcg(gain=linear,ties=order)@10")
-    ['recall@20', 'ndcg(gain=linear,ties=order)@10']
-    """
-    return [part.strip() for part in re.split(r",(?![^(]*\))", value)] if isinstance(value, str) else value
-
-
-class Section(BaseModel):
-    """A part of the configuration: unknown keys are errors, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class DataConfig(Section):
-    """What to read, and how to split it."""
-
-    path: str = "synthetic"
-    """A file or folder; ``synthetic`` generates data whose ideal ranking is known."""
-    format: Format | None = None
-    user: str | None = None
-    item: str | None = None
-    weight: str | None = None
-    timestamp: str | None = None
-    delimiter: str | None = None
-    unseen: Unseen = "error"
-    """Test users or items that training does not know: an error, dropped, or kept (and missed)."""
-    items: str | None = None
-    """A file of columns of items, such as prices: what ``column`` of samplers and batches names."""
-    items_id: str | None = None
-    """Its column of item ids; None: called as in the interactions."""
-    missing_items: Missing = "error"
-    """Items that it does not tell about: an error, or 0 as a number and a group of their own as a text."""
-    split: Literal["random", "leave_last", "time"] = "random"
-    """How to hold out test pairs, where the data come without."""
-    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    valid_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of each user's training pairs that chooses the epoch; 0 trains for all epochs without choosing."""
-
-    @field_validator("delimiter", mode="after")
-    @classmethod
-    def _tab(cls, value: str | None) -> str | None:
-        return "\t" if value == r"\t" else value  # a shell passes the two characters on
-
-
-class EvaluationConfig(Section):
-    """What to measure."""
-
-    measures: Annotated[list[str], BeforeValidator(listed)] = [
-        "recall@20",
-        "ndcg@20",
-        "precision@20",
-        "hit_rate@20",
-        "mrr@20",
-    ]
-    monitor: str = "ndcg@20"
-    """The measure of the validation pairs that chooses the epoch."""
-    block: Annotated[int, Field(ge=1)] = 256
-    """Users scored at a time."""
-
-    @field_validator("measures", mode="after")
-    @classmethod
-    def _canonical(cls, values: list[str]) -> list[str]:
-        return list(dict.fromkeys(str(check_binary(Measure.parse(value))) for value in values))
-
-    @field_validator("monitor", mode="after")
-    @classmethod
-    def _canonical_monitor(cls, value: str) -> str:
-        return str(check_binary(Measure.parse(value)))
-
-
-class Config(Section):
-    """Everything a run is made of. Sections without a type of their own hold a name and that name's own parameters."""
-
-    data: DataConfig = DataConfig()
-    model: dict[str, Any] = {"name": "mf"}
-    loss: dict[str, Any] = {"name": "bsl"}
-    sampler: dict[str, Any] = {"name": "uniform"}
-    miner: dict[str, Any] = {"name": "none"}
-    generator: dict[str, Any] = {"name": "none"}
-    batches: dict[str, Any] = {"name": "shuffled"}
-    positives: dict[str, Any] = {"name": "one"}
-    training: TrainingSettings = TrainingSettings()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    threads: Annotated[int, Field(ge=0)] = 0
-    """Threads of the processor; 0 leaves it to torch."""
-
-    def parameters(
-        self, section: Literal["model", "loss", "sampler", "miner", "generator", "batches", "positives"]
-    ) -> dict[str, Any]:
-        """The own parameters of a chosen name."""
-        return {key: value for key, value in getattr(self, section).items() if key != "name"}
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for a TOML file; what is None is left out."""
-        plain: dict[str, Any] = _without_none(self.model_dump(mode="json"))
-        return plain
+__all__ = ["Config", "Section", "listed", "load_toml", "resolve", "with_column", "with_option"]
 
 
 def load_toml(path: Path) -> dict[str, Any]:
@@ -200,26 +58,55 @@ def with_option(raw: dict[str, Any], path: str, value: Any) -> None:
 
 def resolve(raw: Mapping[str, Any], source: str = "configuration") -> Config:
     """Check a nested dictionary and fill in what it leaves open; ``source`` names it in errors."""
-    _check_numbers(raw, Config, source)
+    task = task_of(_text(raw.get("task", Config.model_fields["task"].default), f"{source}: task"))
+    _check_numbers(raw, Config, source, task)
+    given = _valid(task, raw, source)
+    names = {name: str(section.get("name", task.defaults[name]["name"])) for name, section in _named(task, given)}
+    recipe = _recipe(task, names)
     try:
-        raw = _without_sampling(raw, source)
-        names = _names(Config.model_validate(raw))
-        filled = Config.model_validate(_merged(_recipe(names), raw))
-    except ValidationError as error:
-        raise ConfigError(_sentence(error, source)) from error
+        implied = task.implied(names, raw)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+    filled = _valid(task, _merged(_merged(_merged(task.defaults, recipe), raw), implied), source)
     choices: dict[str, Any] = {
-        "loss": _chosen(_as_trained(LOSSES[names["loss"]]), filled.loss, f"{source}: loss"),
-        "model": _chosen(MODELS[names["model"]], filled.model, f"{source}: model"),
-        "sampler": _chosen(with_column(SAMPLERS[names["sampler"]]), filled.sampler, f"{source}: sampler"),
-        "miner": _miner(names["miner"], filled.miner, f"{source}: miner"),
-        "batches": _chosen(with_column(BATCHES[names["batches"]]), filled.batches, f"{source}: batches"),
-        "positives": _chosen(POSITIVES[names["positives"]], filled.positives, f"{source}: positives"),
-        "generator": _generator(names["generator"], filled.generator, f"{source}: generator"),
+        name: CHOICES[name](task, str(section["name"]), section, f"{source}: {name}")
+        for name, section in _named(task, filled)
     }
     monitor, measures = filled.evaluation.monitor, filled.evaluation.measures
+    for measure in (*measures, monitor):
+        _checked(task, measure, f"{source}: evaluation.{'monitor' if measure == monitor else 'measures'}")
     if monitor not in measures:
         choices["evaluation"] = filled.evaluation.model_copy(update={"measures": [*measures, monitor]})
     return filled.model_copy(update=choices)
+
+
+def _valid(task: Task[Any], raw: Mapping[str, Any], source: str) -> Config:
+    """The configuration, each section typed; no section that the task has not."""
+    for section in NAMED:
+        if section in raw and section not in task.sections:
+            raise ConfigError(
+                f"{source}: {section}: task {task.name} has no {section}. It has {', '.join(task.sections)}."
+            )
+    try:
+        data = task.settings.model_validate(raw.get("data", {}))
+    except ValidationError as error:
+        raise ConfigError(_sentence(error, source, task, "data")) from error
+    try:
+        return Config.model_validate({**raw, "data": data})
+    except ValidationError as error:
+        raise ConfigError(_sentence(error, source, task)) from error
+
+
+def _named(task: Task[Any], config: Config) -> list[tuple[str, dict[str, Any]]]:
+    """The task's sections that hold a name."""
+    return [(name, getattr(config, name)) for name in task.sections]
+
+
+def _checked(task: Task[Any], measure: str, where: str) -> None:
+    try:
+        task.check(Measure.parse(measure))
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def with_column(entry: Entry[Any]) -> Entry[Any]:
@@ -234,36 +121,10 @@ def with_column(entry: Entry[Any]) -> Entry[Any]:
     return replace(entry, parameters={**entry.parameters, "column": column})
 
 
-def _as_trained(entry: Entry[Any]) -> Entry[Any]:
-    """The loss as interactions train it: of embeddings as it is, others as contrast losses."""
-    return entry if entry.kind == "embedding" else as_contrast(entry)
-
-
-def _without_sampling(raw: Mapping[str, Any], source: str) -> Mapping[str, Any]:
-    """With the sampler that losses of embeddings have: the batch. Naming another is an error."""
-    loss = raw.get("loss", {})
-    name = loss.get("name") if isinstance(loss, Mapping) else loss
-    if not isinstance(name, str) or LOSSES[name].kind != "embedding":
-        return raw
-    batch = _chosen(SAMPLERS["in_batch"], {}, source)
-    given = raw.get("sampler", {})
-    if not isinstance(given, Mapping) or any(batch.get(key) != value for key, value in given.items()):
-        raise ConfigError(
-            f"{source}: sampler: {name} is a loss of embeddings, whose negatives are the batch's other items. Leave the"
-            " sampler out."
-        )
-    return {**raw, "sampler": batch}
-
-
-def _names(config: Config) -> dict[str, str]:
-    """The chosen name of each section that has one."""
-    return {name: str(getattr(config, name).get("name", Config.model_fields[name].default["name"])) for name in NAMED}
-
-
-def _recipe(names: Mapping[str, str]) -> dict[str, Any]:
+def _recipe(task: Task[Any], names: Mapping[str, str]) -> dict[str, Any]:
     """What suits the loss, less the parameters of another model or sampler than the chosen one."""
-    recipe = RECIPES.get(names["loss"], {})
-    default = {name: Config.model_fields[name].default["name"] for name in NAMED} | {"loss": names["loss"]}
+    recipe = task.recipes.get(names["loss"], {})
+    default = {name: task.defaults[name]["name"] for name in task.sections} | {"loss": names["loss"]}
     return {
         section: values
         for section, values in recipe.items()
@@ -300,6 +161,33 @@ def _generator(name: str, given: Mapping[str, Any], where: str) -> dict[str, Any
     return {"name": "none"}
 
 
+def _model(task: Task[Any], name: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A model of the task's kind."""
+    entry = MODELS[name]
+    if entry.kind != task.models:
+        known = ", ".join(each.name for each in MODELS if each.kind == task.models)
+        raise ConfigError(f"{where}: {name} is a model of {entry.kind}; task {task.name} has {known}.")
+    return _chosen(entry, given, where)
+
+
+CHOICES: Mapping[str, Callable[[Task[Any], str, Mapping[str, Any], str], dict[str, Any]]] = {
+    "loss": lambda task, name, given, where: _chosen(task.loss(name), given, where),
+    "model": _model,
+    "sampler": lambda _, name, given, where: _chosen(with_column(SAMPLERS[name]), given, where),
+    "miner": lambda _, name, given, where: _miner(name, given, where),
+    "batches": lambda _, name, given, where: _chosen(with_column(BATCHES[name]), given, where),
+    "positives": lambda _, name, given, where: _chosen(POSITIVES[name], given, where),
+    "generator": lambda _, name, given, where: _generator(name, given, where),
+}
+"""How a section with a name is filled in."""
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"{where}: Input should be a name: got {value!r}.")
+    return value
+
+
 def _typed(parameter: Parameter, value: Any, where: str) -> Any:
     """A parameter's value, as its annotation says."""
     if isinstance(value, bool) and _is_number(_bare(parameter.annotation)):
@@ -312,16 +200,16 @@ def _typed(parameter: Parameter, value: Any, where: str) -> Any:
         raise ConfigError(f"{where}: {error.errors()[0]['msg']}: got {value!r}.") from error
 
 
-def _check_numbers(raw: Mapping[str, Any], section: Any, where: str) -> None:
+def _check_numbers(raw: Mapping[str, Any], section: Any, where: str, task: Task[Any]) -> None:
     """Raise :class:`ConfigError` for true and false where a number belongs: pydantic would read 1 and 0."""
-    hints = typing.get_type_hints(section)
+    hints = typing.get_type_hints(section) | ({"data": task.settings} if section is Config else {})
     separator = ": " if section is Config else "."
     for key, value in raw.items():
         hint = hints.get(key)
         if isinstance(value, bool) and _is_number(hint):
             raise ConfigError(f"{where}{separator}{key}: Input should be a number: got {value}.")
         if isinstance(value, Mapping) and isinstance(hint, type) and key not in NAMED:
-            _check_numbers(value, hint, f"{where}{separator}{key}")
+            _check_numbers(value, hint, f"{where}{separator}{key}", task)
 
 
 def _is_number(annotation: Any) -> bool:
@@ -333,22 +221,22 @@ def _bare(annotation: Any) -> Any:
     return typing.get_args(annotation)[0] if typing.get_origin(annotation) is Annotated else annotation
 
 
-def _sentence(error: ValidationError, source: str) -> str:
+def _sentence(error: ValidationError, source: str, task: Task[Any], *within: str) -> str:
     """The first fault in words."""
     fault = error.errors()[0]
-    path = [str(part) for part in fault["loc"]]
+    path = [*within, *(str(part) for part in fault["loc"])]
     if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"{source}: unknown key {'.'.join(path)}. {nearest(path[-1], _keys(path[:-1]))}"
+        return f"{source}: unknown key {'.'.join(path)}. {nearest(path[-1], _keys(path[:-1], task))}"
     context = fault.get("ctx", {}).get("error")
     said = str(context) if isinstance(context, (ConfigError, DataError)) else f"{fault['msg']}: got {fault['input']!r}"
     return f"{source}: {'.'.join(path)}: {said.rstrip('.')}."
 
 
-def _keys(path: Sequence[str]) -> list[str]:
+def _keys(path: Sequence[str], task: Task[Any]) -> list[str]:
     """The keys that a section may hold."""
     section: Any = Config
     for part in path:
-        section = section.model_fields[part].annotation
+        section = task.settings if part == "data" else section.model_fields[part].annotation
     if issubclass(section, BaseModel):
         return list(section.model_fields)
     return list(section.__dataclass_fields__)
@@ -361,9 +249,3 @@ def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]
         inner = both.get(key)
         both[key] = _merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
     return both
-
-
-def _without_none(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
-    return value

@@ -97,7 +97,7 @@ class Scorer(Protocol):
 
 
 @runtime_checkable
-class SampleScorer(Protocol):
+class SampleScorer(Scorer, Protocol):
     """What samplers may ask of a model that has more to say of a sample than whose it is: of each event of a sequence."""
 
     def score_samples(self, samples: Int[Tensor, " b"], items: Int[Tensor, "*b m"]) -> Float[Tensor, "b m"]:

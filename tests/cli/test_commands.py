@@ -69,8 +69,8 @@ def test_dry_run_shows_configuration_work_and_memory(rankwell, tiny, tmp_path, m
     config = resolve(tomllib.loads(said.out))  # the whole of it is a configuration file
     assert (config.loss["name"], config.loss["margins"], config.training.batch_size) == ("mml", (0.7, 0.8, 0.9), 100)
     facts = {line[1]: line[2:] for line in rows(said.out) if line[0] == "#"}
-    assert facts["users,"] == ["items", "40,", "30"]
-    train, valid = (int(facts["pairs"][place]) for place in (0, 4))
+    assert facts["data"][:4] == ["40", "users,", "30", "items,"]
+    train, valid = (int(facts["data"][place]) for place in (4, 6))
     assert f"{-(-(train - valid) // 100)} steps an epoch, at most {config.training.epochs} epochs" in said.out
     # The model's weights, its moments, and a copy; scores of a batch; no more than what the parts add up to.
     numbers = [int(word.strip("(),")) for word in facts["peak"] if word.strip("(),").isdigit()]
@@ -122,9 +122,10 @@ def test_recommend_to_a_file(rankwell, finished, tmp_path, suffix):
     assert table.columns == ["user", "rank", "item", "score"] and str(file) in said.out
     assert f"{len(table)} rows for 8 users" in said.out
     saved = RunFolder(finished).load()
-    for code, user in enumerate(saved.user_ids):
+    user_ids, item_ids, lists = saved.task.catalogue(saved.data)
+    for code, user in enumerate(user_ids):
         mine = table.filter(pl.col("user") == user)
-        known = saved.item_ids[saved.known.values[saved.known.offsets[code] : saved.known.offsets[code + 1]].numpy()]
+        known = item_ids[lists.values[lists.offsets[code] : lists.offsets[code + 1]].numpy()]
         assert len(mine) == min(4, 10 - len(known)) and not set(mine["item"]) & set(known)
     assert [entry.name for entry in file.parent.iterdir()] == [file.name]
 

@@ -41,7 +41,7 @@ def test_values_equal_a_sorted_list(model, exclude):
     for row, target in enumerate(targets.tolist()):
         own = histories.values[histories.offsets[row] : histories.offsets[row + 1]].tolist()
         left = [item for item in range(ITEMS) if not (exclude and item in own)]
-        ranked = sorted(left, key=lambda item: (-float(scores[row, item]), item))  # noqa: B023 - used at once
+        ranked = sorted(left, key=lambda item: (-float(scores[row, item]), item))
         place = ranked.index(target) + 1 if target in ranked else math.inf
         hits += place <= 3
         wanted = [float(place <= 3), 1 / math.log2(1 + place) if place <= 3 else 0, 1 / place if place <= 20 else 0]

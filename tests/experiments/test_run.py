@@ -15,7 +15,8 @@ from rankwell.config import Config, resolve
 from rankwell.data import read_dataset
 from rankwell.errors import ConfigError, DataError, InputError, RunError
 from rankwell.experiments import RunFolder, run
-from rankwell.experiments.parts import read
+from rankwell.tasks import Recommendation
+from rankwell.tasks.interaction_data import read
 from rankwell.training import RowAdam, checkpoint
 
 
@@ -66,6 +67,7 @@ def test_figures_are_means_over_users_of_the_saved_model(tiny, tmp_path, no_pict
     """Once more from the folder alone, by a loop: recall@20 and the test pairs of each user."""
     result = run(settings(tiny), RunFolder(tmp_path / "run"))
     saved = RunFolder(tmp_path / "run").load()
+    user_ids, item_ids, lists = saved.task.catalogue(saved.data)
     table = pl.read_parquet(tmp_path / "run" / "per_user.parquet")
     for name, value in result.test.items():
         assert table[name].mean() == pytest.approx(value, abs=1e-6)
@@ -74,12 +76,12 @@ def test_figures_are_means_over_users_of_the_saved_model(tiny, tmp_path, no_pict
     wanted = {user: set() for user in test.user_ids}
     for user, item in zip(test.user_ids.gather(test.users), test.item_ids.gather(test.items), strict=True):
         wanted[user].add(item)
-    scores = saved.model.score_all(torch.arange(len(saved.user_ids)))
+    scores = saved.model.score_all(torch.arange(len(user_ids)))
     for row in table.iter_rows(named=True):
-        code = saved.user_ids.to_list().index(row["user"])
-        known = saved.known.values[saved.known.offsets[code] : saved.known.offsets[code + 1]]
+        code = user_ids.to_list().index(row["user"])
+        known = lists.values[lists.offsets[code] : lists.offsets[code + 1]]
         scores[code, known] = -math.inf
-        best = {saved.item_ids[item] for item in scores[code].argsort(descending=True, stable=True)[:20].tolist()}
+        best = {item_ids[item] for item in scores[code].argsort(descending=True, stable=True)[:20].tolist()}
         assert row["test_items"] == len(wanted[row["user"]])
         assert row["recall@20"] == pytest.approx(len(best & wanted[row["user"]]) / len(wanted[row["user"]]))
 
@@ -87,7 +89,7 @@ def test_figures_are_means_over_users_of_the_saved_model(tiny, tmp_path, no_pict
 def test_generated_data_comes_with_the_ideal(tmp_path, no_picture, monkeypatch):
     from rankwell.data import synthesise
 
-    monkeypatch.setattr("rankwell.experiments.parts.synthesise", lambda seed: synthesise(60, 40, 10, 3, seed=seed))
+    monkeypatch.setattr("rankwell.tasks.interaction_data.synthesise", lambda seed: synthesise(60, 40, 10, 3, seed=seed))
     result = run(settings("synthetic"), RunFolder(tmp_path / "run"))
     assert result.baselines.keys() == {"popularity", "ideal"}
     assert result.baselines["ideal"]["ndcg@20"] > result.baselines["popularity"]["ndcg@20"]
@@ -146,12 +148,13 @@ def test_refit_trains_on_everything(tiny, tmp_path, no_picture):
     """As many steps as all pairs fill, in the epochs that were chosen: the refit is a training without validation."""
     result = run(settings(tiny), RunFolder(tmp_path / "run"))
     plain = settings(tiny, data={"valid_fraction": 0.0}, training={"epochs": 3})
-    from rankwell.experiments.parts import build_model, build_objective
+    from rankwell.models import MatrixFactorisation
+    from rankwell.tasks.interaction_objective import build_objective
     from rankwell.training import fit
 
     data = read(plain.data, 0)
-    model = build_model(plain, data.train.num_users, data.train.num_items)
-    model.initialise(data.train.known(), seed=0)  # type: ignore[operator]
+    model = MatrixFactorisation(data.train.num_users, data.train.num_items, **plain.parameters("model"))
+    model.initialise(data.train.known(), seed=0)
     fit(
         build_objective(plain, model, data.train),
         data.train.tensors(),
@@ -298,7 +301,7 @@ def test_corrupt_json(tiny, tmp_path, monkeypatch, name, content):
 def test_a_folder_that_exists(tiny, tmp_path, monkeypatch, run_module):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine.txt").write_text("mine")
-    monkeypatch.setattr(run_module, "read", lambda *_: pytest.fail("the data was read before looking"))
+    monkeypatch.setattr(Recommendation, "read", lambda *_: pytest.fail("the data was read before looking"))
     with pytest.raises(RunError, match=r"run exists and is not empty. Give another --out.*--resume"):
         run(settings(tiny), RunFolder(tmp_path / "run"))
     assert listing(tmp_path / "run") == {"mine.txt"}
@@ -382,9 +385,7 @@ def test_loading_what_is_no_finished_run(tiny, tmp_path, monkeypatch, no_picture
     with pytest.raises(RunError, match=r"users.parquet is corrupt or missing: [^\n]*. Train again\.$"):
         folder.load()
     pl.DataFrame({"id": ["a", "b"]}).write_parquet(folder.path / "users.parquet")
-    with pytest.raises(
-        RunError, match=r"model.safetensors does not fit config.toml and the ids beside it: [^\n]*Train again\.$"
-    ):
+    with pytest.raises(RunError, match=r"holds files that do not fit each other: users must lie in [^\n]*Train again\.$"):
         folder.load()
     (folder.path / "users.parquet").write_bytes(whole)
     weights, _ = checkpoint.load(folder.path / "model.safetensors")
@@ -392,7 +393,7 @@ def test_loading_what_is_no_finished_run(tiny, tmp_path, monkeypatch, no_picture
     with pytest.raises(RunError, match=r"there is no .*model.safetensors"):
         folder.load()
     checkpoint.save(folder.path / "model.safetensors", weights, {})
-    assert folder.load().user_ids.len() == 40
+    assert len(folder.load().data.train.user_ids) == 40
 
 
 def test_what_a_kill_left_before_anything_was_written_is_swept(tiny, tmp_path, no_picture):

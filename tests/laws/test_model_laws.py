@@ -40,7 +40,7 @@ def trained(name: str) -> torch.nn.Module:
     return model.eval()
 
 
-@pytest.fixture(params=[entry.name for entry in MODELS])
+@pytest.fixture(params=[entry.name for entry in MODELS if entry.kind == "interactions"])
 def name(request):
     return request.param
 

@@ -31,6 +31,8 @@ ROWS = [entry.name for entry in STATIC if "shared" in entry.parameters]
 POOLS = [entry.name for entry in STATIC if entry.name != "by_group"]
 OF_THE_BATCH = ["in_batch", "mixed"]
 """Pools of the batch's positives."""
+WRONG = [[3, 1], [3, 3], [-1, 2], [3, 20]]
+"""Lists of known items that are none: out of order, twice, and codes beyond both ends."""
 
 
 def ragged(lists: list[list[int]]) -> Ragged:
@@ -149,44 +151,6 @@ def test_pools_depend_on_seed_epoch_and_step_alone(name):
         assert len({pool(key, [0]) for key in ((0, 1, 2), (1, 1, 2), (0, 2, 2), (0, 1, 3), (0, 2, 1))}) == 5
 
 
-IN_ANOTHER_PROCESS = """
-import json, sys, torch
-from rankwell.samplers import SAMPLERS
-from rankwell.types import Ragged
-asked = json.load(sys.stdin)
-known = Ragged(*map(torch.tensor, asked["known"]))
-drawn = {}
-for name, own in asked["rows"].items():
-    inputs = {key: torch.tensor(value) for key, value in own.items()}
-    draw = SAMPLERS[name].function(known, asked["items"], seed=3, n=6, shared=False, **inputs)
-    users, samples, positives = map(torch.tensor, asked["batch"])
-    drawn[name] = draw(users, samples, epoch=1, step=0, positives=positives).ids.tolist()
-print(json.dumps(drawn))
-"""
-
-
-def test_two_processes_draw_what_one_draws():
-    known, users, samples = ragged(LISTS), [user % 6 for user in range(8)], list(range(8))
-    halves = []
-    for rank in range(2):
-        batch = [users[rank::2], samples[rank::2], [POSITIVES[user] for user in users[rank::2]]]
-        asked = {
-            "known": [part.tolist() for part in known], "items": ITEMS, "batch": batch,
-            "rows": {name: INPUTS.get(name, {}) for name in ROWS},
-        }  # fmt: skip
-        code = [sys.executable, "-c", IN_ANOTHER_PROCESS]
-        halves.append(subprocess.Popen(code, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-        halves[-1].stdin.write(json.dumps(asked))
-        halves[-1].stdin.close()
-    drawn = [json.loads(half.stdout.read()) for half in halves]
-    for half in halves:
-        half.stdout.close()
-        assert half.wait() == 0
-    for name in ROWS:
-        whole = ask(build(name, n=6, shared=False), users, torch.tensor(samples), epoch=1).ids
-        assert [whole[rank::2].tolist() for rank in range(2)] == [half[name] for half in drawn]
-
-
 @pytest.mark.parametrize("name", ROWS)
 def test_a_user_who_knows_everything(name):
     known = ragged([[1], list(range(ITEMS))])
@@ -223,10 +187,11 @@ def test_nobody_knows_anything(name):
     assert ask(draw, [1, 0]).ids.shape == (2, 3)
 
 
+@pytest.mark.parametrize("own", WRONG)
 @pytest.mark.parametrize("name", [entry.name for entry in STATIC])
-def test_what_is_known_must_ascend(name):
+def test_what_is_known_must_ascend_and_be_codes(name, own):
     with pytest.raises(InputError, match="in ascending order, as codes from 0 to 19"):
-        build(name, known=ragged([[3, 1]]) if name != "by_group" else ragged([[3, 3]]))
+        build(name, known=ragged([own]))
 
 
 # ------------------------------------------------------------------------------------------------------------ unbiased
@@ -384,10 +349,75 @@ def test_what_asks_the_model_with_a_catalogue_and_a_batch_of_one(name, own):
     assert got.log_q is None or not got.log_q.any()
 
 
+@pytest.mark.parametrize("wrong", WRONG)
 @each_asked
-def test_what_is_known_must_ascend_where_the_model_is_asked(name, own):
+def test_what_is_known_must_ascend_and_be_codes_where_the_model_is_asked(name, own, wrong):
     with pytest.raises(InputError, match="in ascending order, as codes from 0 to 19"):
-        build(name, known=ragged([[3, 1]]), n=4, **own)
+        build(name, known=ragged([wrong]), n=4, **own)
+
+
+IN_ANOTHER_PROCESS = """
+import json, sys, torch
+from rankwell.samplers import SAMPLERS
+from rankwell.types import Ragged
+asked = json.load(sys.stdin)
+
+class Model:
+    users, items = (torch.tensor(asked[name]) for name in ("user_vectors", "item_vectors"))
+    def score(self, queries, items):
+        return (self.users[queries][:, None] * self.items[items]).sum(-1)
+    def query_vectors(self, queries):
+        return self.users[queries]
+    def item_vectors(self, items=None):
+        return self.items if items is None else self.items[items]
+
+known, (users, samples, positives) = Ragged(*map(torch.tensor, asked["known"])), map(torch.tensor, asked["batch"])
+drawn = []
+for name, own, inputs in asked["draws"]:
+    inputs = {key: torch.tensor(value) for key, value in inputs.items()}
+    draw = SAMPLERS[name].function(known, len(asked["item_vectors"]), seed=3, n=6, **own, **inputs)
+    for epoch, step in asked["steps"]:
+        got = draw(users, samples, epoch=epoch, step=step, positives=positives, scorer=Model())
+        drawn.append(got.ids.tolist())
+print(json.dumps(drawn))
+"""
+
+
+def test_two_processes_draw_what_one_draws():
+    """Each has every second row, and so its own users: what is kept of a user is kept where its rows are."""
+    users, samples, steps = [row % 6 for row in range(8)], list(range(8)), [(1, 0), (2, 1)]
+    draws = [(name, {"shared": False}) for name in ROWS] + ASKED
+    asked = {"known": [part.tolist() for part in ragged(LISTS)], "steps": steps}
+    asked["draws"] = [(name, own, INPUTS.get(name, {})) for name, own in draws]
+    asked |= {"user_vectors": Toy().users.tolist(), "item_vectors": Toy().items.tolist()}
+    halves = []
+    for rank in range(2):
+        batch = [users[rank::2], samples[rank::2], [POSITIVES[user] for user in users[rank::2]]]
+        code = [sys.executable, "-c", IN_ANOTHER_PROCESS]
+        halves.append(subprocess.Popen(code, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        halves[-1].stdin.write(json.dumps({**asked, "batch": batch}))
+        halves[-1].stdin.close()
+    drawn = [json.loads(half.stdout.read()) for half in halves]
+    for half in halves:
+        half.stdout.close()
+        assert half.wait() == 0
+    of_halves = zip(*drawn, strict=True)
+    for name, own in draws:
+        draw = build(name, n=6, **own)
+        for epoch, step in steps:
+            whole = ask(draw, users, torch.tensor(samples), epoch=epoch, step=step, scorer=Toy()).ids
+            assert [whole[rank::2].tolist() for rank in range(2)] == list(next(of_halves)), (name, own, epoch)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@each_asked
+def test_a_model_that_has_diverged_is_for_the_loss_to_say(name, own, value):
+    for broken in ("users", "items"):
+        model = Toy()
+        getattr(model, broken)[3:] = value
+        got = ask(build(name, n=4, **own), [0, 3, 5], scorer=model)
+        assert got.ids.shape == (3, 4)
+        assert set(got.ids.flatten().tolist()) <= set(range(ITEMS))
 
 
 # ------------------------------------------------------------------------------------------------------- documentation

@@ -11,7 +11,7 @@ from rankwell.errors import InputError, UnknownName
 from rankwell.generators import GENERATORS
 from rankwell.losses import bpr_loss
 from rankwell.models import MODELS, LightGCN, spectral_start
-from rankwell.models.propagation import layer_mean, layers_of
+from rankwell.models.propagation import layers_of, propagated
 from rankwell.models.spectral import normalised_interactions
 from rankwell.samplers import UniformSampler
 from rankwell.training import ContrastObjective, TrainingSettings, fit
@@ -76,7 +76,7 @@ def test_gradient_is_that_of_the_dense_form():
     users, items = (part.clone().requires_grad_() for part in (start[:USERS], start[USERS:]))
 
     def mean(users: Tensor, items: Tensor) -> Tensor:
-        return torch.cat(layer_mean(layers_of(users, items, *matrices, 3)))
+        return torch.cat(propagated(users, items, *matrices, 3))
 
     def every_layer(users: Tensor, items: Tensor) -> Tensor:
         return torch.cat(

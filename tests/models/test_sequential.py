@@ -1,6 +1,7 @@
 """What all models of sequences promise; what is one model's own is in its own file."""
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from rankwell.errors import InputError
 from rankwell.models.gru4rec import GRU4Rec
 from rankwell.models.item_mean import ItemMean
 from rankwell.models.sasrec import SASRec
-from rankwell.models.sequential import SequenceModel, last_events, similar_lengths
+from rankwell.models.sequential import Groups, SequenceModel, last_events
 from rankwell.types import Ragged
 
 ITEMS, LENGTH = 12, 20
@@ -22,7 +23,9 @@ def ragged(*lists: list[int]) -> Ragged:
     return Ragged(offsets, torch.tensor([item for own in lists for item in own], dtype=torch.int64))
 
 
-HISTORIES = ragged([3, 1, 4, 1, 5, 9], [2], [], [6, 5, 3, 5], [8, 9, 7, 9, 3, 2, 3, 8, 4, 6, 2, 6, 4], [11, 0], [1, 2, 3])
+HISTORIES = ragged(
+    [3, 1, 4, 1, 5, 9], [2], [], [6, 5, 3, 5], [8, 9, 7, 9, 3, 2, 3, 8, 4, 6, 2, 6, 4], [11, 0], [1, 2, 3]
+)
 
 
 def built(kind: str, **own: object) -> SequenceModel:
@@ -73,7 +76,7 @@ def test_histories_do_not_meet(kind):
     model = built(kind)
     whole = model.states(HISTORIES)
     offsets = HISTORIES.offsets.tolist()
-    for start, end in zip(offsets[:-1], offsets[1:], strict=True):
+    for start, end in itertools.pairwise(offsets):
         alone = model.states(ragged(HISTORIES.values[start:end].tolist()))
         torch.testing.assert_close(alone, whole[start:end])
 
@@ -151,9 +154,7 @@ def test_dropout_needs_training_and_a_generator(kind):
     assert model.states(HISTORIES, generator=keyed).equal(plain)
     model.train()
     assert model.states(HISTORIES).equal(plain)
-    once, again, other = (
-        model.states(HISTORIES, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
-    )
+    once, again, other = (model.states(HISTORIES, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
     assert once.equal(again) and not once.equal(plain) and not once.equal(other)
 
 
@@ -179,12 +180,20 @@ def test_the_gradient_is_that_of_differences(kind):
 
 def test_groups_have_every_event_once_and_little_padding():
     lengths = torch.tensor([1, 50, 0, 3, 2, 30, 49, 1, 20, 4])
-    offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-    groups = list(similar_lengths(offsets))
-    assert torch.cat([group.rows[group.where] for group in groups]).sort().values.equal(torch.arange(160))
-    for group in groups:
-        sizes = group.where.sum(1)
-        assert int(sizes.max()) == group.where.shape[1] <= 1.5 * int(sizes.min())
+    groups = Groups(torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
+    assert groups.rows[groups.where].sort().values.equal(torch.arange(160))
+    assert groups.rows[groups.back].equal(torch.arange(160)) and groups.where[groups.back].all()
+    shapes = [lists * longest for lists, longest in groups.shapes]
+    for (lists, longest), there in zip(groups.shapes, groups.where.split(shapes), strict=True):
+        sizes = there.view(lists, longest).sum(1)
+        assert int(sizes.max()) == longest <= 1.5 * int(sizes.min())
+
+
+def test_what_goes_through_groups_comes_back_in_its_place():
+    lengths = torch.tensor([1, 50, 0, 3, 2])
+    groups = Groups(torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]))
+    x = torch.randn(56, 3, generator=torch.Generator().manual_seed(0))
+    assert groups.through(x, lambda padded: padded * 2).equal(x * 2)
 
 
 def test_last_events():

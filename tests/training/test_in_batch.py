@@ -16,7 +16,7 @@ from rankwell.miners import hardest
 from rankwell.models import MatrixFactorisation
 from rankwell.samplers import InBatchSampler
 from rankwell.training import ContrastObjective, EmbeddingObjective, TrainingSettings, fit
-from rankwell.types import Ragged
+from rankwell.types import Contrast, Ragged
 
 USERS, ITEMS, DIM = 4, 8, 3
 KNOWN = Ragged(torch.tensor([0, 2, 4, 5, 6]), torch.tensor([1, 5, 0, 2, 1, 7]))
@@ -115,6 +115,24 @@ def test_training_goes_on_bit_for_bit(tmp_path: Path):
     for name in ("model", "generator"):
         left, right = (of.groups[name].state_dict() for of in (whole, resumed))
         assert all(one.equal(right[key]) for key, one in left.items())
+
+
+class WithTerm(MatrixFactorisation):
+    def auxiliary(self, seen: Contrast, *, generator: torch.Generator) -> Tensor:
+        assert 0 <= torch.rand((), generator=generator) < 1
+        self.seen = seen
+        return seen.neg.sum()
+
+
+def test_a_models_own_term_is_added():
+    plain = model()
+    own = WithTerm(plain.num_users, ITEMS, dim=DIM, similarity=plain.similarity, dropout=plain.dropout)
+    own.load_state_dict(plain.state_dict())
+    added = value(own) - value(plain)
+    whole = plain.score_all(BATCH.users)[:, BATCH.items]
+    torch.testing.assert_close(added, whole.sum())
+    assert own.seen.where.equal(~POSITIVES) and own.seen.ids.equal(BATCH.items)
+    torch.testing.assert_close(own.seen.pos, whole.diagonal())
 
 
 class Scores(nn.Module):

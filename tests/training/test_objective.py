@@ -14,7 +14,7 @@ from rankwell.miners import distance_weighted, easy_positive, false_negative_fil
 from rankwell.registry import Input
 from rankwell.samplers import InBatchSampler, MixedSampler, UniformSampler
 from rankwell.training import ContrastObjective
-from rankwell.types import Negatives, Ragged
+from rankwell.types import Contrast, Negatives, Ragged
 
 USERS, ITEMS = 4, 12
 KNOWN = Ragged(torch.tensor([0, 1, 2, 3, 4]), torch.tensor([5, 0, 11, 7]))
@@ -92,6 +92,31 @@ def test_sampler_mask_and_generator_reach_model_and_loss():
     assert POOL.collisions is not None and record.given["where"].equal(~POOL.collisions)
     assert record.given["weights"] is None
     assert model.generators == play()[1].generators != [keyed.mix(8, 3, 6)]  # keyed, and apart from others of this step
+
+
+class WithTerm(Given):
+    """A model with a term of its own: the sum of what it sees, and a random number."""
+
+    def auxiliary(self, seen: Contrast, *, generator: torch.Generator) -> Tensor:
+        self.seen = seen
+        return 2 * seen.neg.sum() + torch.rand((), generator=generator)
+
+
+def test_a_models_own_term_is_added_before_the_correction_and_keyed():
+    def value(model: nn.Module, step: int = 6, **own: Any) -> Tensor:
+        objective = ContrastObjective(model, bpr_loss, Chosen(POOL), seed=8, **own)
+        return next(objective.plays(BATCH, epoch=3, step=step)).value
+
+    model = WithTerm()
+    drawn = value(model) - value(Given()) - 2 * model.seen.neg.sum()
+    assert 0 <= drawn.item() < 1 and value(model).equal(value(model)) and not value(model, step=7).equal(value(model))
+    seen = model.seen
+    assert seen.neg.equal(model.table[BATCH.users][:, POOL.ids]) and seen.neg.requires_grad
+    assert seen.ids is POOL.ids and seen.where is not None and seen.where.equal(~POOL.collisions)
+    corrected = value(model, correct=True) - value(Given(), correct=True)
+    torch.testing.assert_close(corrected, value(model) - value(Given()))
+    weighted = value(model, weights=torch.full((4,), 3.0)) - 3 * value(Given())  # the term has no weights of rows
+    torch.testing.assert_close(weighted, value(model) - value(Given()))
 
 
 def test_weights_of_the_data_reach_the_loss():

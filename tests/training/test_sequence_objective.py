@@ -1,6 +1,7 @@
 """Objectives of sequences: every event counts once, against what was drawn for it or the whole catalogue."""
 
 import copy
+import itertools
 import math
 from functools import partial
 
@@ -18,10 +19,10 @@ from rankwell.models.item_mean import ItemMean
 from rankwell.models.sasrec import SASRec
 from rankwell.models.sequential import SequenceModel
 from rankwell.registry import Input
-from rankwell.samplers import DNSSampler, GenNiSampler, InBatchSampler, NearestSampler, UniformSampler
+from rankwell.samplers import DNSSampler, GenNiSampler, InBatchSampler, NearestSampler, UniformPositives, UniformSampler
 from rankwell.training import TrainingSettings, fit
 from rankwell.training.sequence_objective import EventScorer, SequenceHeadObjective, SequenceObjective
-from rankwell.types import Ragged
+from rankwell.types import Negatives, Ragged
 
 ITEMS = 11
 DATA = Ragged(torch.tensor([0, 4, 5, 12, 12, 15]), torch.tensor([0, 1, 2, 3, 9, 5, 6, 7, 8, 5, 6, 10, 4, 3, 4]))
@@ -50,7 +51,7 @@ def value(objective: SequenceObjective | SequenceHeadObjective, of: SequenceBatc
 def events(of: SequenceBatch) -> list[tuple[int, list[int], int, int]]:
     """Whose, behind which history, which item, at which place: for each event to foretell."""
     found, ends = [], of.history.offsets.tolist()
-    for start, end in zip(ends[:-1], ends[1:], strict=True):
+    for start, end in itertools.pairwise(ends):
         for at in range(start, end):
             history = of.history.values[start : at + 1].tolist()
             found.append((int(of.users[at]), history, int(of.items[at]), at))
@@ -91,7 +92,8 @@ def test_contrast_equals_a_loop_over_events(shared):
         scores = made.items @ state(made, history)
         known = KNOWN.values[KNOWN.offsets[user] : KNOWN.offsets[user + 1]].tolist()
         ids = drawn.ids if shared else drawn.ids[at]
-        terms.append(torch.stack([-torch.nn.functional.logsigmoid(scores[item] - scores[j]) for j in ids.tolist() if j not in known]).mean())
+        gaps = torch.stack([scores[item] - scores[j] for j in ids.tolist() if j not in known])
+        terms.append(-torch.nn.functional.logsigmoid(gaps).mean())
     found = value(SequenceObjective(made, bpr_loss, sampler, seed=0), of)
     torch.testing.assert_close(found, torch.stack(terms).mean())
 
@@ -115,9 +117,7 @@ def test_the_catalogue_as_negatives_makes_sampled_softmax_the_full_one():
     made, of = model(), batch()
 
     class All:
-        def __call__(self, queries: Tensor, samples: Tensor, *, positives: Tensor, **_: object):
-            from rankwell.types import Negatives
-
+        def __call__(self, *_: Tensor, positives: Tensor, **__: object) -> Negatives:
             ids = torch.arange(ITEMS)
             return Negatives(ids, torch.full((ITEMS,), -math.log(ITEMS)), ids == positives[:, None])
 
@@ -169,6 +169,24 @@ def test_bucketed_losses_get_a_generator_of_the_step(name):
     for seed, epoch, step in [(0, 0, 0), (0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]:
         next(SequenceHeadObjective(made, record, seed=seed, inputs=entry.inputs).plays(of, epoch=epoch, step=step))
     assert seen[0] == seen[1] and len(set(seen)) == 4
+
+
+def test_several_positives_of_an_event():
+    """The next item beside another of the user's, each against the negatives."""
+    made, of = model(), batch()
+    sampler = UniformSampler(KNOWN, ITEMS, seed=3, n=3)
+    more = UniformPositives(KNOWN, ITEMS, seed=0, m=2)
+    ids, there = more(of.users, of.index, of.items, epoch=1)
+    states = torch.stack([state(made, history) for _, history, _, _ in events(of)])
+    scores = states @ made.items.T
+    drawn = sampler(of.users, of.index, epoch=1, step=2)
+    wanted = bpr_loss(
+        scores.gather(1, ids),
+        scores[:, drawn.ids],
+        pos_where=there,
+        where=~drawn.collisions,  # type: ignore[operator]
+    )
+    torch.testing.assert_close(value(SequenceObjective(made, bpr_loss, sampler, seed=0, positives=more), of), wanted)
 
 
 def test_the_gradient_reaches_all_weights():
@@ -241,10 +259,6 @@ def test_inputs_that_nobody_offers():
     needed = {"teacher": Input("item", required=True)}
     with pytest.raises(ConfigError, match="the loss needs teacher, which sequences do not tell"):
         SequenceHeadObjective(model(), linear_softmax_loss, seed=0, inputs=needed)
-    with pytest.raises(ConfigError, match="leave out further positives"):
-        SequenceObjective(
-            model(), bpr_loss, UniformSampler(KNOWN, ITEMS, seed=0, n=1), seed=0, positives=lambda *a, **b: None
-        )  # type: ignore[arg-type,return-value]
 
 
 # ------------------------------------------------------------------------------------------------------------- training
@@ -316,11 +330,11 @@ def test_an_interrupted_training_goes_on_bit_for_bit(how, tmp_path):
         return copy.deepcopy(made.state_dict())
 
     class Break:
-        def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:
+        def on_step(self, epoch: int, *_: object) -> None:
             if epoch == 2:
                 raise Stopped
 
-        def on_epoch(self, record: object, best: bool) -> None:
+        def on_epoch(self, *_: object) -> None:
             pass
 
     (tmp_path / "whole").mkdir()

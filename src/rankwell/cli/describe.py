@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rankwell.cli.screen import dotted, errors, output
 from rankwell.config import resolve, with_option
 from rankwell.errors import ConfigError
-from rankwell.experiments.parts import read
+from rankwell.tasks.interaction_data import InteractionData, read
 from rankwell.text.descriptions import DescribeSettings, Watched
 from rankwell.text.descriptions import describe as made_table
 from rankwell.text.encoder import load_encoder
@@ -92,12 +92,14 @@ def describe(
         raise ConfigError("--model and --profiles are for a service. Choose --writer openai, or leave them out.")
     with_option(raw, "data.path", plain)
     config = resolve(raw, "options")
+    given = config.data
+    assert isinstance(given, InteractionData)
     settings = DescribeSettings(per, k, history, domain, profiles, config.seed)
-    if items is None and config.data.items is None:
+    if items is None and given.items is None:
         raise ConfigError("say what is known of the items: --items FILE.")
-    known = read_attributes(items or Path(str(config.data.items)), item=config.data.items_id or "item")
+    known = read_attributes(items or Path(str(given.items)), item=given.items_id or "item")
     asked = load_template(template)
-    data = read(config.data, config.seed).fit
+    data = read(given, config.seed).fit
     budget = Budget(budget_requests, budget_tokens)
     writes: TextGenerator = OfflineWriter(known, seed=config.seed)
     if writer == "openai":

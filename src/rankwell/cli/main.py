@@ -15,7 +15,17 @@ from rankwell.cli.data import data  # noqa: E402
 from rankwell.cli.describe import describe  # noqa: E402
 from rankwell.cli.evaluate import evaluate  # noqa: E402
 from rankwell.cli.mine import mine  # noqa: E402
-from rankwell.cli.names import batches, generators, losses, metrics, miners, positives, samplers  # noqa: E402
+from rankwell.cli.names import (  # noqa: E402
+    batches,
+    generators,
+    losses,
+    metrics,
+    miners,
+    models,
+    positives,
+    samplers,
+    tasks,
+)
 from rankwell.cli.recommend import recommend  # noqa: E402
 from rankwell.cli.screen import errors, program  # noqa: E402
 from rankwell.cli.train import train  # noqa: E402
@@ -44,8 +54,10 @@ app.command()(generators)
 app.command()(losses)
 app.command()(metrics)
 app.command()(miners)
+app.command()(models)
 app.command()(positives)
 app.command()(samplers)
+app.command()(tasks)
 app.command()(check)
 
 

@@ -15,10 +15,12 @@ from rankwell.generators import GENERATORS
 from rankwell.losses import LOSSES
 from rankwell.metrics import METRICS
 from rankwell.miners import MINERS
+from rankwell.models import MODELS
 from rankwell.registry import Entry, Parameter, Registry
 from rankwell.samplers import POSITIVES, SAMPLERS
+from rankwell.tasks import TASKS
 
-__all__ = ["batches", "generators", "losses", "metrics", "miners", "positives", "samplers"]
+__all__ = ["batches", "generators", "losses", "metrics", "miners", "models", "positives", "samplers", "tasks"]
 
 Name = Annotated[Optional[str], typer.Argument(help="One of them, to see its formula, source and parameters.")]  # noqa: UP045
 
@@ -48,6 +50,11 @@ def miners(name: Name = None) -> None:
     _show(MINERS, name)
 
 
+def models(name: Name = None) -> None:
+    """List the models, or show one: what it scores, formula, source, parameters."""
+    _show(MODELS, name)
+
+
 def positives(name: Name = None) -> None:
     """List the ways to give a row several positives, or show one: which, source, parameters."""
     _show(POSITIVES, name)
@@ -56,6 +63,18 @@ def positives(name: Name = None) -> None:
 def samplers(name: Name = None) -> None:
     """List the samplers, or show one: how likely it draws what, source, parameters."""
     _show(SAMPLERS, name)
+
+
+def tasks() -> None:
+    """List the tasks, for --task: what their data are, which models they have, what is left open by default."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("task", "", "models", "default loss"):
+        table.add_column(heading)
+    for task in TASKS.values():
+        summary = (inspect.getdoc(type(task)) or "").partition("\n")[0]
+        known = ", ".join(entry.name for entry in MODELS if entry.kind == task.models)
+        table.add_row(*map(escape, (task.name, summary, known, task.defaults["loss"]["name"])))
+    output.print(table)
 
 
 def _show(registry: Registry[Any], name: str | None) -> None:

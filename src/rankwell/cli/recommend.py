@@ -14,7 +14,8 @@ from rankwell.cli.screen import RunProgress, errors, output
 from rankwell.data import codes_of
 from rankwell.errors import ConfigError, DataError
 from rankwell.evaluation import top_items
-from rankwell.experiments import RunFolder, SavedRun
+from rankwell.experiments import RunFolder
+from rankwell.tasks import Catalogue
 
 __all__ = ["recommend"]
 
@@ -35,18 +36,19 @@ def recommend(
     saved = RunFolder(folder).load()
     if output_file is not None and output_file.suffix not in (".parquet", ".csv"):
         raise ConfigError(f"--output must end in .parquet or .csv: got {output_file}.")
-    queries = _codes(saved, users, users_file, everyone)
+    catalogue = saved.task.catalogue(saved.data)
+    queries = _codes(catalogue, users, users_file, everyone)
     with RunProgress(errors) as progress:
         progress.phase("recommend", 0)
         best = top_items(
             saved.model,  # type: ignore[arg-type]  # every registered model ranks the catalogue
             queries,
             k,
-            known=None if known else saved.known,
+            known=None if known else catalogue.known,
             block=saved.config.evaluation.block,
             progress=progress.evaluating,
         )
-    table = _table(saved, queries, best.ids, best.scores)
+    table = _table(catalogue, queries, best.ids, best.scores)
     if output_file is None:
         _show(table)
         return
@@ -55,12 +57,12 @@ def recommend(
     output.print(f"{len(table):,} rows for {len(queries):,} users: {output_file}", markup=False)
 
 
-def _codes(saved: SavedRun, users: str | None, users_file: Path | None, everyone: bool) -> torch.Tensor:
+def _codes(catalogue: Catalogue, users: str | None, users_file: Path | None, everyone: bool) -> torch.Tensor:
     """The users asked for, as codes."""
     if sum(choice is not None for choice in (users, users_file)) + everyone != 1:
         raise ConfigError("say for whom: one of --users u1,u2, --users-file FILE or --all.")
     if everyone:
-        return torch.arange(len(saved.user_ids))
+        return torch.arange(len(catalogue.user_ids))
     if users is not None:
         asked = [part.strip() for part in users.split(",") if part.strip()]
     else:
@@ -71,18 +73,18 @@ def _codes(saved: SavedRun, users: str | None, users_file: Path | None, everyone
             raise DataError(f"{users_file} cannot be read: {error}.") from error
     if not asked:
         raise DataError("no user was named: give at least one id.")
-    return torch.from_numpy(codes_of(saved.user_ids, asked, "user"))
+    return torch.from_numpy(codes_of(catalogue.user_ids, asked, "user"))
 
 
-def _table(saved: SavedRun, queries: torch.Tensor, ids: torch.Tensor, scores: torch.Tensor) -> pl.DataFrame:
+def _table(catalogue: Catalogue, queries: torch.Tensor, ids: torch.Tensor, scores: torch.Tensor) -> pl.DataFrame:
     """A row a recommendation; places that no item is left for are dropped."""
     k = ids.shape[1]
     there = (ids >= 0).flatten()
     return pl.DataFrame(
         {
-            "user": saved.user_ids[queries.repeat_interleave(k)[there].numpy()],
+            "user": catalogue.user_ids[queries.repeat_interleave(k)[there].numpy()],
             "rank": torch.arange(1, k + 1).repeat(len(ids))[there].numpy(),
-            "item": saved.item_ids[ids.flatten()[there].numpy()],
+            "item": catalogue.item_ids[ids.flatten()[there].numpy()],
             "score": scores.flatten()[there].numpy(),
         }
     )

@@ -19,6 +19,7 @@ from rankwell.config import Config, load_toml, resolve, with_option
 from rankwell.errors import ConfigError
 from rankwell.experiments import Result, RunFolder, run
 from rankwell.experiments.plan import plan
+from rankwell.tasks import task_of
 
 __all__ = ["train"]
 
@@ -27,7 +28,7 @@ def train(
     context: typer.Context,
     path: Annotated[
         Optional[str],  # noqa: UP045  (Typer reads this form)
-        typer.Argument(help="Interactions: a file or folder. 'synthetic' generates data with a known ideal."),
+        typer.Argument(help="Data: a file or folder. 'synthetic' generates some."),
     ] = None,
     config: Annotated[Optional[Path], typer.Option(help="A TOML file; options override it.")] = None,  # noqa: UP045
     out: Annotated[
@@ -42,7 +43,9 @@ def train(
         bool, typer.Option("--dry-run", help="Show configuration, work and memory; train nothing.")
     ] = False,
 ) -> None:
-    """Train a recommender, choose its epoch on held-out pairs, and measure it on test pairs.
+    """Train a model, choose its epoch on what validation holds, and measure it on what the test holds.
+
+    Interactions make a recommender; --task ltr ranks documents by features ('rankwell tasks' lists the tasks).
 
     Every setting is an option --section.key VALUE, as in the TOML file: --loss mml --loss.neg_weight 400 --model.dim 128
     --sampler.n 512 --miner hardest --miner.k 10 --generator hard_mixing --training.epochs 20
@@ -87,12 +90,13 @@ def _show_result(settings: Config, result: Result, folder: RunFolder) -> None:
     model = str(settings.model["name"])
     name = f"{model}, {settings.loss['name']}" if result.epochs else model
     output.print(figures_table({**{name: result.test}, **result.baselines}))
+    units = task_of(settings.task).units
     trained = f"{result.epochs} epochs" if result.epochs else "closed form"
     chosen = ""
     if result.validation is not None:
-        chosen = f", chosen by {settings.evaluation.monitor} {result.validation:.4f} on validation pairs"
+        chosen = f", chosen by {settings.evaluation.monitor} {result.validation:.4f} on held-out {units}"
     seconds = "  ".join(f"{phase} {value:.1f}" for phase, value in result.seconds.items())
-    output.print(f"{result.users:,} test users · {trained}{chosen}", markup=False)
+    output.print(f"{result.users:,} test {units} · {trained}{chosen}", markup=False)
     output.print(f"seconds: {seconds}  (sum {sum(result.seconds.values()):.1f})", markup=False)
     output.print(f"run folder: {folder.path}", markup=False)
     if seen := folder.negatives().get("select"):

@@ -88,6 +88,20 @@ class JudgedLists:
         best = np.maximum.reduceat(self.labels, self.offsets[:-1]) if len(self.labels) else np.zeros(0)
         return int((best <= 0).sum())
 
+    def rows(self) -> list[tuple[str, str]]:
+        """Name and value of each figure as text, for a table."""
+        sizes, (grades, counts) = np.diff(self.offsets), np.unique(self.labels, return_counts=True)
+        quantiles = np.quantile(sizes, [0, 0.25, 0.5, 0.75, 1]) if len(sizes) else np.zeros(5)
+        said = ", ".join(f"{grade:g}: {count:,}" for grade, count in zip(grades[:12], counts, strict=False))
+        return [
+            ("queries", f"{len(self):,}"),
+            ("documents", f"{len(self.labels):,}"),
+            ("features", f"{self.features.shape[1]:,}"),
+            ("documents of a query (min 25 50 75 % max)", " ".join(f"{value:,.0f}" for value in quantiles)),
+            ("documents by label", said + (", …" if len(grades) > 12 else "")),
+            ("queries without a relevant document", f"{self.without_relevant():,}"),
+        ]
+
     def fingerprint(self) -> str:
         """SHA-256, in hex, over everything in order."""
         digest = hashlib.sha256()

@@ -66,8 +66,10 @@ class SequenceSplit:
 def split_last(data: Sequences) -> SequenceSplit:
     """Leave one out: the last event of each user is the test, the one before the validation, the rest is training.
 
-    A user with fewer than three events cannot spare two: all of them are training, and the notes count such users. In
-    training, a user with one event teaches nothing either, as nothing follows. Raises :class:`DataError` where nobody has three.
+    A user with fewer than three events cannot spare two: all of them are training. Of a user with one, nothing can be learned
+    either, as nothing follows. The notes count both.
+
+    Raises :class:`DataError` where nobody has three.
 
     >>> import polars as pl
     >>> data = Sequences(np.array([0, 4, 5]), np.array([2, 0, 2, 0, 1]), pl.Series(["ann", "bo"]), pl.Series(list("abc")))
@@ -75,7 +77,7 @@ def split_last(data: Sequences) -> SequenceSplit:
     >>> split.fit.items, split.valid.targets, split.test.targets, split.test.histories().values
     (array([2, 0, 1]), tensor([2]), tensor([0]), tensor([2, 0, 2]))
     >>> split.notes
-    ('1 user with fewer than 3 events only trained on',)
+    ('1 user with fewer than 3 events only trained on', '1 user with a single event, which teaches nothing')
     """
     lengths = data.lengths()
     enough = lengths >= 3
@@ -89,8 +91,11 @@ def split_last(data: Sequences) -> SequenceSplit:
     before_test[last] = False
     before_valid = before_test.copy()
     before_valid[last - 1] = False
-    short = int(((lengths > 0) & ~enough).sum())
-    notes = (f"{_many(short, 'user')} with fewer than 3 events only trained on",) if short else ()
+    notes = []
+    if short := int(((lengths > 0) & ~enough).sum()):
+        notes.append(f"{_many(short, 'user')} with fewer than 3 events only trained on")
+    if single := int((lengths == 1).sum()):
+        notes.append(f"{_many(single, 'user')} with a single event, which teaches nothing")
     return _split(data, before_test, before_valid, last - 1, last, notes)
 
 
@@ -126,19 +131,24 @@ def split_time(
             f"a split by time must leave events before, between and behind its cuts: they fall on {valid_from} and"
             f" {test_from}, and the data begin at {times[0]}. Use other fractions, or leave the last out."
         )
+    notes: list[str] = []
+    valid = _asked(data, behind_valid & ~behind_test, every, "validation", notes)
+    test = _asked(data, behind_test, every, "test", notes)
+    return _split(data, ~behind_test, ~behind_valid, valid, test, notes)
+
+
+def _asked(data: Sequences, inside: NDArray[np.bool_], every: bool, name: str, notes: list[str]) -> Codes:
+    """The events of a period that are asked for: all, or each user's first there; none without a history."""
     first = data.offsets[data.users] == np.arange(len(data))
-    notes = []
-    asked = []
-    for name, inside in (("validation", behind_valid & ~behind_test), ("test", behind_test)):
-        begins = inside.copy()
-        begins[1:] &= ~inside[:-1] | first[1:]
-        wanted = inside if every else begins
-        if lost := int((wanted & first).sum()):
-            notes.append(f"{_many(lost, f'{name} event')} without a history not asked for")
-        asked.append(np.flatnonzero(wanted & ~first))
-        if not len(asked[-1]):
-            raise DataError(f"the {name} period must have an event with a history: it has none. Use other fractions.")
-    return _split(data, ~behind_test, ~behind_valid, asked[0], asked[1], tuple(notes))
+    wanted = inside.copy()
+    if not every:
+        wanted[1:] &= ~inside[:-1] | first[1:]
+    if lost := int((wanted & first).sum()):
+        notes.append(f"{_many(lost, f'{name} event')} without a history not asked for")
+    asked = np.flatnonzero(wanted & ~first)
+    if not len(asked):
+        raise DataError(f"the {name} period must have an event with a history: it has none. Use other fractions.")
+    return asked
 
 
 def _split(
@@ -147,14 +157,14 @@ def _split(
     before_valid: NDArray[np.bool_],
     valid: Codes,
     test: Codes,
-    notes: tuple[str, ...],
+    notes: list[str],
 ) -> SequenceSplit:
     train, fit = data.keep(before_test), data.keep(before_valid)
     for name, seen, places in (("validation", fit, valid), ("test", train, test)):
         cold = seen.popularity() == 0
         if unseen := int(cold[data.items[places]].sum()):
-            notes = (*notes, f"{_many(unseen, f'{name} event')} of items that training never saw")
-    return SequenceSplit(train, fit, NextItems(data, valid), NextItems(data, test), notes)
+            notes.append(f"{_many(unseen, f'{name} event')} of items that training never saw")
+    return SequenceSplit(train, fit, NextItems(data, valid), NextItems(data, test), tuple(notes))
 
 
 def _many(count: int, noun: str) -> str:

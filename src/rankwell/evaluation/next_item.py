@@ -1,4 +1,4 @@
-"""Evaluation of what comes next: for each history, the whole catalogue is ranked, and the place of the item that came is measured."""
+"""Evaluation of what comes next: the whole catalogue is ranked behind each history, and the item that came is looked for."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -89,6 +89,7 @@ def evaluate_next(
 def distinct_items(histories: Ragged, num_items: int) -> Ragged:
     """The items of each history, each once and ascending: as lists of what is known."""
     lists = torch.arange(len(histories.offsets) - 1, device=histories.offsets.device)
-    keys = (torch.repeat_interleave(lists, histories.offsets.diff()) * num_items + histories.values).unique()
+    # torch.unique, not the method, which has no type.
+    keys = torch.unique(torch.repeat_interleave(lists, histories.offsets.diff()) * num_items + histories.values)
     counts = torch.bincount(keys.div(num_items, rounding_mode="floor"), minlength=len(lists))
     return Ragged(torch.cat([counts.new_zeros(1), counts.cumsum(0)]), keys % num_items)

@@ -12,12 +12,10 @@ from torch import Tensor, nn
 
 from rankwell.atomic import PREFIX, sweep, write_atomically, write_text
 from rankwell.config import Config, load_toml, resolve
-from rankwell.data import Interactions
-from rankwell.errors import InputError, RunError, require
+from rankwell.errors import DataError, InputError, RunError, require
 from rankwell.evaluation import Evaluation
-from rankwell.experiments.parts import Data, build_model
+from rankwell.tasks import Data, Task, task_of
 from rankwell.training import Epoch, checkpoint
-from rankwell.types import Ragged
 
 __all__ = ["RunFolder", "SavedRun"]
 
@@ -31,10 +29,9 @@ class SavedRun:
 
     config: Config
     model: nn.Module
-    user_ids: pl.Series
-    item_ids: pl.Series
-    known: Ragged
-    held_out: Ragged
+    task: Task[Any]
+    data: Data[Any]
+    """What its task keeps of them."""
 
 
 @dataclass(frozen=True)
@@ -103,40 +100,31 @@ class RunFolder:
         except (ValueError, OSError) as error:
             raise RunError(f"{file} is corrupt: {error}. Delete the run folder and train again.") from error
 
-    def save_model(self, model: nn.Module, data: Data) -> None:
-        """Everything that scoring needs."""
+    def save_model(self, model: nn.Module, task: Task[Any], data: Data[Any]) -> None:
+        """Everything that judging and serving need."""
         checkpoint.save(self.path / "model.safetensors", model.state_dict(), {})
-        known, held_out = data.train.known(), data.test.known()
-        pairs = {"known.offsets": known.offsets, "known.values": known.values}
-        pairs |= {"held_out.offsets": held_out.offsets, "held_out.values": held_out.values}
-        checkpoint.save(self.path / "pairs.safetensors", pairs, {})
-        for name, ids in (("users", data.train.user_ids), ("items", data.train.item_ids)):
-            with write_atomically(self.path / f"{name}.parquet", pl.exceptions.PolarsError) as temporary:
-                pl.DataFrame({"id": ids}).write_parquet(temporary)
+        task.save(self.path, data)
 
     def load(self) -> SavedRun:
         """Read a finished run back."""
         config = self.config()
         if not self.finished:
             raise RunError(f"{self.path} is not finished. Go on with it by 'rankwell train --resume {self.path}'.")
-        pairs, _ = checkpoint.load(self.path / "pairs.safetensors")
-        ids = [self._ids(name) for name in ("users", "items")]
-        known, held_out = (Ragged(pairs[f"{name}.offsets"], pairs[f"{name}.values"]) for name in ("known", "held_out"))
-        model = build_model(config, *(len(each) for each in ids))
+        task = task_of(config.task)
+        try:
+            data = task.load(self.path, config)
+            model = task.model(config, data)
+        except (DataError, InputError) as error:
+            raise RunError(
+                f"{self.path} holds files that do not fit each other: {str(error).rstrip('.')}. Train again."
+            ) from error
         self._load_weights(model)
-        return SavedRun(config, model, ids[0], ids[1], known, held_out)
+        return SavedRun(config, model, task, data)
 
-    def write_evaluation(self, evaluation: Evaluation, data: Interactions, test: Ragged) -> None:
-        """Each user's values."""
-        users = evaluation.users.numpy()
-        table = pl.DataFrame(
-            {
-                "user": data.user_ids[users],
-                "test_items": test.offsets.diff()[evaluation.users].numpy(),
-                **{name: values.numpy() for name, values in evaluation.values.items()},
-            }
-        )
-        with write_atomically(self.path / "per_user.parquet", pl.exceptions.PolarsError) as temporary:
+    def write_evaluation(self, rows: pl.DataFrame, evaluation: Evaluation, unit: str) -> None:
+        """The values of each user or query."""
+        table = rows.with_columns(pl.Series(name, values.numpy()) for name, values in evaluation.values.items())
+        with write_atomically(self.path / f"per_{unit}.parquet", pl.exceptions.PolarsError) as temporary:
             table.write_parquet(temporary)
 
     def log(self, phase: str, epoch: Epoch) -> None:
@@ -165,13 +153,6 @@ class RunFolder:
         """Remove what a killed process was writing."""
         for folder in (self.path, *(self.path / name for name in PHASES)):
             sweep(folder)
-
-    def _ids(self, name: str) -> pl.Series:
-        try:
-            return pl.read_parquet(self.path / f"{name}.parquet")["id"]
-        except (OSError, pl.exceptions.PolarsError) as error:
-            reason = str(error).partition("\n")[0].rstrip(".")
-            raise RunError(f"{self.path / name}.parquet is corrupt or missing: {reason}. Train again.") from error
 
     def _load_weights(self, model: nn.Module) -> None:
         weights: dict[str, Tensor]

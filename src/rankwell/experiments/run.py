@@ -7,31 +7,20 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import rankwell
 from rankwell.config import Config, resolve
-from rankwell.data import Interactions, ItemColumns
 from rankwell.errors import ConfigError, DataError, InputError, RunError
-from rankwell.evaluation import Evaluation, evaluate
+from rankwell.evaluation import Evaluation
 from rankwell.experiments.curve import draw_curve
 from rankwell.experiments.folder import RunFolder
 from rankwell.experiments.negatives import draw_negatives
-from rankwell.experiments.parts import (
-    Data,
-    build_batches,
-    build_model,
-    build_objective,
-    build_observer,
-    read,
-    with_epochs,
-)
 from rankwell.metrics import Measure
-from rankwell.models import Popularity
+from rankwell.tasks import Data, Task, task_of
 from rankwell.training import Epoch, History, Watcher, fit
-from rankwell.types import FullRanker, Ragged
 
-__all__ = ["Reporter", "Result", "run"]
+__all__ = ["Reporter", "Result", "run", "with_epochs"]
 
 
 class Reporter(Protocol):
@@ -42,7 +31,7 @@ class Reporter(Protocol):
         ...
 
     def evaluating(self, done: int, users: int) -> None:
-        """Users evaluated so far."""
+        """Users, or queries, evaluated so far."""
         ...
 
     def say(self, text: str) -> None:
@@ -55,11 +44,11 @@ class Result:
     """What a run found out."""
 
     test: dict[str, float]
-    """Of the model, on the test pairs."""
+    """Of the model, on what the test holds."""
     baselines: dict[str, dict[str, float]]
-    """Of popularity, and of the ideal ranking where it is known."""
+    """Of what the figures are to be read against."""
     users: int
-    """Test users."""
+    """How many users, or queries, were judged."""
     epochs: int
     """Epochs that the model was trained for."""
     validation: float | None
@@ -89,6 +78,12 @@ def run(config: Config, folder: RunFolder, *, resume: bool = False, reporter: Re
     return _carry_out(config, folder, folder.started_with(), reporter)
 
 
+def with_epochs(config: Config, task: Task[Any], data: Data[Any]) -> Config:
+    """The configuration with its number of epochs, the same when choosing the epoch and when training on everything."""
+    training = config.training.for_steps(task.batches(config, data, data.fit).steps(0))
+    return config.model_copy(update={"training": training})
+
+
 def _carry_out(
     config: Config, folder: RunFolder, before: Mapping[str, Any] | None, reporter: Reporter | None
 ) -> Result:
@@ -96,10 +91,11 @@ def _carry_out(
     if threads := before["threads"] if before else config.threads:
         torch.set_num_threads(threads)
     clock = _Clock()
-    data = read(config.data, config.seed)
+    task = task_of(config.task)
+    data = task.read(config)
     clock.lap("read")
-    config = with_epochs(config, data)
-    facts = _facts(data)
+    config = with_epochs(config, task, data)
+    facts = _facts(task, data)
     if before is None:
         folder.create(config, facts)
     elif before["data"] != facts["data"]:
@@ -110,24 +106,20 @@ def _carry_out(
     if reporter:
         for note in data.notes:
             reporter.say(note)
-    model = build_model(config, data.train.num_users, data.train.num_items)
-    epochs, validation = _train(config, folder, data, model, reporter, clock)
-    test = data.test.known()
+    model = task.model(config, data)
+    epochs, validation = _train(config, folder, task, data, model, reporter, clock)
     measures = [Measure.parse(text) for text in config.evaluation.measures]
 
-    def judge(ranker: FullRanker) -> Evaluation:
-        progress = reporter.evaluating if reporter else None
-        return evaluate(
-            ranker, measures, known=data.train.known(), held_out=test, block=config.evaluation.block, progress=progress
-        )
+    def judge(ranker: nn.Module) -> Evaluation:
+        return task.judge(config, ranker, measures, data.train, data.test, reporter.evaluating if reporter else None)
 
     if reporter:
         reporter.phase("evaluate", 0)
-    evaluation = judge(model)  # type: ignore[arg-type]  # every registered model ranks the catalogue
+    evaluation = judge(model)
     clock.lap("evaluate")
-    folder.save_model(model, data)
-    folder.write_evaluation(evaluation, data.test, test)
-    baselines = {name: judge(ranker).means() for name, ranker in _baselines(data).items()}
+    folder.save_model(model, task, data)
+    folder.write_evaluation(task.rows(data, evaluation), evaluation, task.unit)
+    baselines = {name: judge(ranker).means() for name, ranker in task.baselines(config, data).items()}
     clock.lap("baselines")
     result = Result(evaluation.means(), baselines, len(evaluation.users), epochs, validation, clock.seconds)
     folder.write_json("metrics.json", asdict(result))
@@ -136,19 +128,28 @@ def _carry_out(
 
 
 def _train(
-    config: Config, folder: RunFolder, data: Data, model: nn.Module, reporter: Reporter | None, clock: "_Clock"
+    config: Config,
+    folder: RunFolder,
+    task: Task[Any],
+    data: Data[Any],
+    model: nn.Module,
+    reporter: Reporter | None,
+    clock: "_Clock",
 ) -> tuple[int, float | None]:
     """Train the model; the epochs it took, and the validation that chose them."""
     if not model.trainable:
         if reporter:
             reporter.phase("fit", 0)
-        model.initialise(data.train.known(), seed=config.seed)  # type: ignore[operator]
+        task.initialise(model, data.train, seed=config.seed)
         clock.lap("fit")
         return 0, None
     selection = folder.read_json("selection.json")
     if selection is None:
-        validate = None if data.valid is None else _validator(config, model, data.fit.known(), data.valid)
-        history = _fit(config, folder, "select", data.fit, data.items, model, reporter, held_out=data.valid, validate=validate)
+        monitor = Measure.parse(config.evaluation.monitor)
+        validate = (
+            None if data.valid is None else lambda: task.judge(config, model, [monitor], data.fit, data.valid).means()
+        )
+        history = _fit(config, folder, "select", task, data, model, reporter, validate=validate)
         selection = asdict(history)
         draw_curve(folder.path / "curve.png", history, config.evaluation.monitor, str(config.loss["name"]))
         if seen := folder.negatives().get("select"):
@@ -158,7 +159,7 @@ def _train(
             return history.best_epoch or history.epoch, history.best_value if data.valid is not None else None
         folder.write_json("selection.json", selection)
     chosen = selection["best_epoch"]
-    _fit(config, folder, "refit", data.train, data.items, model, reporter, stop_after=chosen)
+    _fit(config, folder, "refit", task, data, model, reporter, stop_after=chosen)
     clock.lap("refit")
     return chosen, selection["best_value"]
 
@@ -167,23 +168,24 @@ def _fit(
     config: Config,
     folder: RunFolder,
     phase: str,
-    pairs: Interactions,
-    items: ItemColumns | None,
+    task: Task[Any],
+    data: Data[Any],
     model: nn.Module,
     reporter: Reporter | None,
     *,
     stop_after: int | None = None,
-    held_out: Interactions | None = None,
     validate: Callable[[], dict[str, float]] | None = None,
 ) -> History:
     """One training phase, from its start or its checkpoint."""
     epochs = stop_after or config.training.horizon
     watcher = _Logged(folder, phase, reporter.phase(phase, epochs) if reporter else None)
-    model.initialise(pairs.known(), seed=config.seed)  # type: ignore[operator]
-    observer = build_observer(config, pairs, held_out)
+    part, held_out = (data.fit, data.valid) if phase == "select" else (data.train, None)
+    task.initialise(model, part, seed=config.seed)
+    objective = task.objective(config, model, data, part, held_out)
+    observer = getattr(objective, "observer", None)
     history = fit(
-        build_objective(config, model, pairs, items=items, observer=observer),
-        build_batches(config, pairs, items),
+        objective,
+        task.batches(config, data, part),
         config.training,
         seed=config.seed,
         stop_after=stop_after,
@@ -196,23 +198,6 @@ def _fit(
     if observer:
         folder.add_negatives(phase, history.epochs)
     return history
-
-
-def _validator(config: Config, model: nn.Module, known: Ragged, valid: Interactions) -> Callable[[], dict[str, float]]:
-    monitor = Measure.parse(config.evaluation.monitor)
-    held_out = valid.known()
-    ranker: Any = model
-    return lambda: evaluate(ranker, [monitor], known=known, held_out=held_out, block=config.evaluation.block).means()
-
-
-def _baselines(data: Data) -> dict[str, FullRanker]:
-    """What every figure is to be read against."""
-    popularity = Popularity(data.train.num_users, data.train.num_items)
-    popularity.initialise(data.train.known(), seed=0)
-    rankers: dict[str, FullRanker] = {"popularity": popularity}
-    if data.ideal is not None:
-        rankers["ideal"] = _Fixed(data.ideal)
-    return rankers
 
 
 class _Logged:
@@ -231,16 +216,6 @@ class _Logged:
             self.watcher.on_epoch(record, best)
 
 
-class _Fixed:
-    """Scores that are given."""
-
-    def __init__(self, scores: Tensor) -> None:
-        self.scores, self.num_items = scores, scores.shape[1]
-
-    def score_all(self, queries: Tensor, out: Tensor | None = None) -> Tensor:
-        return self.scores[queries] if out is None else out.copy_(self.scores[queries])
-
-
 class _Clock:
     """Seconds by phase."""
 
@@ -254,21 +229,13 @@ class _Clock:
         self._last = now
 
 
-def _facts(data: Data) -> dict[str, Any]:
+def _facts(task: Task[Any], data: Data[Any]) -> dict[str, Any]:
     return {
         "rankwell": rankwell.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),
-        "data": {
-            "users": data.train.num_users,
-            "items": data.train.num_items,
-            "train": len(data.train),
-            "valid": 0 if data.valid is None else len(data.valid),
-            "test": len(data.test),
-            "fingerprint": f"{data.train.fingerprint()[:16]}-{data.test.fingerprint()[:16]}",
-            **({"columns": data.items.fingerprint()[:16]} if data.items else {}),
-        },
+        "data": task.facts(data),
         "notes": list(data.notes),
     }
 

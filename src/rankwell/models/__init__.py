@@ -5,21 +5,33 @@ from rankwell.models.ease import EASE
 from rankwell.models.graph_filter import GraphFilter
 from rankwell.models.item_knn import ItemKNN
 from rankwell.models.lightgcn import LightGCN
+from rankwell.models.list_baselines import BestFeature, LambdaMART
 from rankwell.models.mf import MatrixFactorisation
+from rankwell.models.neumf import NeuMF
 from rankwell.models.popularity import Popularity
+from rankwell.models.rankers import MLPRanker, SetTransformer
 from rankwell.models.registry import MODELS, Model
+from rankwell.models.simplex import SimpleX
 from rankwell.models.spectral import spectral_start, truncated_svd
+from rankwell.models.ultragcn import UltraGCN
 
 __all__ = [
     "ALS",
+    "BestFeature",
     "EASE",
-    "MODELS",
     "GraphFilter",
     "ItemKNN",
+    "LambdaMART",
     "LightGCN",
+    "MLPRanker",
+    "MODELS",
     "MatrixFactorisation",
     "Model",
+    "NeuMF",
     "Popularity",
+    "SetTransformer",
+    "SimpleX",
+    "UltraGCN",
     "spectral_start",
     "truncated_svd",
 ]

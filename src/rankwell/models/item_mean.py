@@ -7,7 +7,7 @@ from torch import Tensor
 
 from rankwell.errors import InputError
 from rankwell.models.registry import MODELS
-from rankwell.models.sequential import SequenceModel, similar_lengths, through_groups
+from rankwell.models.sequential import Groups, SequenceModel
 from rankwell.registry import Search
 from rankwell.types import Ragged
 
@@ -59,10 +59,12 @@ class ItemMean(SequenceModel):
 
     def follow(self, x: Tensor, history: Ragged, generator: torch.Generator | None) -> Tensor:
         """States of events, from their vectors ``x``."""
-        return self._dropped(through_groups(x, list(similar_lengths(history.offsets)), self._means), generator)
+        return self._dropped(Groups(history.offsets).through(x, self._means), generator)
 
     def _means(self, x: Tensor) -> Tensor:
         places = torch.arange(x.shape[1], device=x.device)
         ages = places[:, None] - places
-        weights = torch.where(ages >= 0, torch.tensor(self.decay, dtype=x.dtype, device=x.device) ** ages.clamp(min=0), 0)
+        weights = torch.where(
+            ages >= 0, torch.tensor(self.decay, dtype=x.dtype, device=x.device) ** ages.clamp(min=0), 0
+        )
         return (weights / weights.sum(1, keepdim=True)) @ x

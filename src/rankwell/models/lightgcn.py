@@ -1,5 +1,6 @@
 """LightGCN: vectors that are averaged along the graph of who knows what."""
 
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import torch
@@ -11,7 +12,7 @@ from rankwell.errors import InputError, UnknownName
 from rankwell.lists import check_at_least, check_count, check_positive
 from rankwell.losses import info_nce_loss
 from rankwell.models.history import HistoryModel
-from rankwell.models.propagation import Disturb, layer_mean, layers_of
+from rankwell.models.propagation import layer_mean, layers_of, propagated
 from rankwell.models.registry import MODELS
 from rankwell.models.spectral import normalised_interactions
 from rankwell.models.start import Init, check_tables, fill_tables
@@ -115,7 +116,7 @@ class LightGCN(HistoryModel):
         self.share, self.eps = share, eps
         self.users = nn.Parameter(torch.zeros(num_users, dim))
         self.items = nn.Parameter(torch.zeros(num_items, dim))
-        self._kept: tuple[Any, tuple[Tensor, Tensor, Tensor]] | None = None
+        self._kept: tuple[Any, tuple[Tensor, Tensor]] | None = None
         for name in ("rows", "columns"):
             self.register_buffer(name, None, persistent=False)
         self._rebuild()
@@ -143,7 +144,7 @@ class LightGCN(HistoryModel):
         generator: torch.Generator | None = None,  # noqa: ARG002 - the contract's; nothing is dropped
     ) -> tuple[Float[Tensor, "b *m"], Float[Tensor, "b n"]]:
         """Scores of positives and negatives for training; negatives ``[n]`` are shared by all rows."""
-        users, items = self._compared(layer_mean(self._layers()))
+        users, items = self._compared(self._tables())
         of_users, of_pos, of_neg = (
             functional.embedding(ids, table)
             for ids, table in ((queries, users), (positives, items), (negatives, items))
@@ -195,12 +196,14 @@ class LightGCN(HistoryModel):
         """Scores of every item for each user."""
         return torch.mm(self.query_vectors(queries), self.item_vectors().T, out=out)
 
+    @torch.no_grad()
     def score_history(self, history: Ragged, out: Float[Tensor, "q m"] | None = None) -> Float[Tensor, "q m"]:
-        """Scores of every item for new users: averaged from their items' layers, without a vector of their own."""
-        _, items, below = self._propagated()
+        """Scores of every item for new users: averaged from their items, without a vector of their own. Propagates anew."""
+        degrees = torch.bincount(self.history_items, minlength=self.num_items).clamp(min=1)
+        below = torch.stack([items for _, items in self._layers()[:-1]]).sum(0) * degrees.rsqrt()[:, None]
         sums = functional.embedding_bag(history.values, below, history.offsets[:-1], mode="sum")
-        users = sums * history.offsets.diff().clamp(min=1).to(sums.dtype).rsqrt()[:, None]
-        return torch.mm(normalise(users) if self.similarity == "cosine" else users, items.T, out=out)
+        users = sums * history.offsets.diff().clamp(min=1).rsqrt()[:, None] / (self.layers + 1)
+        return torch.mm(normalise(users) if self.similarity == "cosine" else users, self.item_vectors().T, out=out)
 
     def query_vectors(self, queries: Int[Tensor, " q"]) -> Float[Tensor, "q dim"]:
         """Users' vectors, of length one under the cosine. No gradient."""
@@ -212,38 +215,34 @@ class LightGCN(HistoryModel):
         return table if items is None else functional.embedding(items, table)
 
     @torch.no_grad()
-    def _propagated(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Users, items, and what items hand on to new users; made anew once a vector has changed.
+    def _propagated(self) -> tuple[Tensor, Tensor]:
+        """Users and items, ready to be compared; made anew once a vector has changed.
 
         Every change in place counts a parameter's version up: a step of an optimiser, a state that is loaded.
         """
         state = [(table._version, table.data_ptr(), table.device, table.dtype) for table in (self.users, self.items)]
         if self._kept is None or self._kept[0] != state:
-            layers = self._layers()
-            roots = (
-                torch.bincount(self.history_items, minlength=self.num_items).clamp(min=1).to(self.items.dtype).sqrt()
-            )
-            below = sum(items for _, items in layers[:-1]) / (len(layers) * roots[:, None])
-            self._kept = state, (*self._compared(layer_mean(layers)), below)
+            self._kept = state, self._compared(self._tables())
         return self._kept[1]
+
+    def _tables(self) -> tuple[Tensor, Tensor]:
+        return propagated(self.users, self.items, self.rows, self.columns, self.layers)
 
     def _view(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Users and items after propagation that is disturbed at random."""
         if self.augment == "noise":
-            return layer_mean(self._layers(disturb=lambda x: x + self.eps * _towards(x, generator)))
+            disturb = partial(_moved, eps=self.eps, generator=generator)
+            return layer_mean(layers_of(self.users, self.items, self.rows, self.columns, self.layers, disturb))
         offsets, items = self.history()
         kept = torch.rand(len(items), generator=generator, device=items.device) >= self.share
         before = functional.pad(kept.cumsum(0), (1, 0))
         graph = normalised_interactions(Ragged(before[offsets], items[kept]), self.num_items)
-        return layer_mean(self._layers(graph.rows.to(self.users.dtype), graph.columns.to(self.users.dtype)))
+        rows, columns = (each.to(self.users.dtype) for each in (graph.rows, graph.columns))
+        return propagated(self.users, self.items, rows, columns, self.layers)
 
-    def _layers(
-        self, rows: Tensor | None = None, columns: Tensor | None = None, disturb: Disturb | None = None
-    ) -> list[tuple[Tensor, Tensor]]:
+    def _layers(self) -> list[tuple[Tensor, Tensor]]:
         """Users and items after none, one, … products."""
-        if rows is None or columns is None:
-            rows, columns = self.rows, self.columns
-        return layers_of(self.users, self.items, rows, columns, self.layers, disturb)
+        return layers_of(self.users, self.items, self.rows, self.columns, self.layers)
 
     def _compared(self, tables: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         return (normalise(tables[0]), normalise(tables[1])) if self.similarity == "cosine" else tables
@@ -270,6 +269,7 @@ def _stacked(tables: list[Tensor], ids: Tensor) -> Tensor:
     return torch.stack([functional.embedding(ids, table) for table in tables], -2)
 
 
-def _towards(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Random vectors of length one in the quadrant of each row."""
-    return normalise(torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)) * x.sign()
+def _moved(x: Tensor, *, eps: float, generator: torch.Generator) -> Tensor:
+    """Vectors moved by ``eps``, each at random within its quadrant."""
+    drawn = torch.rand(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    return torch.addcmul(x, normalise(drawn), x.sign(), value=eps)

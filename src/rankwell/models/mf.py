@@ -103,7 +103,9 @@ class MatrixFactorisation(nn.Module):
         # One look-up for both kinds of items: one sparse gradient instead of two to be added.
         items = self._vectors(self.items, torch.cat([positives.flatten(), negatives.flatten()]))
         pos_items, neg_items = torch.split(items, [positives.numel(), negatives.numel()])
-        pos_items, neg_items = (of.view(*ids.shape, self.dim) for of, ids in ((pos_items, positives), (neg_items, negatives)))
+        pos_items, neg_items = (
+            of.view(*ids.shape, self.dim) for of, ids in ((pos_items, positives), (neg_items, negatives))
+        )
         return Vectors(users, pos_items, neg_items)
 
     def score(self, queries: Int[Tensor, " q"], items: Int[Tensor, "*q m"]) -> Float[Tensor, "q m"]:

@@ -9,7 +9,7 @@ from torch.nn import functional
 from rankwell.errors import InputError
 from rankwell.lists import check_count
 from rankwell.models.registry import MODELS
-from rankwell.models.sequential import SequenceModel, places_of, similar_lengths, through_groups
+from rankwell.models.sequential import Groups, SequenceModel, places_of
 from rankwell.registry import Search
 from rankwell.types import Ragged
 
@@ -77,12 +77,12 @@ class SASRec(SequenceModel):
 
     def follow(self, x: Tensor, history: Ragged, generator: torch.Generator | None) -> Tensor:
         """States of events, from their vectors ``x``."""
-        groups = list(similar_lengths(history.offsets))
+        groups = Groups(history.offsets)
         positions = functional.embedding(places_of(history.offsets), self.positions)
         x = self._dropped(x * self.dim**0.5 + positions, generator)
         for layer in self.layers:
             parts = layer.parts(layer.before(x))  # type: ignore[operator]
-            mixed: Tensor = layer.join(through_groups(parts, groups, self._attended))  # type: ignore[operator]
+            mixed: Tensor = layer.join(groups.through(parts, self._attended))  # type: ignore[operator]
             x = x + self._dropped(mixed, generator)
             wide = functional.relu(layer.widen(layer.between(x)))  # type: ignore[operator]
             narrow: Tensor = layer.narrow(wide)  # type: ignore[operator]
@@ -94,7 +94,8 @@ class SASRec(SequenceModel):
         """Each event's mixture of those up to it: ``[lists, longest, 3 d]`` to ``[lists, longest, d]``."""
         lists, longest, _ = parts.shape
         split = parts.view(lists, longest, 3, self.heads, self.dim // self.heads)
-        found = functional.scaled_dot_product_attention(*split.permute(2, 0, 3, 1, 4), is_causal=True)
+        queries, keys, values = split.permute(2, 0, 3, 1, 4)
+        found = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
         return found.transpose(1, 2).reshape(lists, longest, self.dim)
 
 

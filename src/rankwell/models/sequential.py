@@ -1,7 +1,7 @@
-"""What models of sequences share: ragged histories in, a state for each event out, and a score of every item that may follow."""
+"""What models of sequences share: histories in, a state for each event out, and a score of every item that may follow."""
 
-from collections.abc import Callable, Iterator
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -14,13 +14,13 @@ from rankwell.lists import check_count, offsets_from_sizes
 from rankwell.models.dropout import dropped
 from rankwell.types import Ragged
 
-__all__ = ["Group", "SequenceModel", "last_events", "places_of", "similar_lengths", "through_groups"]
+__all__ = ["Groups", "SequenceModel", "last_events", "places_of"]
 
 START = 2
 """Keeps the random numbers of the start apart from those drawn for other purposes with the same seed."""
 
 WASTE = 1.5
-"""How many times as long as the shortest the longest sequence of a padded group may be."""
+"""How many times as long as the shortest the longest history of a padded group may be."""
 
 
 class SequenceModel(nn.Module):
@@ -136,43 +136,44 @@ def places_of(offsets: Int[Tensor, " lists_plus_1"]) -> Int[Tensor, " n"]:
     return torch.arange(len(starts), device=offsets.device) - starts
 
 
-class Group(NamedTuple):
-    """Histories of about the same length, padded behind their last event."""
+class Groups:
+    """Histories in groups of about the same length, each padded behind the last event: few groups, with little padding.
 
-    rows: Int[Tensor, "lists longest"]
-    """Which event of the flat layout stands there; any where none does."""
-    where: Tensor
-    """True where there is one."""
+    The longest of a group is at most 1.5 times the shortest. An event outside any padding is where ``back`` says, in all groups
+    one behind the other, and ``rows`` says which event stands where; any does in the padding.
 
-
-def similar_lengths(offsets: Int[Tensor, " lists_plus_1"]) -> Iterator[Group]:
-    """All histories with events in groups: few, and with little padding. The longest is at most 1.5 times the shortest."""
-    lengths, order = offsets.diff().sort(stable=True)
-    ends = lengths.tolist()
-    first = next((at for at, length in enumerate(ends) if length), len(ends))
-    while first < len(ends):
-        last = first
-        while last < len(ends) and ends[last] <= WASTE * ends[first]:
-            last += 1
-        lists = order[first:last]
-        places = torch.arange(ends[last - 1], device=offsets.device)
-        where = places < lengths[first:last, None]
-        yield Group(torch.where(where, offsets[:-1][lists, None] + places, 0), where)
-        first = last
-
-
-def through_groups(
-    x: Float[Tensor, "n d"], groups: list[Group], body: Callable[[Tensor], Tensor]
-) -> Float[Tensor, "n e"]:
-    """What ``body`` makes of padded groups ``[lists, longest, d]``, in the flat layout again.
-
-    Padding stands behind, so that a causal body never lets it reach an event.
+    >>> groups = Groups(torch.tensor([0, 2, 3, 6]))
+    >>> groups.shapes, groups.rows, groups.back
+    ([(1, 1), (2, 3)], tensor([2, 0, 1, 0, 3, 4, 5]), tensor([1, 2, 0, 4, 5, 6]))
     """
-    # Look-ups and selections by number: indexing by tensors takes several times as long, its backward pass above all.
-    kept = [group.where.flatten().nonzero().squeeze(1) for group in groups]
-    made = torch.cat([
-        body(functional.embedding(group.rows, x)).flatten(0, 1).index_select(0, places)
-        for group, places in zip(groups, kept, strict=True)
-    ])  # fmt: skip
-    rows = torch.cat([group.rows.flatten()[places] for group, places in zip(groups, kept, strict=True)])
-    return torch.empty_like(made).index_copy(0, rows, made)
+
+    def __init__(self, offsets: Int[Tensor, " lists_plus_1"]) -> None:
+        lengths, order = offsets.diff().sort(stable=True)
+        ends = lengths.tolist()
+        self.shapes: list[tuple[int, int]] = []
+        rows, where = [], []
+        first = next((at for at, length in enumerate(ends) if length), len(ends))
+        while first < len(ends):
+            last = first
+            while last < len(ends) and ends[last] <= WASTE * ends[first]:
+                last += 1
+            places = torch.arange(ends[last - 1], device=offsets.device)
+            there = places < lengths[first:last, None]
+            starts = offsets[:-1][order[first:last], None]
+            rows.append(torch.where(there, starts + places, 0).flatten())
+            where.append(there.flatten())
+            self.shapes.append((last - first, ends[last - 1]))
+            first = last
+        self.rows, self.where = torch.cat(rows), torch.cat(where)
+        kept = self.where.nonzero().squeeze(1)
+        self.back = torch.empty_like(kept).index_copy_(0, self.rows[kept], kept)
+
+    def through(self, x: Float[Tensor, "n d"], body: Callable[[Tensor], Tensor]) -> Float[Tensor, "n e"]:
+        """What ``body`` makes of padded groups ``[lists, longest, d]``, as a row an event again.
+
+        Padding stands behind, so that a causal body never lets it reach an event.
+        """
+        # One look-up for all groups there, and one back: each has a gradient as large as x.
+        padded = functional.embedding(self.rows, x).split([lists * longest for lists, longest in self.shapes])
+        made = [body(part.unflatten(0, shape)).flatten(0, 1) for part, shape in zip(padded, self.shapes, strict=True)]
+        return torch.cat(made).index_select(0, self.back)

@@ -81,8 +81,8 @@ class ByGroupSampler:
         places = self._items.argsort()
         self._last = counts.cumsum(0)[codes]
         self._first = self._last - counts[codes]
-        rows = torch.repeat_interleave(known.offsets.diff())
-        moved = (rows * num_items + places[known.values]).sort().values - rows * num_items
+        starts = KnownItems(known, num_items).rows * num_items
+        moved = (starts + places[known.values]).sort().values - starts
         self._known = KnownItems(Ragged(known.offsets, moved), num_items)
         if self.collisions == "redraw":
             self._unknown = UnknownItems(self._known, torch.ones_like(self._items))

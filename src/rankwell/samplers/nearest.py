@@ -166,7 +166,8 @@ class NearestSampler(HoldsModel):
 
     def _built(self) -> Any:
         """An index of the vectors, the same each time."""
-        vectors = self.vectors.cpu().contiguous().numpy()
+        # FAISS refuses what is not finite: a model that has diverged is for the loss to say.
+        vectors = self.vectors.nan_to_num(0, 0, 0).cpu().contiguous().numpy()
         with _one_thread(self._faiss):
             index = self._empty(vectors.shape[1])
             index.train(vectors)

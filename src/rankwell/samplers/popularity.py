@@ -9,7 +9,7 @@ from torch import Tensor
 from rankwell.errors import InputError
 from rankwell.registry import Search
 from rankwell.samplers.catalogue import CatalogueSampler
-from rankwell.samplers.collisions import Collisions
+from rankwell.samplers.collisions import Collisions, KnownItems
 from rankwell.samplers.registry import sampler
 from rankwell.types import Ragged
 
@@ -18,7 +18,7 @@ __all__ = ["LogUniformSampler", "PopularitySampler", "count_items"]
 
 def count_items(known: Ragged, num_items: int) -> Int[Tensor, " m"]:
     """How many rows know each item."""
-    return known.values.bincount(minlength=num_items)
+    return KnownItems(known, num_items).known.values.bincount(minlength=num_items)
 
 
 @sampler(name="popularity", paper="mikolov2013")

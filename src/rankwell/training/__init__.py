@@ -2,6 +2,7 @@
 
 from rankwell.training.fit import Epoch, History, TrainingSettings, Watcher, fit
 from rankwell.training.in_batch import EmbeddingObjective
+from rankwell.training.list_objective import ListObjective
 from rankwell.training.negatives_seen import NegativesSeen
 from rankwell.training.objective import Contrast, ContrastObjective, Objective, Observer, Play
 from rankwell.training.row_adam import RowAdam
@@ -12,6 +13,7 @@ __all__ = [
     "EmbeddingObjective",
     "Epoch",
     "History",
+    "ListObjective",
     "NegativesSeen",
     "Objective",
     "Observer",

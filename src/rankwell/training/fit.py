@@ -141,8 +141,8 @@ def fit(
 ) -> History:
     """Train ``objective.groups`` on (users, items) pairs, and leave them as the best validated epoch (or the last) left them.
 
-    Pairs are shuffled. What comes as :class:`~rankwell.data.Batches`, of any rows, has a size and a seed of its own; batches that
-    learn are told the loss of each row, if the objective tells it. ``validate`` gives measures of the model as it is, of
+    Pairs are shuffled. :class:`~rankwell.data.Batches`, of any rows, have a size and a seed of their own; those that learn
+    are told the loss of each row, if the objective tells it. ``validate`` gives measures of the model as it is, of
     which ``monitor`` is to be maximised; ``negatives`` gives what an observer of the objective saw in the epoch that ends.
     With a ``folder``, state is saved there after each epoch and every ``checkpoint_seconds``, and a later call with the same
     arguments goes on from it: every random number is keyed by seed, epoch and step, so that the result has the same bits.

@@ -16,8 +16,8 @@ from rankwell.miners import Miner
 from rankwell.samplers.collisions import KnownItems
 from rankwell.similarity import dot, normalise
 from rankwell.training.generated import check_vectors
-from rankwell.training.objective import DROPOUT, MINING, Play
-from rankwell.types import Mask, Ragged, Scorer
+from rankwell.training.objective import DROPOUT, MINING, Play, own_term
+from rankwell.types import Auxiliary, Contrast, Mask, Ragged, Scorer
 
 __all__ = ["EmbeddingObjective"]
 
@@ -31,7 +31,8 @@ class EmbeddingObjective:
     have length one where the model compares by the cosine.
 
     A ``generator`` may add vectors that the batch shares, as a memory does; what a user knows of them is left out for it. The
-    miner looks at the model's scores. ``weights`` holds one number for each row of the data. Memory O(b^2 + b d).
+    miner looks at the model's scores. ``weights`` holds one number for each row of the data. A model that is
+    :class:`~rankwell.types.Auxiliary` adds a term of its own. Memory O(b^2 + b d).
 
     Raises :class:`~rankwell.errors.ConfigError` for a model without vectors, or a generator whose vectors are of rows.
     """
@@ -68,6 +69,8 @@ class EmbeddingObjective:
             where = self.miner.in_batch(dot(seen.queries, items), positives, where=where, generator=drawn)
         weights = None if self.weights is None else self.weights[batch.index][:, None]
         value = self.loss(seen.queries, items, positives=positives, where=where, weights=weights)
+        if isinstance(self.model, Auxiliary):
+            value = value + own_term(self.model, self._as_contrast(seen, positives), self.seed)
         yield Play(value, beside=self._beside)
         maker: object = self.generator
         if isinstance(maker, Updated):
@@ -92,6 +95,14 @@ class EmbeddingObjective:
             self.model.similarity == "cosine",
             looked.hops,
             self.model if isinstance(self.model, Scorer) else None,
+        )
+
+    def _as_contrast(self, seen: Embedded, positives: Mask) -> Contrast:
+        """The batch as rows of one positive and negatives: the items that the user does not know."""
+        scores, users, items = dot(seen.queries, seen.positives), seen.query_ids, seen.positive_ids
+        where = ~positives[:, : len(items)]
+        return Contrast(
+            users, items, items, None, None, scores.diagonal(), scores, where, None, epoch=seen.epoch, step=seen.step
         )
 
     def _positives(self, batch: Any) -> Mask:

@@ -19,7 +19,7 @@ from rankwell.training.generated import Scored, check_vectors, generated
 from rankwell.transforms import correct_log_q
 from rankwell.types import Auxiliary, Contrast, Scorer
 
-__all__ = ["Contrast", "ContrastModel", "ContrastObjective", "Objective", "Observer", "Play"]
+__all__ = ["Contrast", "ContrastModel", "ContrastObjective", "Objective", "Observer", "Play", "own_term"]
 
 DROPOUT = 1
 """Keeps the random numbers of dropout apart from those drawn for other purposes at the same step."""
@@ -83,6 +83,13 @@ class Observer(Protocol):
     def __call__(self, seen: Contrast) -> None:
         """Before the loss of a step. A hook on ``seen.neg`` gets the gradient."""
         ...
+
+
+def own_term(model: Auxiliary, seen: Contrast, seed: int) -> Float[Tensor, ""]:
+    """The model's own term of a step, with its random numbers."""
+    return model.auxiliary(
+        seen, generator=keyed.generator(seed, seen.epoch, seen.step, AUXILIARY, device=seen.users.device)
+    )
 
 
 @dataclass
@@ -173,8 +180,7 @@ class ContrastObjective:
         if made is not None and made.penalty is not None:
             value = value + made.penalty
         if isinstance(self.model, Auxiliary):
-            drawn = keyed.generator(self.seed, epoch, step, AUXILIARY, device=batch.users.device)
-            value = value + self.model.auxiliary(before, generator=drawn)
+            value = value + own_term(self.model, before, self.seed)
         yield Play(value, beside=self._beside, rows=rows)
         maker: object = self.generator
         if seen is not None and isinstance(maker, Updated):

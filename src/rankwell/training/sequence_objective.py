@@ -68,13 +68,8 @@ class SequenceObjective(ContrastObjective):
     each sequence; a pool is shared by all events of the batch.
 
     Samplers that ask the model by sample (``genni``, ``dns``) are answered by the event's own state; those that ask by user
-    are refused, as a user has a state for each event. There is no generator, and no second positive.
+    are refused, as a user has a state for each event. Generators are refused, too: they are made for vectors of users.
     """
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.positives is not None:
-            raise ConfigError("an event is followed by one other: leave out further positives.")
 
     def _scored(self, batch: Any, items: Tensor, epoch: int, step: int) -> Scored:
         model: Any = self.model
@@ -84,10 +79,11 @@ class SequenceObjective(ContrastObjective):
             batch.index,
             epoch=epoch,
             step=step,
-            positives=items,
+            positives=batch.items,
             scorer=EventScorer(states.detach(), batch.index, model.item_vectors().detach()),
         )
-        pos = (states * model.item_vectors(items)).sum(-1)
+        right = model.item_vectors(items)
+        pos = (states * right).sum(-1) if items.ndim == 1 else by_row(states, right)
         neg = by_row(states, model.item_vectors(drawn.ids))
         return Scored(pos, neg, drawn.ids, drawn.log_q, neg.shape[-1], drawn.collisions)
 

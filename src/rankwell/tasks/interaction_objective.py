@@ -1,153 +1,36 @@
-"""From a configuration to the parts of a run: data, model, objective."""
+"""The objective of interactions: loss, sampler, miner, generator and positives, put together as configured."""
 
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from rankwell.config import Config, DataConfig
-from rankwell.data import (
-    BATCHES,
-    Batches,
-    Dataset,
-    Interactions,
-    ItemColumns,
-    Split,
-    read_dataset,
-    read_items,
-    split_global_time,
-    split_leave_last,
-    split_random,
-    synthesise,
-)
+from rankwell.data import BATCHES, Interactions, ItemColumns, PairBatches
 from rankwell.errors import ConfigError
 from rankwell.generators import GENERATORS, Generator
 from rankwell.losses import LOSSES
 from rankwell.losses.styles import as_contrast
 from rankwell.miners import MINERS, Miner, is_one, parse
-from rankwell.models import MODELS
 from rankwell.registry import Entry
 from rankwell.samplers import POSITIVES, SAMPLERS
+from rankwell.tasks.settings import Config
 from rankwell.text.table import Table
 from rankwell.training import ContrastObjective, EmbeddingObjective, NegativesSeen, Observer
 from rankwell.training.generated import check_vectors
 
-__all__ = ["Data", "build_batches", "build_model", "build_objective", "build_observer", "load", "read", "with_epochs"]
-
-TEST_SPLIT, VALID_SPLIT = 1, 2
-"""Keep the two splits' random numbers apart."""
+__all__ = ["build_batches", "build_objective", "build_observer"]
 
 
-@dataclass(frozen=True)
-class Data:
-    """What a run trains on, chooses on and is judged on; all with the same vocabularies."""
-
-    train: Interactions
-    """Everything but the test pairs."""
-    fit: Interactions
-    """``train`` without the validation pairs."""
-    valid: Interactions | None
-    test: Interactions
-    notes: tuple[str, ...]
-    ideal: Tensor | None = None
-    """True preferences ``[users, items]``, for generated data."""
-    items: ItemColumns | None = None
-    """Columns of items, where a file tells them."""
-
-
-def load(config: DataConfig, seed: int) -> tuple[Dataset, Tensor | None]:
-    """The data that the configuration names, not yet split; and true preferences ``[users, items]``, where it is generated."""
-    if config.path == "synthetic":
-        made = synthesise(seed=seed)
-        return _with_items(config, Dataset(made.train, made.test)), torch.as_tensor(made.ideal)
-    names = {"user": config.user, "item": config.item}
-    dataset = read_dataset(
-        Path(config.path),
-        format=config.format,
-        weight=config.weight,
-        timestamp=config.timestamp,
-        delimiter=config.delimiter,
-        unseen=config.unseen,
-        **{key: value for key, value in names.items() if value is not None},
-    )
-    return _with_items(config, dataset), None
-
-
-def _with_items(config: DataConfig, dataset: Dataset) -> Dataset:
-    """The data with columns of their items, where the configuration names a file of them."""
-    if config.items is None:
-        if config.items_id is not None:
-            raise ConfigError("data.items_id names a column of a file of items: give the file, --data.items FILE.")
-        return dataset
-    key = config.items_id or config.item
-    items = read_items(config.items, dataset.train.item_ids, item=key, missing=config.missing_items)
-    return replace(dataset, items=items, notes=(*dataset.notes, *items.notes))
-
-
-def read(config: DataConfig, seed: int) -> Data:
-    """Read and split."""
-    dataset, ideal = load(config, seed)
-    if dataset.test is not None:
-        data = _with_validation(config, seed, dataset.train, dataset.test, dataset.notes, ideal)
-    else:
-        split = _hold_out(config, dataset.train, config.test_fraction, seed, TEST_SPLIT)
-        data = _with_validation(config, seed, split.train, split.held_out, (*dataset.notes, *split.notes))
-    return replace(data, items=dataset.items)
-
-
-def _with_validation(
-    config: DataConfig,
-    seed: int,
-    train: Interactions,
-    test: Interactions,
-    notes: tuple[str, ...],
-    ideal: Tensor | None = None,
-) -> Data:
-    if not config.valid_fraction:
-        return Data(train, train, None, test, notes, ideal)
-    split = _hold_out(config, train, config.valid_fraction, seed, VALID_SPLIT)
-    if not len(split.held_out):
-        raise ConfigError(
-            "no pair is left for validation: set data.valid_fraction to 0, or give users more than one pair."
-        )
-    return Data(train, split.train, split.held_out, test, notes, ideal)
-
-
-def _hold_out(config: DataConfig, data: Interactions, fraction: float, seed: int, purpose: int) -> Split:
-    """Hold out pairs in the way of the configuration: test pairs where no file gives them, and validation pairs."""
-    if config.split == "leave_last":
-        return split_leave_last(data)
-    if config.split == "time":
-        return split_global_time(data, fraction)
-    return split_random(data, fraction, seed=2 * seed + purpose)
-
-
-def with_epochs(config: Config, data: Data) -> Config:
-    """The configuration with its number of epochs, the same when choosing the epoch and when training on everything."""
-    training = config.training.for_steps(build_batches(config, data.fit, data.items).steps(0))
-    return config.model_copy(update={"training": training})
-
-
-def build_model(config: Config, num_users: int, num_items: int) -> nn.Module:
-    """The model, not yet initialised."""
-    model = MODELS[config.model["name"]].function
-    return model(num_users, num_items, **config.parameters("model"))
-
-
-def build_batches(config: Config, data: Interactions, items: ItemColumns | None = None) -> Batches:
+def build_batches(config: Config, data: Interactions, items: ItemColumns | None = None) -> PairBatches:
     """How the pairs come in batches."""
     chosen = BATCHES[config.batches["name"]]
     own = _filled(config, "batches", chosen, items)
-    batches: Batches = chosen.function(data.tensors(), config.training.batch_size, seed=config.seed, **own)
-    return batches
+    return chosen.function(data.tensors(), config.training.batch_size, seed=config.seed, **own)
 
 
-def _filled(
-    config: Config, section: Literal["sampler", "batches"], entry: Entry[Any], items: ItemColumns | None
-) -> dict[str, Any]:
+def _filled(config: Config, section: str, entry: Entry[Any], items: ItemColumns | None) -> dict[str, Any]:
     """Own parameters, and the declared inputs, which the named column of items fills."""
     own = config.parameters(section)
     column = own.pop("column", None)
@@ -212,7 +95,7 @@ def build_objective(
 def _of_embeddings(config: Config, model: nn.Module, data: Interactions) -> EmbeddingObjective:
     """An embedding loss on users and items of the batch."""
     name = config.loss["name"]
-    if config.positives["name"] != Config.model_fields["positives"].default["name"]:
+    if config.positives["name"] != "one":
         raise ConfigError(
             f"positives {config.positives['name']}: {name} takes all that a user knows of the batch. Leave the positives out."
         )

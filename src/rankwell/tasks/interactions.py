@@ -1,0 +1,254 @@
+"""Recommendation from interactions: who took what, and nothing else need be known."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor, nn
+
+from rankwell.atomic import write_atomically
+from rankwell.data import Batch, Interactions, describe, synthesise
+from rankwell.data.batching import Batches
+from rankwell.errors import ConfigError, RunError
+from rankwell.evaluation import Evaluation, evaluate
+from rankwell.evaluation.full import check_binary
+from rankwell.evaluation.top import GROUP, Progress
+from rankwell.generators import GENERATORS
+from rankwell.losses import LOSSES
+from rankwell.losses.styles import as_contrast
+from rankwell.metrics import Measure
+from rankwell.models import MODELS, Popularity
+from rankwell.registry import Entry
+from rankwell.samplers import SAMPLERS
+from rankwell.tasks.interaction_data import InteractionData, load, read
+from rankwell.tasks.interaction_objective import build_batches, build_objective, build_observer
+from rankwell.tasks.settings import NAMED, Config, Section
+from rankwell.tasks.task import Catalogue, Data, Description, Task
+from rankwell.training import Objective, checkpoint
+from rankwell.types import Ragged
+
+__all__ = ["Recommendation"]
+
+SCORE_COPIES, VECTOR_COPIES = 6, 6
+"""Tensors of the size of the batch's scores, and of the vectors of its negatives, that a loss and its gradient hold at most."""
+
+
+class Recommendation(Task[Interactions]):
+    """Interactions: a contrast loss on sampled negatives, or an embedding loss on the batch; judged on the whole catalogue."""
+
+    name: ClassVar[str] = "interactions"
+    settings: ClassVar[type[Section]] = InteractionData
+    models: ClassVar[str] = "interactions"
+    unit: ClassVar[str] = "user"
+    units: ClassVar[str] = "users"
+    sections: ClassVar[tuple[str, ...]] = NAMED
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "model": {"name": "mf"},
+        "loss": {"name": "bsl"},
+        "sampler": {"name": "uniform"},
+        "miner": {"name": "none"},
+        "generator": {"name": "none"},
+        "batches": {"name": "shuffled"},
+        "positives": {"name": "one"},
+        "evaluation": {
+            "measures": ["recall@20", "ndcg@20", "precision@20", "hit_rate@20", "mrr@20"],
+            "monitor": "ndcg@20",
+        },
+    }
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "bpr": {"model": {"similarity": "dot"}},
+        "ccl": {"training": {"learning_rate": 0.02}},
+        "mml": {"training": {"learning_rate": 0.02}},
+        "sampled_softmax": {"loss": {"temperature": 0.1}},
+        "decoupled_softmax": {"loss": {"temperature": 0.1}},
+    }
+    """bench/LOG.md has what was compared on validation pairs; CCL's rate is taken over from MML, and the decoupled softmax's
+    temperature from the sampled one."""
+
+    def loss(self, name: str) -> Entry[Any]:
+        """A loss of embeddings as it is, others as contrast losses."""
+        entry = LOSSES[name]
+        return entry if entry.kind == "embedding" else as_contrast(entry)
+
+    def implied(self, names: Mapping[str, str], given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With losses of embeddings the batch is the sampler; naming another is an error."""
+        if LOSSES[names["loss"]].kind != "embedding":
+            return {}
+        entry = SAMPLERS["in_batch"]
+        batch = {"name": "in_batch", **{name: own.default for name, own in entry.parameters.items()}}
+        if any(batch.get(key) != value for key, value in given.get("sampler", {}).items()):
+            raise ConfigError(
+                f"sampler: {names['loss']} is a loss of embeddings, whose negatives are the batch's other items. Leave the"
+                " sampler out."
+            )
+        return {"sampler": batch}
+
+    def check(self, measure: Measure) -> Measure:
+        """Held-out pairs have no grades."""
+        return check_binary(measure)
+
+    def read(self, config: Config) -> Data[Interactions]:
+        """Read and split."""
+        return read(_data(config), config.seed)
+
+    def describe(self, config: Config) -> Description:
+        """Counts, density, activity, popularity."""
+        dataset, _ = load(_data(config), config.seed)
+        tables = {"": describe(dataset.train, merged=dataset.merged).rows()}
+        if dataset.items is not None:
+            tables["columns of items:"] = dataset.items.rows()
+        if dataset.test is not None:
+            tables[f"test pairs: {len(dataset.test):,}"] = []
+        return Description(dataset.notes, tables)
+
+    def generate(self, folder: Path, seed: int) -> None:
+        """Interactions whose ideal ranking is known."""
+        synthesise(seed=seed).write(folder)
+
+    def sizes(self, data: Data[Interactions]) -> tuple[int, ...]:
+        """Users and items."""
+        return data.train.num_users, data.train.num_items
+
+    def initialise(self, model: nn.Module, part: Interactions, *, seed: int) -> None:
+        """From what each user knows."""
+        model.initialise(part.known(), seed=seed)  # type: ignore[operator]
+
+    def objective(
+        self,
+        config: Config,
+        model: nn.Module,
+        data: Data[Interactions],
+        part: Interactions,
+        held_out: Interactions | None,
+    ) -> Objective:
+        """The loss on the model's scores of positives and negatives."""
+        observer = build_observer(config, part, held_out)
+        return build_objective(config, model, part, items=data.items, observer=observer)
+
+    def batches(self, config: Config, data: Data[Interactions], part: Interactions) -> Batches[Batch]:
+        """Pairs of user and item."""
+        batches: Batches[Batch] = build_batches(config, part, data.items)
+        return batches
+
+    def judge(
+        self,
+        config: Config,
+        model: nn.Module,
+        measures: Sequence[Measure],
+        known: Interactions,
+        held_out: Interactions,
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """Against the whole catalogue, known items left out."""
+        ranker: Any = model  # every model of interactions ranks the catalogue
+        lists = known.known(), held_out.known()
+        return evaluate(
+            ranker, measures, known=lists[0], held_out=lists[1], block=config.evaluation.block, progress=progress
+        )
+
+    def baselines(self, config: Config, data: Data[Interactions]) -> Mapping[str, nn.Module]:  # noqa: ARG002
+        """Popularity; and the ideal ranking, where it is known."""
+        popularity = Popularity(*self.sizes(data))
+        popularity.initialise(data.train.known(), seed=0)
+        rankers: dict[str, nn.Module] = {"popularity": popularity}
+        if data.ideal is not None:
+            rankers["ideal"] = _Fixed(data.ideal)
+        return rankers
+
+    def facts(self, data: Data[Interactions]) -> dict[str, Any]:
+        """Counts and a fingerprint."""
+        return {
+            "users": data.train.num_users,
+            "items": data.train.num_items,
+            "train": len(data.train),
+            "valid": 0 if data.valid is None else len(data.valid),
+            "test": len(data.test),
+            "fingerprint": f"{data.train.fingerprint()[:16]}-{data.test.fingerprint()[:16]}",
+            **({"columns": data.items.fingerprint()[:16]} if data.items else {}),
+        }
+
+    def rows(self, data: Data[Interactions], evaluation: Evaluation) -> pl.DataFrame:
+        """Users, and how many test items each has."""
+        users = evaluation.users.numpy()
+        counts = data.test.known().offsets.diff()[evaluation.users].numpy()
+        return pl.DataFrame({"user": data.test.user_ids[users], "test_items": counts})
+
+    def memory(self, config: Config, data: Data[Interactions]) -> dict[str, float]:
+        """Pairs, 48 bytes each for codes, keys and lists; the model's weights, its two moments and a copy being written; the
+        batch's scores, positives and negatives; a block of scores of the whole catalogue."""
+        (users, items), dim = self.sizes(data), config.model.get("dim", 64)
+        memory = {"pairs": 48.0 * (len(data.train) + len(data.test) + (0 if data.valid is None else len(data.valid)))}
+        if getattr(MODELS[config.model["name"]].function, "trainable", True):
+            memory["model"] = 16.0 * (users + items) * dim
+            scores = config.training.batch_size * config.sampler.get("n", config.training.batch_size)
+            memory["batch scores"] = 4.0 * SCORE_COPIES * scores
+            if not config.sampler.get("shared", SAMPLERS[config.sampler["name"]].kind != "model"):
+                memory["batch vectors"] = 4.0 * VECTOR_COPIES * scores * dim
+            if config.generator["name"] != "none":
+                memory["made vectors"] = _made(config, dim)
+        else:
+            memory["model"] = 8.0 * (len(data.train) + (users + items) * config.model.get("rank", 1))
+        return {**memory, "evaluation": 4.0 * config.evaluation.block * (items + GROUP) * 1.2}
+
+    def save(self, folder: Path, data: Data[Interactions]) -> None:
+        """Known and test pairs, and the ids of codes."""
+        known, held_out = data.train.known(), data.test.known()
+        pairs = {"known.offsets": known.offsets, "known.values": known.values}
+        pairs |= {"held_out.offsets": held_out.offsets, "held_out.values": held_out.values}
+        checkpoint.save(folder / "pairs.safetensors", pairs, {})
+        for name, ids in (("users", data.train.user_ids), ("items", data.train.item_ids)):
+            with write_atomically(folder / f"{name}.parquet", pl.exceptions.PolarsError) as temporary:
+                pl.DataFrame({"id": ids}).write_parquet(temporary)
+
+    def load(self, folder: Path, config: Config) -> Data[Interactions]:  # noqa: ARG002
+        """Known and test pairs."""
+        pairs, _ = checkpoint.load(folder / "pairs.safetensors")
+        ids = [_ids(folder, name) for name in ("users", "items")]
+        lists = (Ragged(pairs[f"{name}.offsets"], pairs[f"{name}.values"]) for name in ("known", "held_out"))
+        train, test = (_as_pairs(each, *ids) for each in lists)
+        return Data(train, train, None, test)
+
+    def catalogue(self, data: Data[Interactions]) -> Catalogue:
+        """Users and items by their ids, and what users know."""
+        return Catalogue(data.train.user_ids, data.train.item_ids, data.train.known())
+
+
+class _Fixed(nn.Module):
+    """Scores that are given."""
+
+    def __init__(self, scores: Tensor) -> None:
+        super().__init__()
+        self.scores, self.num_items = scores, scores.shape[1]
+
+    def score_all(self, queries: Tensor, out: Tensor | None = None) -> Tensor:
+        return self.scores[queries] if out is None else out.copy_(self.scores[queries])
+
+
+def _data(config: Config) -> InteractionData:
+    assert isinstance(config.data, InteractionData)
+    return config.data
+
+
+def _made(config: Config, dim: int) -> float:
+    """Bytes of the vectors that the generator makes, and of their scores."""
+    batch = config.training.batch_size
+    size = getattr(GENERATORS[config.generator["name"]].function, "size", None)
+    each, shared = size(**config.parameters("generator")) if size else (config.sampler.get("n", batch), 0)
+    vectors, scores = batch * each + shared, batch * (each + shared)
+    return 4.0 * float(VECTOR_COPIES * vectors * dim + SCORE_COPIES * scores)
+
+
+def _as_pairs(lists: Ragged, user_ids: pl.Series, item_ids: pl.Series) -> Interactions:
+    users = torch.repeat_interleave(lists.offsets.diff()).numpy().astype(np.int64)
+    return Interactions(users, lists.values.numpy(), user_ids, item_ids)
+
+
+def _ids(folder: Path, name: str) -> pl.Series:
+    try:
+        return pl.read_parquet(folder / f"{name}.parquet")["id"]
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise RunError(f"{folder / name}.parquet is corrupt or missing: {reason}. Train again.") from error

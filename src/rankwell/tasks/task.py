@@ -1,0 +1,165 @@
+"""What a task is: one kind of ranking problem, from its files to its figures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+
+import polars as pl
+from torch import Tensor, nn
+
+from rankwell.data.batching import Batches
+from rankwell.errors import ConfigError
+from rankwell.evaluation import Evaluation
+from rankwell.evaluation.top import Progress
+from rankwell.metrics import Measure
+from rankwell.models import MODELS
+from rankwell.registry import Entry
+from rankwell.tasks.settings import Config, Section
+from rankwell.training import Objective
+from rankwell.types import Ragged
+
+__all__ = ["Catalogue", "Data", "Description", "Task"]
+
+P = TypeVar("P")
+
+
+@dataclass(frozen=True, eq=False)
+class Data(Generic[P]):
+    """What a run trains on, chooses on and is judged on; all with the same vocabularies."""
+
+    train: P
+    """Everything but what the test holds."""
+    fit: P
+    """``train`` without what validation holds."""
+    valid: P | None
+    test: P
+    notes: tuple[str, ...] = ()
+    """What reading changed."""
+    ideal: Tensor | None = None
+    """True preferences, for generated data."""
+    items: Any = None
+    """Columns of items, where a file tells them."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What data are like, for a screen: notes, and tables of names and values by their headings."""
+
+    notes: tuple[str, ...]
+    tables: Mapping[str, Sequence[tuple[str, str]]]
+
+
+class Catalogue(NamedTuple):
+    """Who may be recommended what: ids by code, and the items that each user knows."""
+
+    user_ids: pl.Series
+    item_ids: pl.Series
+    known: Ragged
+
+
+class Task(Generic[P]):
+    """One kind of ranking problem: its data, its batches, its objective, and how a model of it is judged.
+
+    Everything else is shared: losses, metrics, the training loop, run folders, commands. Nothing outside asks which task it
+    has. ``P`` is a part of the data: what a model is trained on or judged on.
+    """
+
+    name: ClassVar[str]
+    settings: ClassVar[type[Section]]
+    """The section ``data`` of its configuration."""
+    models: ClassVar[str]
+    """The kind of its models."""
+    sections: ClassVar[tuple[str, ...]] = ("model", "loss")
+    """The sections that hold a name and that name's own parameters."""
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    """What a configuration leaves open, where it is not what the sections say."""
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Settings that suit a loss better than the defaults, by the loss's name."""
+    unit: ClassVar[str]
+    units: ClassVar[str]
+    """What has one value of each measure: a user, a query; and several of them."""
+
+    def loss(self, name: str) -> Entry[Any]:
+        """The loss as this task calls it; :class:`ConfigError` for one that it cannot call."""
+        raise NotImplementedError
+
+    def implied(self, names: Mapping[str, str], given: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002
+        """Sections that follow from the chosen names; :class:`ConfigError` where something else was given."""
+        return {}
+
+    def check(self, measure: Measure) -> Measure:
+        """The measure; :class:`ConfigError` where these data could not be measured by it."""
+        return measure
+
+    def read(self, config: Config) -> Data[P]:
+        """Read the files, and split them."""
+        raise NotImplementedError
+
+    def describe(self, config: Config) -> Description:
+        """What the data are like, before anything is trained on them."""
+        raise NotImplementedError
+
+    def generate(self, folder: Path, seed: int) -> None:  # noqa: ARG002
+        """Write generated data."""
+        raise ConfigError(f"task {self.name} writes no generated data: train on 'synthetic' instead.")
+
+    def model(self, config: Config, data: Data[P]) -> nn.Module:
+        """The model, not yet initialised."""
+        return MODELS[config.model["name"]].function(*self.sizes(data), **config.parameters("model"))
+
+    def sizes(self, data: Data[P]) -> tuple[int, ...]:
+        """What models are built from."""
+        raise NotImplementedError
+
+    def initialise(self, model: nn.Module, part: P, *, seed: int) -> None:
+        """Give the model its start, or its fit, from a part of the data."""
+        raise NotImplementedError
+
+    def objective(self, config: Config, model: nn.Module, data: Data[P], part: P, held_out: P | None) -> Objective:
+        """The loss on what the model says of batches of the part; ``held_out`` is what validation holds beside it."""
+        raise NotImplementedError
+
+    def batches(self, config: Config, data: Data[P], part: P) -> Batches[Any]:
+        """How the part comes in batches."""
+        raise NotImplementedError
+
+    def judge(
+        self,
+        config: Config,
+        model: nn.Module,
+        measures: Sequence[Measure],
+        known: P,
+        held_out: P,
+        progress: Progress | None = None,
+    ) -> Evaluation:
+        """Measure the model on what is held out, for those who know what is known."""
+        raise NotImplementedError
+
+    def baselines(self, config: Config, data: Data[P]) -> Mapping[str, nn.Module]:
+        """What every figure is to be read against, ready to be judged."""
+        raise NotImplementedError
+
+    def facts(self, data: Data[P]) -> dict[str, Any]:
+        """Counts and a fingerprint, by which a resumed run knows its data."""
+        raise NotImplementedError
+
+    def rows(self, data: Data[P], evaluation: Evaluation) -> pl.DataFrame:
+        """Who was judged: a row for each value of a measure."""
+        raise NotImplementedError
+
+    def memory(self, config: Config, data: Data[P]) -> dict[str, float]:
+        """Predicted bytes, by what holds them, beside the library."""
+        raise NotImplementedError
+
+    def save(self, folder: Path, data: Data[P]) -> None:
+        """Write what :meth:`load` needs."""
+        raise NotImplementedError
+
+    def load(self, folder: Path, config: Config) -> Data[P]:
+        """What judging and serving a finished run need, without the original files."""
+        raise NotImplementedError
+
+    def catalogue(self, data: Data[P]) -> Catalogue:  # noqa: ARG002
+        """Who may be recommended what."""
+        raise ConfigError(f"task {self.name} has no catalogue to recommend from.")
