@@ -1,6 +1,6 @@
 """Which negatives? Every sampler on Gowalla with two losses; and the margin losses with few and with many negatives.
 
-    python bench/negatives.py samplers ../shared/data/gowalla [--only dns,uniform] [--seeds 3]
+    python bench/negatives.py samplers ../shared/data/gowalla [--only dns,uniform] [--losses bpr] [--seeds 3]
     python bench/negatives.py losses ../shared/data/gowalla
     python bench/negatives.py seconds ../shared/data/gowalla
     python bench/negatives.py table
@@ -62,7 +62,7 @@ def configuration(data: str, loss: str, sampler: str, n: int, rate: float, seed:
     )
 
 
-def judged(config: Config, model: Any, known: Any, held_out: Any) -> dict[str, float]:
+def judged(model: Any, known: Any, held_out: Any) -> dict[str, float]:
     measures = [Measure.parse(text) for text in MEASURES]
     return evaluate(model, measures, known=known, held_out=held_out).means()
 
@@ -75,13 +75,13 @@ def run(config: Config, data: Data[Any]) -> dict[str, Any]:
         data.fit.tensors(),
         config.training,
         seed=config.seed,
-        validate=lambda: judged(config, model, data.fit.known(), data.valid.known()),
+        validate=lambda: judged(model, data.fit.known(), data.valid.known()),
         monitor="ndcg@20",
     )
     return {
         "validation": [epoch.validation for epoch in history.epochs],
         "loss": [epoch.loss for epoch in history.epochs],
-        "test": judged(config, model, data.train.known(), data.test.known()),
+        "test": judged(model, data.train.known(), data.test.known()),
     }
 
 
@@ -92,6 +92,7 @@ class Store:
         self.runs: dict[str, Any] = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else {}
 
     def get(self, name: str, make: Any) -> Any:
+        """The run of that name, carried out where it is not there."""
         if name not in self.runs:
             self.runs[name] = make()
             if RESULTS.exists():  # another process may have added some
@@ -120,11 +121,11 @@ def chosen_rate(store: Store, path: str, data: Data, loss: str) -> float:
     return max(reached, key=reached.__getitem__)
 
 
-def compare(what: str, path: str, only: list[str], seeds: int) -> None:
+def compare(what: str, path: str, only: list[str], losses: list[str], seeds: int) -> None:
     store = Store()
     read_once: dict[int, Data[Any]] = {}
     for seed in range(seeds):
-        for loss in LOSSES[what]:
+        for loss in losses or LOSSES[what]:
             for n in NEGATIVES[what]:
                 for name in only:
                     config = configuration(path, loss, name, n, RATES[0], seed)
@@ -205,6 +206,7 @@ def main() -> None:
     parser.add_argument("what", choices=("samplers", "losses", "seconds", "table"))
     parser.add_argument("data", nargs="?", default="../shared/data/gowalla")
     parser.add_argument("--only", default="")
+    parser.add_argument("--losses", default="")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     every = [entry.name for entry in SAMPLERS if entry.name not in OF_THE_DATA]
@@ -215,7 +217,7 @@ def main() -> None:
     elif options.what == "seconds":
         seconds(options.data, only)
     else:
-        compare(options.what, options.data, only, options.seeds)
+        compare(options.what, options.data, only, [name for name in options.losses.split(",") if name], options.seeds)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What comes next: SASRec on Beauty with sampled losses and the full cross-entropy, and two other models.
 
-    python bench/sequences.py run ../shared/data/beauty/Beauty.txt [--only bce,cross_entropy] [--epochs 100] [--seeds 1]
-    python bench/sequences.py seconds ../shared/data/beauty/Beauty.txt
+    python bench/sequences.py run [../shared/data/beauty/Beauty.txt] [--only bce,cross_entropy] [--models sasrec]
+                                  [--epochs 100] [--seeds 1] [--users 500]
+    python bench/sequences.py seconds
     python bench/sequences.py table
 
 Leave one out: the last event of a user is the test, the one before chooses the epoch by NDCG@10, every item competes (those
@@ -23,9 +24,11 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.optim import AdamW
 
@@ -94,9 +97,11 @@ class Spoken:
         print(record.epoch, f"{record.loss:.4f}", record.validation, f"{record.seconds:.1f} s", "*" * best, flush=True)
 
 
-def run(kind: str, loss: str, split: SequenceSplit, epochs: int, seed: int) -> dict[str, Any]:
-    folder = CHECKPOINTS / f"{kind}-{loss}-{epochs}-{seed}"
-    folder.mkdir(parents=True, exist_ok=True)
+def run(
+    kind: str, loss: str, split: SequenceSplit, epochs: int, seed: int, *, folder: Path | None = None
+) -> dict[str, Any]:
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     model = MODELS[kind](split.fit.num_items)
     model.initialise(seed=seed)
     settings = TrainingSettings(
@@ -194,12 +199,14 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--users", type=int, default=0, help="the first so many only, to try it out; nothing is stored")
     options = parser.parse_args()
     if options.what == "table":
         write_text(RESULTS.with_suffix(".txt"), table())
         print(table())
         return
-    split = split_last(read_sequences(options.data))
+    data = read_sequences(options.data)
+    split = split_last(data.take(np.arange(options.users)) if options.users else data)
     only = options.only.split(",")
     if options.what == "seconds":
         seconds(split, only)
@@ -207,11 +214,14 @@ def main() -> None:
     store = Store()
     for seed in range(options.seeds):
         for kind, loss in RUNS:
-            if loss in only and kind in options.models.split(","):
-                store.get(
-                    f"{kind} {loss} {options.epochs} {seed}",
-                    lambda kind=kind, loss=loss, seed=seed: run(kind, loss, split, options.epochs, seed),
-                )
+            if loss not in only or kind not in options.models.split(","):
+                continue
+            made = partial(run, kind, loss, split, options.epochs, seed)
+            if options.users:
+                print(kind, loss, json.dumps(made()), flush=True)
+            else:
+                name = f"{kind} {loss} {options.epochs} {seed}"
+                store.get(name, partial(made, folder=CHECKPOINTS / name.replace(" ", "-")))
 
 
 if __name__ == "__main__":

@@ -17,13 +17,15 @@ from typing import Any
 
 from latex2mathml.converter import convert
 
+from rankwell.data import BATCHES
 from rankwell.generators import GENERATORS
 from rankwell.losses import LOSSES
 from rankwell.metrics import METRICS
 from rankwell.miners import MINERS
+from rankwell.models import MODELS
 from rankwell.pictures import draw_curves, loss_curve
 from rankwell.registry import Entry, Registry
-from rankwell.samplers import SAMPLERS
+from rankwell.samplers import POSITIVES, SAMPLERS
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
@@ -32,6 +34,7 @@ MEASURED = ROOT / "bench" / "results" / "losses.json"
 
 PAGES: dict[str, Registry[Any]] = {
     "losses": LOSSES, "metrics": METRICS, "samplers": SAMPLERS, "miners": MINERS, "generators": GENERATORS,
+    "batches": BATCHES, "positives": POSITIVES, "models": MODELS,
 }  # fmt: skip
 
 COSINE = {
@@ -92,7 +95,8 @@ def parameters(entry: Entry[Any]) -> str:
     rows = []
     for own in entry.parameters.values():
         span = f"{own.search.low} … {own.search.high}{', log' if own.search.log else ''}" if own.search else ""
-        rows.append(f"| `{own.name}` | `{own.default}` | {span} |")
+        default = own.default if own.default != "" else "''"
+        rows.append(f"| `{own.name}` | `{default}` | {span} |")
     for name, given in entry.inputs.items():
         need = "required" if given.required else "optional"
         rows.append(f"| `{name}` | {need} input, {given.holds}, one a {given.alignment} | |")

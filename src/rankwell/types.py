@@ -12,6 +12,7 @@ __all__ = [
     "Auxiliary",
     "Contrast",
     "Empty",
+    "Features",
     "FullRanker",
     "Hops",
     "Kind",
@@ -63,6 +64,15 @@ class Ragged(NamedTuple):
 
     offsets: Int[Tensor, " lists_plus_1"]
     values: Tensor
+
+
+class Features(NamedTuple):
+    """What is known of users or items beside their ids, a row each: numbers, NaN where one is missing, and categories."""
+
+    numbers: Float[Tensor, "n f"]
+    categories: Ragged
+    """Codes, none twice in a row's list."""
+    num_categories: int
 
 
 class Negatives(NamedTuple):

@@ -27,6 +27,7 @@ from rankwell.cli.names import (  # noqa: E402
     tasks,
 )
 from rankwell.cli.recommend import recommend  # noqa: E402
+from rankwell.cli.score import score  # noqa: E402
 from rankwell.cli.screen import errors, program  # noqa: E402
 from rankwell.cli.train import train  # noqa: E402
 
@@ -46,6 +47,7 @@ OPEN = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command(context_settings=OPEN)(train)
 app.command()(evaluate)
 app.command()(recommend)
+app.command()(score)
 app.command(context_settings=OPEN)(data)
 app.command(context_settings=OPEN)(describe)
 app.command()(mine)

@@ -17,6 +17,7 @@ from rankwell.data.batching import (
     batches,
     num_batches,
 )
+from rankwell.data.features import FeatureEncoder
 from rankwell.data.item_columns import ItemColumns, Missing, read_items
 from rankwell.data.readers import Dataset, Format, Unseen, read_dataset, read_interactions
 from rankwell.data.schema import Interactions, codes_of
@@ -30,6 +31,7 @@ __all__ = [
     "Batches",
     "ClassBalancedBatches",
     "Dataset",
+    "FeatureEncoder",
     "Format",
     "HighLossBatches",
     "Interactions",

@@ -1,12 +1,8 @@
-"""Judged lists: for each query some documents, with features and a graded label each; and the files that hold them."""
+"""Judged lists: for each query some documents, with features and a graded label each."""
 
 import hashlib
-import io
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -15,26 +11,21 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rankwell.data.text_files import read_text, unreadable
-from rankwell.errors import ConfigError, DataError, require
+from rankwell.errors import ConfigError, DataError
 
-__all__ = ["JudgedFormat", "JudgedLists", "read_judged", "synthesise_judged", "with_width"]
-
-JudgedFormat: TypeAlias = Literal["svmlight", "csv", "tsv", "parquet"]
-
-_SUFFIXES: dict[str, JudgedFormat] = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".pq": "parquet"}
-
-_LINE = re.compile(rb"\s*[-+.\w]+(\s+qid:\S+)?(\s+\d+:[-+.\w]+)*\s*(#.*)?")
+__all__ = ["JudgedLists", "aligned", "joined", "synthesise_judged", "with_features"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class JudgedLists:
     """Documents of query after query: features ``[n, f]``, labels ``[n]``, float32, and ``offsets`` ``[queries + 1]``.
 
-    ``query_ids`` are those of the file. Labels are at least 0; higher is more relevant. A query may have no relevant document:
-    measures then skip it, and so do the losses that need one.
+    ``query_ids`` are those of the file, and ``names`` those of its columns of features, if they have names. Labels are at least
+    0; higher is more relevant. A query may have no relevant document: measures then skip it, and so do the losses that
+    need one.
 
-    Raises :class:`DataError` where shapes disagree, a feature or label is not finite, or a label is below 0.
+    Raises :class:`DataError` where shapes disagree, a query has no document, a feature or label is not finite, or a label is
+    below 0.
 
     >>> labels = np.array([1, 0, 2], dtype=np.float32)
     >>> JudgedLists(np.eye(3, dtype=np.float32), labels, np.array([0, 2, 3]), pl.Series(["a", "b"]))
@@ -45,6 +36,7 @@ class JudgedLists:
     labels: NDArray[np.float32]
     offsets: NDArray[np.int64]
     query_ids: pl.Series
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         rows = len(self.labels)
@@ -54,6 +46,12 @@ class JudgedLists:
             raise DataError(
                 f"offsets must be one more than the {len(self.query_ids)} queries and end at {rows}: got"
                 f" {len(self.offsets)}, ending at {self.offsets[-1]}."
+            )
+        if self.names and len(self.names) != self.features.shape[1]:
+            raise DataError(f"names must be one a feature: got {len(self.names)} for {self.features.shape[1]}.")
+        if (empty := np.flatnonzero(np.diff(self.offsets) < 1)).size:
+            raise DataError(
+                f"each query must have documents: {self.query_ids[int(empty[0])]!r} has none. Leave it out."
             )
         for name, values in (("features", self.features), ("labels", self.labels)):
             if not np.isfinite(values).all():
@@ -77,11 +75,11 @@ class JudgedLists:
 
     def take(self, queries: NDArray[np.int64]) -> "JudgedLists":
         """The lists of these queries, in that order."""
-        parts = [np.arange(self.offsets[query], self.offsets[query + 1]) for query in queries]
-        rows = np.concatenate([*parts, np.zeros(0, dtype=np.int64)]).astype(np.int64)
-        sizes = np.array([0, *(len(part) for part in parts)], dtype=np.int64)
+        sizes = np.diff(self.offsets)[queries]
+        offsets = np.concatenate([np.zeros(1, dtype=np.int64), sizes.cumsum(dtype=np.int64)])
+        rows = np.repeat(self.offsets[queries] - offsets[:-1], sizes) + np.arange(offsets[-1])
         ids = self.query_ids[queries]
-        return JudgedLists(self.features[rows], self.labels[rows], sizes.cumsum(), ids)
+        return JudgedLists(self.features[rows], self.labels[rows], offsets, ids, self.names)
 
     def without_relevant(self) -> int:
         """How many queries have no document with a label above 0."""
@@ -109,48 +107,8 @@ class JudgedLists:
             digest.update(f"{array.dtype.str} {array.shape};".encode())
             digest.update(np.ascontiguousarray(array).data)
         digest.update(pl.DataFrame({"id": self.query_ids}).write_json().encode())
+        digest.update("\0".join(self.names).encode())
         return digest.hexdigest()
-
-
-def read_judged(
-    paths: Sequence[str | Path],
-    *,
-    format: JudgedFormat | None = None,
-    query: str = "query",
-    label: str = "label",
-    ignore: Sequence[str] = (),
-) -> JudgedLists:
-    """Read files as one, one behind the other: svmlight with ``qid`` or a ``.query`` file of group sizes, CSV, TSV, Parquet.
-
-    A table has a column of queries, one of labels, and a feature in every other column but those to ``ignore``. Documents of
-    a query must follow each other. Feature numbers of svmlight start where they start: at 0 or at 1, which makes no difference
-    but an empty column. Ids stay text. Raises :class:`DataError` with the file and, of text, the line.
-
-    >>> import tempfile
-    >>> file = Path(tempfile.mkdtemp()) / "train.txt"
-    >>> _ = file.write_text("2 qid:7 1:0.5 # a note\\n0 qid:7 2:1\\n1 qid:9 1:1\\n")
-    >>> read_judged([file])
-    JudgedLists(3 documents of 2 queries, 3 features)
-    """
-    if not paths:
-        raise ConfigError("judged lists need at least one file: got none.")
-    parts = [_read(Path(path), format, query, label, ignore) for path in paths]
-    width = max(part.features.shape[1] for part in parts)
-    if len({part.features.shape[1] for part in parts}) > 1:
-        parts = [with_width(part, width, str(path)) for part, path in zip(parts, paths, strict=True)]
-    ids = pl.concat([part.query_ids.cast(pl.String) for part in parts])
-    if (repeated := ids.filter(ids.is_duplicated())).len():
-        raise DataError(
-            f"the documents of a query must follow each other: query {repeated[0]!r} comes in {len(repeated)} places of"
-            f" {', '.join(map(str, paths))}. Sort by query, or give queries of different files different ids."
-        )
-    sizes = np.concatenate([np.zeros(1, dtype=np.int64), *(np.diff(part.offsets) for part in parts)])
-    return JudgedLists(
-        np.concatenate([part.features for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-        sizes.cumsum(),
-        ids,
-    )
 
 
 def synthesise_judged(
@@ -188,115 +146,47 @@ def synthesise_judged(
     return train, valid, test
 
 
-def with_width(lists: JudgedLists, width: int, what: str) -> JudgedLists:
-    """The lists with empty columns up to the width, as sparse files leave out what is zero in all their rows.
+def joined(parts: Sequence[JudgedLists], what: Sequence[str]) -> JudgedLists:
+    """The parts as one, one behind the other, with the same features: see :func:`aligned`."""
+    parts = aligned(parts, what)
+    sizes = np.concatenate([np.zeros(1, dtype=np.int64), *(np.diff(part.offsets) for part in parts)])
+    return JudgedLists(
+        np.concatenate([part.features for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        sizes.cumsum(),
+        pl.concat([part.query_ids for part in parts]),
+        parts[0].names,
+    )
 
-    Raises :class:`DataError` where they have more features than that; ``what`` names them there.
+
+def aligned(parts: Sequence[JudgedLists], what: Sequence[str]) -> list[JudgedLists]:
+    """The parts with the same features in the same order: columns by their names as the first part has them; features
+    without names up to the widest part, as sparse files leave out what is zero in all their rows.
+
+    Raises :class:`DataError` where columns are not the same; ``what`` names the parts there.
     """
-    rows, own = lists.features.shape
-    if own > width:
-        raise DataError(f"{what}: documents must have the {width} features of the training data: got {own}.")
-    added = np.zeros((rows, width - own), dtype=np.float32)
-    return replace(lists, features=np.concatenate([lists.features, added], axis=1))
+    names, width = parts[0].names, max(part.features.shape[1] for part in parts)
+    return [
+        with_features(part, width, names, f"{which}: documents must have the features of {what[0]}")
+        for part, which in zip(parts, what, strict=True)
+    ]
 
 
-def _read(path: Path, format: JudgedFormat | None, query: str, label: str, ignore: Sequence[str]) -> JudgedLists:
-    kind = format or _SUFFIXES.get(path.suffix, "svmlight")
-    if kind == "svmlight":
-        return _read_svmlight(path)
-    frame = _frame(path, kind)
-    for name in (query, label, *ignore):
-        if name not in frame.columns:
-            raise DataError(f"{path}: there is no column {name!r}: there are {', '.join(frame.columns[:20])}.")
-    features = frame.drop(query, label, *ignore)
-    values = {name: _numbers(path, features[name]) for name in features.columns}
-    matrix = np.stack(list(values.values()), axis=1) if values else np.zeros((len(frame), 0), dtype=np.float32)
-    return _grouped(path, matrix, _numbers(path, frame[label]), frame[query].cast(pl.String))
+def with_features(lists: JudgedLists, width: int, names: tuple[str, ...], must: str) -> JudgedLists:
+    """The lists with these columns in this order; without names, with empty columns up to the width.
 
-
-def _frame(path: Path, kind: JudgedFormat) -> pl.DataFrame:
-    try:
-        if kind == "parquet":
-            return pl.read_parquet(path)
-        data = read_text(path)
-        return pl.read_csv(data, separator="\t" if kind == "tsv" else ",", infer_schema=False)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).partition("\n")[0]
-        raise DataError(
-            f"{path}: the file must be readable as {kind}: {reason}. Correct it, or name its format."
-        ) from error
-
-
-def _numbers(path: Path, column: pl.Series) -> NDArray[np.float32]:
-    """A column as numbers; what is none is an error with its line."""
-    numbers = column.cast(pl.Float32, strict=False)
-    if (bad := (numbers.is_null() | ~numbers.is_finite().fill_null(False)).arg_true()).len():
-        row = int(bad[0])
-        raise DataError(
-            f"{path}, line {row + 2}: column {column.name!r} must hold finite numbers: got {column[row]!r}."
-            " Correct the line, or leave the column out by --data.ignore."
-        )
-    return numbers.to_numpy()
-
-
-def _read_svmlight(path: Path) -> JudgedLists:
-    datasets = require("sklearn.datasets", "ltr")
-    data = read_text(path)
-    sizes = path.with_name(path.name + ".query")
-    try:
-        matrix, labels, groups = datasets.load_svmlight_file(
-            io.BytesIO(data), query_id=True, zero_based=True, dtype=np.float32
-        )
-    except ValueError as error:
-        raise DataError(_fault(path, data, str(error))) from error
-    features = matrix.toarray().astype(np.float32)
-    if sizes.is_file():
-        return _by_sizes(path, sizes, features, labels)
-    if not len(groups) or b"qid:" not in data:
-        raise DataError(
-            f"{path}: each line must name its query by qid:, or {sizes.name} beside it hold the number of documents of each"
-            " query, one a line: there is neither."
-        )
-    return _grouped(path, features, labels, pl.Series(groups).cast(pl.String))
-
-
-def _fault(path: Path, data: bytes, reason: str) -> str:
-    """The first line that is not of the format, else the reader's own words."""
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        if not _LINE.fullmatch(line):
-            said = line[:60].decode(errors="replace")
-            return (
-                f"{path}, line {number}: a line must be 'label qid:query feature:value …' with features ascending: got"
-                f" {said!r}. Correct or remove it."
-            )
-    return f"{path}: the file must be readable as svmlight: {reason}. Correct it, or name its format."
-
-
-def _by_sizes(path: Path, file: Path, features: NDArray[np.float32], labels: NDArray[Any]) -> JudgedLists:
-    """Queries by a file of group sizes, as LightGBM has it; they are numbered."""
-    sizes = []
-    for number, line in enumerate(read_text(file).split(b"\n"), start=1):
-        if not line.strip().isdigit() or int(line) < 1:
+    Raises :class:`DataError`, which begins by what must hold, where columns differ or there are more than that.
+    """
+    if lists.names != names:
+        if odd := sorted(set(names) ^ set(lists.names)):
             raise DataError(
-                f"{file}, line {number}: a line must be a number of documents, 1 or more: got {line.decode()!r}."
+                f"{must}: {odd[0]!r} is not among both. Give the same columns, or leave out by --data.ignore."
             )
-        sizes.append(int(line))
-    if sum(sizes) != len(labels):
-        raise DataError(f"{file}: the numbers must add up to the {len(labels)} documents of {path}: got {sum(sizes)}.")
-    offsets = np.array([0, *sizes], dtype=np.int64).cumsum()
-    ids = pl.Series([f"{path.stem}-{number}" for number in range(1, len(sizes) + 1)])
-    return JudgedLists(features, labels.astype(np.float32), offsets, ids)
-
-
-def _grouped(path: Path, features: NDArray[np.float32], labels: NDArray[Any], queries: pl.Series) -> JudgedLists:
-    """Queries by an id a document; equal ids that follow each other are one."""
-    runs = queries.rle().struct.unnest()
-    ids = runs["value"]
-    if (repeated := ids.filter(ids.is_duplicated())).len():
-        raise DataError(
-            f"{path}: the documents of a query must follow each other: query {repeated[0]!r} comes twice. Sort by query."
-        )
-    offsets = np.concatenate([np.zeros(1, dtype=np.int64), runs["len"].cast(pl.Int64).to_numpy().cumsum()])
-    return JudgedLists(features, labels.astype(np.float32), offsets, ids)
+        order = [lists.names.index(name) for name in names]
+        return replace(lists, features=np.ascontiguousarray(lists.features[:, order]), names=names)
+    own = lists.features.shape[1]
+    if own > width:
+        raise DataError(f"{must}: {width} at most, got {own}.")
+    if own == width:
+        return lists
+    return replace(lists, features=np.pad(lists.features, ((0, 0), (0, width - own))))

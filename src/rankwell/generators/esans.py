@@ -152,11 +152,10 @@ class Esans(nn.Module):
         counts = apart.new_zeros(len(valid), len(self.distances)).scatter_add_(1, cluster, valid.to(apart))
         clustered = self.distances.any()
         other = valid & ((cluster != own) | ~clustered)
-        alike = self.second[seen.negative_ids] != self.second[seen.positive_ids][:, None]
+        beside = self.second[seen.negative_ids] != self.second[seen.positive_ids][:, None]
         # Cluster by cluster first, then alike within: members share what their cluster has.
-        return other * (-apart).exp() / counts.gather(1, cluster).clamp(min=1), (valid & (cluster == own) & alike).to(
-            apart
-        )
+        easy = other * (-apart).exp() / counts.gather(1, cluster).clamp(min=1)
+        return easy, (valid & (cluster == own) & beside).to(apart)
 
 
 def _drawn(

@@ -13,24 +13,26 @@ from rankwell.models.rankers import MLPRanker, SetTransformer
 from rankwell.models.registry import MODELS, Model
 from rankwell.models.simplex import SimpleX
 from rankwell.models.spectral import spectral_start, truncated_svd
+from rankwell.models.two_tower import TwoTower
 from rankwell.models.ultragcn import UltraGCN
 
 __all__ = [
     "ALS",
-    "BestFeature",
     "EASE",
+    "MODELS",
+    "BestFeature",
     "GraphFilter",
     "ItemKNN",
     "LambdaMART",
     "LightGCN",
     "MLPRanker",
-    "MODELS",
     "MatrixFactorisation",
     "Model",
     "NeuMF",
     "Popularity",
     "SetTransformer",
     "SimpleX",
+    "TwoTower",
     "UltraGCN",
     "spectral_start",
     "truncated_svd",

@@ -12,6 +12,7 @@ from rankwell.errors import InputError, UnknownName
 from rankwell.lists import check_at_least, check_count, check_positive
 from rankwell.losses import info_nce_loss
 from rankwell.models.history import HistoryModel
+from rankwell.models.kept import state_of
 from rankwell.models.propagation import layer_mean, layers_of, propagated
 from rankwell.models.registry import MODELS
 from rankwell.models.spectral import normalised_interactions
@@ -216,11 +217,8 @@ class LightGCN(HistoryModel):
 
     @torch.no_grad()
     def _propagated(self) -> tuple[Tensor, Tensor]:
-        """Users and items, ready to be compared; made anew once a vector has changed.
-
-        Every change in place counts a parameter's version up: a step of an optimiser, a state that is loaded.
-        """
-        state = [(table._version, table.data_ptr(), table.device, table.dtype) for table in (self.users, self.items)]
+        """Users and items, ready to be compared; made anew once a vector has changed."""
+        state = state_of((self.users, self.items))
         if self._kept is None or self._kept[0] != state:
             self._kept = state, self._compared(self._tables())
         return self._kept[1]

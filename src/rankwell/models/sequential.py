@@ -174,6 +174,6 @@ class Groups:
         Padding stands behind, so that a causal body never lets it reach an event.
         """
         # One look-up for all groups there, and one back: each has a gradient as large as x.
-        padded = functional.embedding(self.rows, x).split([lists * longest for lists, longest in self.shapes])
-        made = [body(part.unflatten(0, shape)).flatten(0, 1) for part, shape in zip(padded, self.shapes, strict=True)]
+        padded = torch.split(functional.embedding(self.rows, x), [lists * longest for lists, longest in self.shapes])
+        made = [body(part.view(*shape, -1)).flatten(0, 1) for part, shape in zip(padded, self.shapes, strict=True)]
         return torch.cat(made).index_select(0, self.back)

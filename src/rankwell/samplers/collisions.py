@@ -29,7 +29,8 @@ def check_collisions(num_items: int, n: int, shared: bool, collisions: str) -> s
         raise InputError(f"a sampler needs at least one item and one negative: got {num_items} items, n = {n}.")
     if shared and collisions == "redraw":
         raise InputError(
-            "a pool shared by the batch cannot redraw for one row: mask collisions, or set shared to false."
+            "a pool shared by the batch cannot redraw for one row: mask collisions, or set shared to false, where"
+            " the sampler has it."
         )
     if collisions not in ("auto", "redraw", "mask", "keep"):
         raise UnknownName("way with collisions", collisions, ("auto", "redraw", "mask", "keep"))

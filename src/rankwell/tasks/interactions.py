@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rankwell.atomic import write_atomically
-from rankwell.data import Batch, Interactions, describe, synthesise
+from rankwell.data import Batch, FeatureEncoder, Interactions, describe, synthesise
 from rankwell.data.batching import Batches
 from rankwell.errors import ConfigError, RunError
 from rankwell.evaluation import Evaluation, evaluate
@@ -28,7 +28,7 @@ from rankwell.tasks.interaction_objective import build_batches, build_objective,
 from rankwell.tasks.settings import NAMED, Config, Section
 from rankwell.tasks.task import Catalogue, Data, Description, Task
 from rankwell.training import Objective, checkpoint
-from rankwell.types import Ragged
+from rankwell.types import Features, Ragged
 
 __all__ = ["Recommendation"]
 
@@ -111,6 +111,11 @@ class Recommendation(Task[Interactions]):
     def sizes(self, data: Data[Interactions]) -> tuple[int, ...]:
         """Users and items."""
         return data.train.num_users, data.train.num_items
+
+    def model(self, config: Config, data: Data[Interactions]) -> nn.Module:
+        """The model; one that takes features gets those of the columns of items that it names."""
+        own = {**config.parameters("model"), **_item_features(config, data)}
+        return MODELS[config.model["name"]].function(*self.sizes(data), **own)
 
     def initialise(self, model: nn.Module, part: Interactions, *, seed: int) -> None:
         """From what each user knows."""
@@ -230,6 +235,19 @@ class _Fixed(nn.Module):
 def _data(config: Config) -> InteractionData:
     assert isinstance(config.data, InteractionData)
     return config.data
+
+
+def _item_features(config: Config, data: Data[Interactions]) -> dict[str, Features]:
+    """What the model is to know of items; nothing where it names no column, or a finished run's state has it."""
+    columns = config.model.get("columns")
+    if not columns or "item_features" not in MODELS[config.model["name"]].inputs:
+        return {}
+    if _data(config).items is None:
+        raise ConfigError("model.columns names columns of items: give their file, --data.items FILE.")
+    if data.items is None:
+        return {}
+    encode = FeatureEncoder.fit(data.items.frame, columns, source=data.items.source)
+    return {"item_features": encode(data.items.frame)}
 
 
 def _made(config: Config, dim: int) -> float:

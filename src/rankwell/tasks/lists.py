@@ -1,62 +1,35 @@
 """Learning to rank: queries whose documents have features and graded labels."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
-import torch
-from pydantic import BeforeValidator, Field
 from torch import nn
 
-from rankwell import keyed
 from rankwell.atomic import write_atomically
 from rankwell.data.batching import Batches, ListBatches
-from rankwell.data.judged import JudgedFormat, JudgedLists, read_judged, synthesise_judged, with_width
+from rankwell.data.judged import JudgedLists, synthesise_judged, with_features
+from rankwell.data.judged_files import read_documents, read_judged
 from rankwell.errors import ConfigError, RunError
-from rankwell.evaluation import Evaluation, evaluate_lists
+from rankwell.evaluation import Evaluation, evaluate_lists, score_lists
 from rankwell.evaluation.top import Progress
 from rankwell.losses import LOSSES
 from rankwell.metrics import Measure
-from rankwell.models import BestFeature
+from rankwell.models import MODELS, BestFeature
 from rankwell.registry import Entry
-from rankwell.tasks.settings import Config, Section, listed
+from rankwell.tasks.list_data import JudgedData, read
+from rankwell.tasks.settings import Config, Section
 from rankwell.tasks.task import Data, Description, Task
 from rankwell.training import ListObjective, checkpoint
 
-__all__ = ["JudgedData", "LearningToRank"]
+__all__ = ["LearningToRank"]
 
-NAMES = {"train": ("train",), "valid": ("valid", "vali", "validation", "dev"), "test": ("test",)}
-"""What files of a folder are called, before or behind the dot."""
-
-SPLIT = 1
-"""Keeps the random numbers of the split apart from those drawn for other purposes with the same seed."""
-
-
-class JudgedData(Section):
-    """What to read, and how to split it."""
-
-    path: str = "synthetic"
-    """A folder with train, valid and test files, or one file; ``synthetic`` generates lists."""
-    train: Annotated[list[str] | None, BeforeValidator(listed)] = None
-    """Files of the folder to train on; None: the one called train."""
-    valid: Annotated[list[str] | None, BeforeValidator(listed)] = None
-    """Files that choose the epoch; None: the one called valid or vali, if there is one."""
-    test: Annotated[list[str] | None, BeforeValidator(listed)] = None
-    """Files that are looked at once; None: the one called test."""
-    format: JudgedFormat | None = None
-    query: str = "query"
-    """Of a table: the column of queries."""
-    label: str = "label"
-    """Of a table: the column of labels."""
-    ignore: Annotated[list[str], BeforeValidator(listed)] = Field(default_factory=list)
-    """Of a table: columns that are no features."""
-    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Share of the queries to hold out, where there is no test file."""
-    valid_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Share of the training queries that chooses the epoch, where there is no file for it; 0 trains without choosing."""
+SHARES = frozenset({"sigmoid", "focal", "poly1", "pointwise_hinge", "soft_dice", "tversky", "excessiveness"})
+"""Losses whose labels are shares of relevance: above 1 they have no lower bound, or mean nothing."""
 
 
 class LearningToRank(Task[JudgedLists]):
@@ -85,40 +58,23 @@ class LearningToRank(Task[JudgedLists]):
 
     def read(self, config: Config) -> Data[JudgedLists]:
         """Read the files, or split one."""
-        given = self._given(config)
-        parts: tuple[JudgedLists, JudgedLists | None, JudgedLists]
-        parts = synthesise_judged(seed=config.seed) if given.path == "synthetic" else self._files(given, config.seed)
-        train, valid, test = parts
-        notes = []
-        for what, part in (("training", train), ("validation", valid), ("test", test)):
-            if part is not None and (without := part.without_relevant()):
-                notes.append(
-                    f"{without:,} of {len(part):,} {what} queries have no relevant document: measures skip them"
-                )
-        whole = train if valid is None else _joined([train, valid])
-        return Data(whole, train, valid, test, tuple(notes))
+        assert isinstance(config.data, JudgedData)
+        data = read(config.data, config.seed)
+        notes = [*data.notes]
+        model = str(config.model["name"])
+        if not getattr(MODELS[model].function, "trainable", True):
+            notes.append(f"{model} is fitted on training and validation lists together: nothing of it is chosen")
+        elif (name := config.loss["name"]) in SHARES and (highest := float(data.train.labels.max())) > 1:
+            notes.append(f"{name} takes labels from 0 to 1: it trains on labels divided by the highest, {highest:g}")
+        return replace(data, notes=tuple(notes))
 
-    def _files(self, given: JudgedData, seed: int) -> tuple[JudgedLists, JudgedLists | None, JudgedLists]:
-        paths = {name: _paths(Path(given.path), name, getattr(given, name)) for name in NAMES}
-        how: dict[str, Any] = {
-            "format": given.format,
-            "query": given.query,
-            "label": given.label,
-            "ignore": given.ignore,
-        }
-        parts = {name: read_judged(files, **how) if files else None for name, files in paths.items()}
-        if (train := parts["train"]) is None:
-            raise ConfigError(f"{given.path} has no file called train: name the files by --data.train A,B.")
-        width = max(part.features.shape[1] for part in parts.values() if part is not None)
-        train = with_width(train, width, given.path)
-        valid, test = (
-            None if part is None else with_width(part, width, given.path) for part in (parts["valid"], parts["test"])
-        )
-        if test is None:
-            train, test = _split(train, given.test_fraction, seed, SPLIT)
-        if valid is None and given.valid_fraction:
-            train, valid = _split(train, given.valid_fraction, seed, SPLIT + 1)
-        return train, valid, test
+    def generate(self, folder: Path, seed: int) -> None:
+        """Write training, validation and test lists as Parquet."""
+        for name, lists in zip(("train", "valid", "test"), synthesise_judged(seed=seed), strict=True):
+            columns = {f"feature_{place}": column for place, column in enumerate(lists.features.T)}
+            queries = lists.query_ids[np.repeat(np.arange(len(lists)), np.diff(lists.offsets))]
+            with write_atomically(folder / f"{name}.parquet", pl.exceptions.PolarsError) as temporary:
+                pl.DataFrame({"query": queries, "label": lists.labels, **columns}).write_parquet(temporary)
 
     def describe(self, config: Config) -> Description:
         """Counts, lengths and labels."""
@@ -137,13 +93,15 @@ class LearningToRank(Task[JudgedLists]):
         self,
         config: Config,
         model: nn.Module,
-        data: Data[JudgedLists],  # noqa: ARG002
+        data: Data[JudgedLists],
         part: JudgedLists,  # noqa: ARG002
         held_out: JudgedLists | None,  # noqa: ARG002
     ) -> ListObjective:
         """The list loss on the model's scores."""
         entry = self.loss(str(config.loss["name"]))
-        return ListObjective(model, partial(entry.function, **config.parameters("loss")), config.seed, entry.inputs)
+        highest = max(float(data.train.labels.max()), 1.0) if entry.name in SHARES else 1.0
+        bound = partial(entry.function, **config.parameters("loss"))
+        return ListObjective(model, bound, config.seed, entry.inputs, 1 / highest)
 
     def batches(self, config: Config, data: Data[JudgedLists], part: JudgedLists) -> Batches[Any]:  # noqa: ARG002
         """Whole lists."""
@@ -195,59 +153,50 @@ class LearningToRank(Task[JudgedLists]):
     def save(self, folder: Path, data: Data[JudgedLists]) -> None:
         """The test lists: what the run is judged on."""
         features, labels, offsets = data.test.tensors()
-        checkpoint.save(folder / "lists.safetensors", {"features": features, "labels": labels, "offsets": offsets}, {})
+        kept = {"features": features, "labels": labels, "offsets": offsets}
+        checkpoint.save(folder / "lists.safetensors", kept, {"names": list(data.test.names)})
         with write_atomically(folder / "queries.parquet", pl.exceptions.PolarsError) as temporary:
             pl.DataFrame({"id": data.test.query_ids}).write_parquet(temporary)
 
     def load(self, folder: Path, config: Config) -> Data[JudgedLists]:  # noqa: ARG002
         """The test lists."""
-        kept, _ = checkpoint.load(folder / "lists.safetensors")
+        kept, facts = checkpoint.load(folder / "lists.safetensors")
         try:
             ids = pl.read_parquet(folder / "queries.parquet")["id"]
         except (OSError, pl.exceptions.PolarsError) as error:
             raise RunError(f"{folder}/queries.parquet is corrupt or missing. Train again.") from error
         features, labels, offsets = (kept[name].numpy() for name in ("features", "labels", "offsets"))
-        test = JudgedLists(features, labels, offsets, ids)
+        test = JudgedLists(features, labels, offsets, ids, tuple(facts["names"]))
         return Data(test, test, None, test)
 
-    @staticmethod
-    def _given(config: Config) -> JudgedData:
-        assert isinstance(config.data, JudgedData)
-        return config.data
-
-
-def _paths(folder: Path, name: str, named: list[str] | None) -> list[Path]:
-    """The files of a part: those that are named, or the one of the folder that is called so."""
-    if named is not None:
-        return [folder / file if folder.is_dir() else Path(file) for file in named]
-    if folder.is_file() or not folder.exists():
-        return [folder] if name == "train" else []  # a path that does not exist is an error when it is read
-    found = [
-        file
-        for file in sorted(folder.iterdir())
-        if file.suffix != ".query" and {file.stem.lower(), file.suffix[1:].lower()} & set(NAMES[name])
-    ]
-    if len(found) > 1:
-        raise ConfigError(f"{folder} has {len(found)} files called {name}: name one by --data.{name} {found[0].name}.")
-    return found
-
-
-def _split(lists: JudgedLists, share: float, seed: int, purpose: int) -> tuple[JudgedLists, JudgedLists]:
-    """The lists without a random share of the queries, and these."""
-    order = torch.randperm(len(lists), generator=keyed.generator(seed, purpose)).numpy()
-    held = max(1, round(share * len(lists)))
-    if held >= len(lists):
-        raise ConfigError(
-            f"holding out {held} of {len(lists)} queries leaves none to train on: give more queries, or files."
+    def score(
+        self,
+        config: Config,
+        model: nn.Module,
+        data: Data[JudgedLists],
+        paths: Sequence[Path],
+        *,
+        document: str | None = None,
+        progress: Progress | None = None,
+    ) -> pl.DataFrame:
+        """Rank the documents of new lists; labels, where they are there, are not looked at."""
+        given = config.data
+        assert isinstance(given, JudgedData)
+        ignore = [name for name in (*given.ignore, document) if name is not None]
+        lists = read_judged(
+            paths, format=given.format, query=given.query, label=given.label, ignore=ignore, labelled=False
         )
-    return lists.take(np.sort(order[held:])), lists.take(np.sort(order[:held]))
-
-
-def _joined(parts: list[JudgedLists]) -> JudgedLists:
-    sizes = np.concatenate([np.zeros(1, dtype=np.int64), *(np.diff(part.offsets) for part in parts)])
-    return JudgedLists(
-        np.concatenate([part.features for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-        sizes.cumsum(),
-        pl.concat([part.query_ids for part in parts]),
-    )
+        ids = read_documents(paths, lists, column=document, format=given.format)
+        width, names = data.test.features.shape[1], data.test.names
+        lists = with_features(lists, width, names, f"{paths[0]}: documents must have the features of the training data")
+        features, _, offsets = lists.tensors()
+        table = pl.DataFrame(
+            {
+                "query": lists.query_ids[np.repeat(np.arange(len(lists)), np.diff(lists.offsets))],
+                "document": ids,
+                "score": score_lists(model, features, offsets, progress=progress).numpy(),  # type: ignore[arg-type]
+            }
+        )
+        ranks = pl.col("score").rank("ordinal", descending=True).over("query").alias("rank")
+        order = pl.col("query").rle_id()
+        return table.with_columns(ranks).sort(order, "rank").select("query", "document", "rank", "score")

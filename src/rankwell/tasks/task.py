@@ -160,6 +160,19 @@ class Task(Generic[P]):
         """What judging and serving a finished run need, without the original files."""
         raise NotImplementedError
 
+    def score(
+        self,
+        config: Config,  # noqa: ARG002
+        model: nn.Module,  # noqa: ARG002
+        data: Data[P],  # noqa: ARG002
+        paths: Sequence[Path],  # noqa: ARG002
+        *,
+        document: str | None = None,  # noqa: ARG002
+        progress: Progress | None = None,  # noqa: ARG002
+    ) -> pl.DataFrame:
+        """Rank the documents of lists in new files: a row a document, the best of each query first."""
+        raise ConfigError(f"task {self.name} has no lists of documents to rank.")
+
     def catalogue(self, data: Data[P]) -> Catalogue:  # noqa: ARG002
         """Who may be recommended what."""
         raise ConfigError(f"task {self.name} has no catalogue to recommend from.")

@@ -19,13 +19,14 @@ class ListObjective:
     """A list loss, with its parameters bound, on ``model(features, offsets)``: ragged lists as they are.
 
     ``inputs`` are the declared extra inputs that the loss takes: it goes without those that are not required and that nobody
-    offers. Offered are ``query_ids`` and ``key``.
+    offers. Offered are ``query_ids`` and ``key``. Labels are multiplied by ``scale``, for losses that want them in [0, 1].
     """
 
     model: nn.Module
     loss: Callable[..., Tensor]
     seed: int
     inputs: Mapping[str, Input] = field(default_factory=dict)
+    scale: float = 1.0
     groups: dict[str, nn.Module] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -42,4 +43,4 @@ class ListObjective:
         scores = self.model(batch.features, batch.offsets, generator=drawn)
         offered = {"query_ids": batch.index, "key": keyed.mix(self.seed, epoch, step, NOISE)}
         extra = {name: value for name, value in offered.items() if name in self.inputs}
-        yield Play(self.loss(scores, batch.labels, offsets=batch.offsets, **extra))
+        yield Play(self.loss(scores, self.scale * batch.labels, offsets=batch.offsets, **extra))

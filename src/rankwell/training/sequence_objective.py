@@ -15,7 +15,7 @@ from rankwell.similarity import by_row
 from rankwell.training.generated import Scored
 from rankwell.training.objective import DROPOUT, NOISE, ContrastObjective, Play
 
-__all__ = ["SequenceHeadObjective", "SequenceObjective"]
+__all__ = ["EventScorer", "SequenceHeadObjective", "SequenceObjective"]
 
 
 @dataclass

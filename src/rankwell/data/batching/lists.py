@@ -42,6 +42,7 @@ class ListBatches(Batches[ListBatch]):
     ) -> None:
         super().__init__(len(offsets) - 1, batch_size, seed=seed)
         self.features, self.labels, self.offsets = features, labels, offsets
+        self._documents = Ragged(offsets, torch.arange(len(labels), device=offsets.device))
 
     def rows(self, epoch: int) -> Ragged:
         """A permutation, cut into batches."""
@@ -50,6 +51,5 @@ class ListBatches(Batches[ListBatch]):
 
     def batch(self, index: Int[Tensor, " lists"]) -> ListBatch:
         """These lists, whole."""
-        documents = Ragged(self.offsets, torch.arange(len(self.labels), device=self.offsets.device))
-        taken = take_lists(documents, index)
+        taken = take_lists(self._documents, index)
         return ListBatch(self.features[taken.values], self.labels[taken.values], taken.offsets, index)

@@ -1,0 +1,257 @@
+"""BPR, sampled softmax and SimCE on matrix factorisation and on LightGCN: the published comparison, with closed-form baselines.
+
+    python bench/encoders.py run ml ../shared/data/ml-latest-small/ratings.csv [--models mf,lightgcn] [--losses bpr,simce]
+    python bench/encoders.py run beauty ../shared/data/beauty/Beauty.txt
+    python bench/encoders.py run gowalla ../shared/data/gowalla --models mf
+    python bench/encoders.py table
+
+64 dimensions, spectral start, batches of 1,024; 1 negative a positive for BPR and 64 for the others, each row its own. The
+split is random, 20 % of each user's items for the test (Gowalla comes with its own) and 10 % of the rest for validation, which
+nothing is trained on, baselines neither: Beauty's sequences are sets here. For every pair of model and loss, the learning rate and the loss's own parameter are chosen by NDCG@20
+on the validation pairs of seed 0, and the epoch of each run by its own; three seeds of split, start and draws are then trained
+with them, and the test pairs looked at once a run. The budget is a number of epochs for each data set, the same for both
+models; an epoch without a better one for five validations ends a run.
+
+``bench/results/encoders.json`` keeps each run as it ends: those that are there are not repeated. ``table`` writes
+``bench/results/encoders.txt``.
+"""
+
+import argparse
+import datetime
+import itertools
+import json
+import platform
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rankwell.atomic import write_text
+from rankwell.config import Config, resolve
+from rankwell.evaluation import evaluate
+from rankwell.metrics import Measure
+from rankwell.models import MODELS
+from rankwell.tasks import Data
+from rankwell.tasks.interaction_data import read
+from rankwell.tasks.interaction_objective import build_objective
+from rankwell.training import fit
+
+RESULTS = Path(__file__).parent / "results" / "encoders.json"
+MEASURES = ("recall@20", "ndcg@20", "ndcg@10", "hit_rate@10")
+MONITOR = "ndcg@20"
+BATCH = 1_024
+
+COLUMNS: dict[str, dict[str, str]] = {"ml": {"user": "userId", "item": "movieId"}, "beauty": {}, "gowalla": {}}
+EPOCHS = {"ml": 60, "beauty": 60, "gowalla": 8}
+MODELS_COMPARED = ("mf", "lightgcn")
+BASELINES = ("popularity", "item_knn", "ease", "graph_filter", "als")
+
+RATES = (0.001, 0.003, 0.01, 0.03)
+LOSSES: dict[str, tuple[dict[str, Any], str | None, tuple[float, ...]]] = {
+    "bpr": ({"similarity": "dot", "n": 1}, None, (0.0,)),
+    "sampled_softmax": ({"similarity": "cosine", "n": 64}, "temperature", (0.07, 0.1, 0.2)),
+    "simce": ({"similarity": "dot", "n": 64}, "margin", (0.5, 2.0, 5.0)),
+}
+"""How vectors are compared and how many negatives a row has, as in the papers; the own parameter, and what is tried of it."""
+
+
+def configuration(
+    data: str,
+    path: str,
+    model: str,
+    seed: int,
+    loss: str | None = None,
+    rate: float = RATES[0],
+    own: float = 0.0,
+    **how: int,
+) -> Config:
+    given: dict[str, Any] = {
+        "data": {"path": path, **COLUMNS[data]},
+        "model": {"name": model},
+        "evaluation": {"measures": list(MEASURES), "monitor": MONITOR},
+        "training": {"epochs": EPOCHS[data], "batch_size": BATCH, "learning_rate": rate, "watch_every": 0, **how},
+        "seed": seed,
+    }
+    if loss is not None:
+        fixed, name, _ = LOSSES[loss]
+        given["model"]["similarity"] = fixed["similarity"]
+        given["loss"] = {"name": loss} | ({name: own} if name else {})
+        given["sampler"] = {"name": "uniform", "n": fixed["n"], "shared": False}
+    return resolve(given)
+
+
+def judged(model: Any, known: Any, held_out: Any, measures: tuple[str, ...] = MEASURES) -> dict[str, float]:
+    return evaluate(model, [Measure.parse(text) for text in measures], known=known, held_out=held_out).means()
+
+
+def trained(config: Config, data: Data[Any]) -> tuple[Any, dict[str, Any]]:
+    """The model as its best validated epoch left it, and how it came there."""
+    started = time.monotonic()
+    build = MODELS[config.model["name"]].function
+    model: Any = build(data.train.num_users, data.train.num_items, **config.parameters("model"))
+    known, held_out = data.fit.known(), data.valid.known()
+    model.initialise(known, seed=config.seed)
+    history = fit(
+        build_objective(config, model, data.fit),
+        data.fit.tensors(),
+        config.training,
+        seed=config.seed,
+        validate=lambda: judged(model, known, held_out, (MONITOR,)),
+        monitor=MONITOR,
+    )
+    seconds = time.monotonic() - started
+    return model, {
+        "validation": history.best_value,
+        "epoch": history.best_epoch,
+        "epochs": history.epoch,
+        "seconds": seconds,
+        "training_seconds": sum(epoch.seconds for epoch in history.epochs),
+    }
+
+
+class Store:
+    """Runs by name, written as they end."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.runs: dict[str, Any] = json.loads(file.read_text())["runs"] if file.exists() else {}
+
+    def get(self, name: str, make: Callable[[], Any]) -> Any:
+        """The run of that name, carried out where it is not there."""
+        if name not in self.runs:
+            self.runs[name] = make()
+            if self.file.exists():  # another process may have added some
+                self.runs = json.loads(self.file.read_text())["runs"] | {name: self.runs[name]}
+            about = {"date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(), "torch": torch.__version__}
+            facts = {
+                **about,
+                "processor": platform.processor() or platform.machine(),
+                "threads": torch.get_num_threads(),
+            }
+            write_text(self.file, json.dumps({**facts, "runs": self.runs}, indent=1) + "\n")
+            print(name, json.dumps(self.runs[name]), flush=True)
+        return self.runs[name]
+
+
+def chosen(
+    store: Store, data: str, path: str, at: Data[Any], model: str, loss: str, rates: tuple[float, ...], **how: int
+) -> tuple[float, float]:
+    """Learning rate and own parameter of the best validation with seed 0; the test pairs are not looked at."""
+    reached = {}
+    for rate, own in itertools.product(rates, LOSSES[loss][2]):
+        config = configuration(data, path, model, 0, loss, rate, own, **how)
+        result = store.get(f"choose {data} {model} {loss} {rate} {own}", lambda config=config: trained(config, at)[1])
+        reached[rate, own] = result["validation"]
+    return max(reached, key=reached.__getitem__)
+
+
+def compare(
+    store: Store,
+    data: str,
+    path: str,
+    models: list[str],
+    losses: list[str],
+    seeds: int,
+    rates: tuple[float, ...],
+    **how: int,
+) -> None:
+    """Every model with every loss, and the baselines."""
+    splits: dict[int, Data[Any]] = {}
+
+    def split(seed: int) -> Data[Any]:
+        if seed not in splits:
+            splits[seed] = read(configuration(data, path, "mf", seed).data, seed)
+        return splits[seed]
+
+    def baseline(name: str, seed: int) -> dict[str, Any]:
+        started, at = time.monotonic(), split(seed)
+        model = MODELS[name].function(at.train.num_users, at.train.num_items)
+        model.initialise(at.fit.known(), seed=seed)
+        seconds = time.monotonic() - started
+        return {"seconds": seconds, "test": judged(model, at.train.known(), at.test.known())}
+
+    def run(config: Config, seed: int) -> dict[str, Any]:
+        model, facts = trained(config, split(seed))
+        own = {name: config.loss[name] for name in (LOSSES[config.loss["name"]][1],) if name}
+        test = judged(model, split(seed).train.known(), split(seed).test.known())
+        return {"rate": config.training.learning_rate, **own, **facts, "test": test}
+
+    for seed in range(seeds):
+        for name in BASELINES:
+            store.get(f"test {data} {name} - {seed}", lambda name=name, seed=seed: baseline(name, seed))
+        for model, loss in itertools.product(models, losses):
+            best = chosen(store, data, path, split(0), model, loss, rates, **how)
+            config = configuration(data, path, model, seed, loss, *best, **how)
+            store.get(f"test {data} {model} {loss} {seed}", lambda config=config, seed=seed: run(config, seed))
+
+
+def table(runs: dict[str, Any]) -> str:
+    """Means over seeds with their standard deviation."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for key, result in runs.items():
+        what, *rest = key.split()
+        if what == "test":
+            groups[tuple(rest[:-1])].append(result)
+    lines = [
+        f"{'data':<8} {'model':<13} {'loss':<16}"
+        + "".join(f"{name:>17}" for name in MEASURES)
+        + "   rate   own epochs seconds seeds"
+    ]
+    for (data, model, loss), results in sorted(groups.items()):
+        cells = []
+        for measure in MEASURES:
+            values = [result["test"][measure] for result in results]
+            spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.4f}{spread}".rjust(17))
+        first = results[0]
+        own = next((f"{first[name]:g}" for _, name, _ in LOSSES.values() if name and name in first), "")
+        rate, epochs = (
+            (f"{first['rate']:g}", f"{statistics.mean(each['epoch'] for each in results):.0f}")
+            if "rate" in first
+            else ("", "")
+        )
+        seconds = statistics.mean(result["seconds"] for result in results)
+        lines.append(
+            f"{data:<8} {model:<13} {loss:<16}{''.join(cells)} {rate:>6} {own:>5} {epochs:>6} {seconds:>7.0f} {len(results):>5}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "table"))
+    parser.add_argument("data", nargs="?", choices=tuple(COLUMNS))
+    parser.add_argument("path", nargs="?")
+    parser.add_argument("--models", default=",".join(MODELS_COMPARED))
+    parser.add_argument("--losses", default=",".join(LOSSES))
+    parser.add_argument("--rates", default=",".join(map(str, RATES)))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, help="of every run; the default is the data set's budget")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    store = Store(options.results)
+    if options.what == "run":
+        if options.path is None:
+            parser.error("run needs a data set's name and its path")
+        how = {"epochs": options.epochs} if options.epochs else {}
+        rates = tuple(float(rate) for rate in options.rates.split(","))
+        compare(
+            store,
+            options.data,
+            options.path,
+            options.models.split(","),
+            options.losses.split(","),
+            options.seeds,
+            rates,
+            **how,
+        )
+    write_text(options.results.with_suffix(".txt"), table(store.runs))
+    print(table(store.runs))
+
+
+if __name__ == "__main__":
+    main()
