@@ -7,10 +7,10 @@
 
 64 dimensions, spectral start, batches of 1,024; 1 negative a positive for BPR and 64 for the others, each row its own. The
 split is random, 20 % of each user's items for the test (Gowalla comes with its own) and 10 % of the rest for validation, which
-nothing is trained on, baselines neither: Beauty's sequences are sets here. For every pair of model and loss, the learning rate and the loss's own parameter are chosen by NDCG@20
-on the validation pairs of seed 0, and the epoch of each run by its own; three seeds of split, start and draws are then trained
-with them, and the test pairs looked at once a run. The budget is a number of epochs for each data set, the same for both
-models; an epoch without a better one for five validations ends a run.
+nothing is trained on, baselines neither; Beauty's sequences are sets here. For every pair of model and loss, the learning rate
+and the loss's own parameter are chosen by NDCG@20 on the validation pairs of seed 0, and the epoch of each run by its own;
+three seeds of split, start and draws are then trained with them, and the test pairs looked at once a run. The budget is a
+number of epochs for each data set, the same for both models; five validations without a better one end a run.
 
 ``bench/results/encoders.json`` keeps each run as it ends: those that are there are not repeated. ``table`` writes
 ``bench/results/encoders.txt``.

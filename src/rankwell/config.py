@@ -61,16 +61,17 @@ def resolve(raw: Mapping[str, Any], source: str = "configuration") -> Config:
     task = task_of(_text(raw.get("task", Config.model_fields["task"].default), f"{source}: task"))
     _check_numbers(raw, Config, source, task)
     given = _valid(task, raw, source)
-    names = {name: str(section.get("name", task.defaults[name]["name"])) for name, section in _named(task, given)}
+    names = {name: str(getattr(given, name).get("name", task.defaults[name]["name"])) for name in task.sections}
     recipe = _recipe(task, names)
     try:
         implied = task.implied(names, raw)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from error
-    filled = _valid(task, _merged(_merged(_merged(task.defaults, recipe), raw), implied), source)
+    filled = _valid(task, {**_merged(_merged(task.defaults, recipe), raw), **implied}, source)
     choices: dict[str, Any] = {
         name: CHOICES[name](task, str(section["name"]), section, f"{source}: {name}")
-        for name, section in _named(task, filled)
+        for name in task.sections
+        if (section := getattr(filled, name))
     }
     monitor, measures = filled.evaluation.monitor, filled.evaluation.measures
     for measure in (*measures, monitor):
@@ -95,11 +96,6 @@ def _valid(task: Task[Any], raw: Mapping[str, Any], source: str) -> Config:
         return Config.model_validate({**raw, "data": data})
     except ValidationError as error:
         raise ConfigError(_sentence(error, source, task)) from error
-
-
-def _named(task: Task[Any], config: Config) -> list[tuple[str, dict[str, Any]]]:
-    """The task's sections that hold a name."""
-    return [(name, getattr(config, name)) for name in task.sections]
 
 
 def _checked(task: Task[Any], measure: str, where: str) -> None:

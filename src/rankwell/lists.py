@@ -700,7 +700,7 @@ def blocks(offsets: Offsets, limit: int = BLOCK_ITEMS) -> Iterator[Block]:
     the first block.
     """
     lengths = offsets.diff()
-    if lengths.numel() and bool((lengths == lengths[0]).all()):
+    if lengths.numel() == 1 or (lengths.numel() and bool((lengths == lengths[0]).all())):
         yield from _equal_blocks(offsets, limit)
         return
     in_order, by_length = lengths.sort(stable=True)

@@ -122,7 +122,7 @@ def test_recommend_to_a_file(rankwell, finished, tmp_path, suffix):
     assert table.columns == ["user", "rank", "item", "score"] and str(file) in said.out
     assert f"{len(table)} rows for 8 users" in said.out
     saved = RunFolder(finished).load()
-    user_ids, item_ids, lists = saved.task.catalogue(saved.data)
+    user_ids, item_ids, lists, _ = saved.task.catalogue(saved.model, saved.data)
     for code, user in enumerate(user_ids):
         mine = table.filter(pl.col("user") == user)
         known = item_ids[lists.values[lists.offsets[code] : lists.offsets[code + 1]].numpy()]

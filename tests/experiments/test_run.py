@@ -67,7 +67,7 @@ def test_figures_are_means_over_users_of_the_saved_model(tiny, tmp_path, no_pict
     """Once more from the folder alone, by a loop: recall@20 and the test pairs of each user."""
     result = run(settings(tiny), RunFolder(tmp_path / "run"))
     saved = RunFolder(tmp_path / "run").load()
-    user_ids, item_ids, lists = saved.task.catalogue(saved.data)
+    user_ids, item_ids, lists, _ = saved.task.catalogue(saved.model, saved.data)
     table = pl.read_parquet(tmp_path / "run" / "per_user.parquet")
     for name, value in result.test.items():
         assert table[name].mean() == pytest.approx(value, abs=1e-6)

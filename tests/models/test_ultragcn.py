@@ -18,7 +18,7 @@ KNOWN = Ragged(torch.tensor([0, *map(len, LISTS)]).cumsum(0), torch.tensor([item
 
 
 def built(**own: object) -> UltraGCN:
-    model = UltraGCN(USERS, ITEMS, **{"dim": 3, "init_std": 1.0, "neighbours": 2, **own})  # type: ignore[arg-type]
+    model = UltraGCN(USERS, ITEMS, **{"dim": 3, "init": "normal", "init_std": 1.0, "neighbours": 2, **own})  # type: ignore[arg-type]
     model.initialise(KNOWN, seed=4)
     return model
 

@@ -36,12 +36,12 @@ def recommend(
     saved = RunFolder(folder).load()
     if output_file is not None and output_file.suffix not in (".parquet", ".csv"):
         raise ConfigError(f"--output must end in .parquet or .csv: got {output_file}.")
-    catalogue = saved.task.catalogue(saved.data)
+    catalogue = saved.task.catalogue(saved.model, saved.data)
     queries = _codes(catalogue, users, users_file, everyone)
     with RunProgress(errors) as progress:
         progress.phase("recommend", 0)
         best = top_items(
-            saved.model,  # type: ignore[arg-type]  # every registered model ranks the catalogue
+            catalogue.ranker,
             queries,
             k,
             known=None if known else catalogue.known,

@@ -94,7 +94,7 @@ def _show_result(settings: Config, result: Result, folder: RunFolder) -> None:
     trained = f"{result.epochs} epochs" if result.epochs else "closed form"
     chosen = ""
     if result.validation is not None:
-        chosen = f", chosen by {settings.evaluation.monitor} {result.validation:.4f} on held-out {units}"
+        chosen = f", chosen by {settings.evaluation.monitor} {result.validation:.4f} in validation"
     seconds = "  ".join(f"{phase} {value:.1f}" for phase, value in result.seconds.items())
     output.print(f"{result.users:,} test {units} · {trained}{chosen}", markup=False)
     output.print(f"seconds: {seconds}  (sum {sum(result.seconds.values()):.1f})", markup=False)

@@ -49,7 +49,7 @@ class FeatureEncoder:
             column = table[name]
             if column.dtype.is_nested():
                 numbers[name] = _width(column, source)
-            elif _as_numbers(column).null_count() == _missing(column) < len(column):
+            elif column.dtype.is_numeric() or _as_numbers(column).null_count() == _missing(column) < len(column):
                 numbers[name] = 1
             else:
                 values = _split(column).explode().drop_nulls().unique(maintain_order=True).to_list()
@@ -99,7 +99,7 @@ def _as_numbers(column: pl.Series) -> pl.Series:
 
 
 def _missing(column: pl.Series) -> int:
-    """Values that are null, or an empty text."""
+    """How many are null, or an empty text."""
     return int((column.cast(pl.String).str.strip_chars().fill_null("") == "").sum())
 
 

@@ -21,7 +21,8 @@ JudgedFormat: TypeAlias = Literal["svmlight", "csv", "tsv", "parquet"]
 
 _SUFFIXES: dict[str, JudgedFormat] = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".pq": "parquet"}
 
-_LINE = re.compile(rb"\s*[-+.\w]+(\s+qid:\d+)?(\s+\d+:[-+.\w]+)*\s*")
+_NUMBER = rb"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan|inf)"
+_LINE = re.compile(rb"\s*%b(\s+qid:\d+)?(\s+\d+:%b)*\s*" % (_NUMBER, _NUMBER), re.IGNORECASE)
 
 _DOCUMENT = re.compile(rb"#\s*docid\s*=\s*(\S+)")
 

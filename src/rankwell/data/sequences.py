@@ -18,7 +18,7 @@ from rankwell.data.schema import Interactions
 from rankwell.errors import DataError
 from rankwell.types import Ragged
 
-__all__ = ["Sequences", "read_sequences", "sequences_of"]
+__all__ = ["Sequences", "read_sequences", "sequences_of", "synthesise_sequences"]
 
 Codes = NDArray[np.int64]
 Times = NDArray[np.int64] | NDArray[np.float64]
@@ -195,3 +195,29 @@ def _in_time(users: Codes, items: Codes, times: Any, user_ids: pl.Series, item_i
     counts = np.bincount(users, minlength=len(user_ids))
     offsets = np.concatenate([np.zeros(1, dtype=np.int64), counts.cumsum()]).astype(np.int64)
     return Sequences(offsets, items[order], user_ids, item_ids, None if times is None else times[order])
+
+
+def synthesise_sequences(
+    num_users: int = 400, num_items: int = 60, length: int = 12, noise: float = 0.2, seed: int = 0
+) -> Sequences:
+    """Users who walk through the items in one order, from a random one on; with the share ``noise`` a step goes anywhere.
+
+    After item i comes the next one: a model of sequences ranks it first, and popularity knows nothing. Sequences have a half
+    to one and a half times as many events as ``length``.
+
+    >>> synthesise_sequences(num_users=3, num_items=5)
+    Sequences(34 events of 3 users with 5 items)
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(num_items)
+    sizes = rng.integers(max(length // 2, 3), length + length // 2 + 1, num_users)
+    offsets = np.concatenate([np.zeros(1, dtype=np.int64), sizes.cumsum(dtype=np.int64)])
+    jumps = rng.random(offsets[-1]) < noise
+    jumps[offsets[:-1]] = True
+    landed = np.maximum.accumulate(np.where(jumps, np.arange(offsets[-1]), 0))
+    places = rng.integers(0, num_items, offsets[-1])[landed] + np.arange(offsets[-1]) - landed
+    user_ids, item_ids = (
+        pl.Series([f"{letter}{number}" for number in range(count)])
+        for letter, count in (("u", num_users), ("i", num_items))
+    )
+    return Sequences(offsets, order[places % num_items].astype(np.int64), user_ids, item_ids)

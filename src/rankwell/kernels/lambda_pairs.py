@@ -34,6 +34,9 @@ CHUNK_PAIRS = 1 << 17
 BLOCK_ITEMS = 1 << 15
 """Padded items sorted at once."""
 
+SURE = 40
+"""A lead from which the logarithm of 1 + e^lead is the lead, to all digits of a double."""
+
 Slices: TypeAlias = tuple[slice, slice | None, slice | None]
 """What takes the rows ``[g, r, 1]`` or the columns ``[g, 1, c]`` of pairs from tables ``[g, n]``."""
 
@@ -54,21 +57,18 @@ def lambda_sums(
     ``k`` is the cut-off of the weights; with ``cut``, besides, only pairs count of which an item is among the ``k``
     best-scored. ``norm`` is LightGBM's. Unless ``weighted``, the items' own weights are all 1.
     """
-    scores, where = opened.scores, opened.where
-    where = scores.new_ones((), dtype=torch.bool) if where is None else where
-    tensors = (scores, opened.labels, opened.weights, where)
-    return list_lambda_sums(opened.lists, *tensors, weight, own, weighted, k or 0, cut, temperature, norm)[0]
+    tensors = (opened.scores, opened.labels, opened.weights if weighted else None, opened.where)
+    return list_lambda_sums(opened.lists, *tensors, weight, own, k or 0, cut, temperature, norm)[0]
 
 
 def _lambda_sums(
     scores: Tensor,
     labels: Tensor,
-    weights: Tensor,
-    where: Tensor,
+    weights: Tensor | None,
+    where: Tensor | None,
     offsets: Tensor,
     weight: str,
     own: float,
-    weighted: bool,
     k: int,
     cut: bool,
     temperature: float,
@@ -76,29 +76,31 @@ def _lambda_sums(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Sum of the pairs of each list; gradients of it by scores and by weights."""
     values = scores.new_zeros(offsets.numel() - 1)
-    by_scores, by_weights = torch.zeros_like(scores), torch.zeros_like(scores)
+    by_scores, by_weights = torch.zeros_like(scores), torch.zeros_like(scores[:0] if weights is None else scores)
     for chosen, items, valid in blocks(offsets, BLOCK_ITEMS):
         n = items.shape[-1]
-        valid = valid & _at(where, items)
-        grades = torch.where(valid, _at(labels, items), 0)
-        values.index_add_(0, chosen, (0 * grades).sum(-1))  # NaN, where a label is: such have no order
+        valid = valid if where is None else valid & _at(where, items)
+        absent = ~valid
+        grades = _at(labels, items).masked_fill_(absent, 0)
+        spoiled = (0 * grades).sum(-1)  # NaN, where a label is: such have no order
         grades.nan_to_num_(0, 0, 0)
-        order = _ranking(_at(scores, items), grades, valid)
+        order = _ranking(_at(scores, items), grades, absent)
         items, valid, grades = (x.gather(-1, order) for x in (items, valid, grades))
-        weighing = WEIGHTS[weight](grades, valid, k if 0 < k < n else n, own)
+        weighing = WEIGHTS[weight](grades, k if 0 < k < n else n, own)
         rows = [k] * len(items)
         both_ways = cut and k < n
         if not both_ways:
             order, most, rows = _rows_first(weighing, grades, valid)
             chosen, items, valid = chosen[most], items[most].gather(-1, order), valid[most].gather(-1, order)
             weighing = weighing._replace(tables=[table[most].gather(-1, order) for table in weighing.tables])
-        own_weights = _at(weights, items) if weighted else scores.new_ones(())
+            spoiled = spoiled[most]
+        own_weights = None if weights is None else _at(weights, items)
         block = _Block(_at(scores, items), own_weights, valid, rows, weighing, both_ways)
-        slopes, parts = _block_sums(block, weighted, temperature, norm)
-        values.index_add_(0, chosen, (block.weights * parts if weighted else parts).sum(-1))
-        by_scores.index_add_(0, items.flatten(), slopes.flatten())  # 0 at padding, which points at a first item
-        if weighted:
-            by_weights.index_add_(0, items.flatten(), parts.flatten())
+        slopes, parts = _block_sums(block, temperature, norm)
+        values.index_add_(0, chosen, (parts if own_weights is None else own_weights * parts).sum(-1).add_(spoiled))
+        by_scores.index_add_(0, items.view(-1), slopes.view(-1))  # 0 at padding, which points at a first item
+        if weights is not None:
+            by_weights.index_add_(0, items.view(-1), parts.view(-1))
     return values, by_scores, by_weights
 
 
@@ -109,13 +111,12 @@ def _at(x: Tensor, items: Tensor) -> Tensor:
 # --------------------------------------------------------------------------------------------------------------- layout
 
 
-def _ranking(scores: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+def _ranking(scores: Tensor, labels: Tensor, absent: Tensor) -> Tensor:
     """The order of the scores, best first; of equal ones the lower label first; absent items last."""
-    worst_last = torch.where(valid, -scores, torch.inf)
+    worst_last = scores.neg().masked_fill_(absent, torch.inf)
     order = _argsort(worst_last)
-    ranked = worst_last.gather(-1, order)
-    tied = (ranked[:, 1:] == ranked[:, :-1]) & (ranked[:, 1:] < torch.inf)
-    if bool(tied.any()):  # rare once training has begun
+    gaps = worst_last.gather(-1, order).diff()  # NaN between absent ones
+    if int(gaps.count_nonzero()) < gaps.numel():  # ties are rare once training has begun
         by_label = _argsort(labels)
         order = by_label.gather(-1, _argsort(worst_last.gather(-1, by_label)))
     return order
@@ -151,8 +152,7 @@ class _Block(NamedTuple):
     """Lists ``[g, n]``, rows first and absent items last; no list has more rows than the one before it."""
 
     scores: Tensor
-    weights: Tensor
-    """A single one if all are."""
+    weights: Tensor | None
     valid: Tensor
     rows: list[int]
     weighing: Weighing
@@ -176,50 +176,51 @@ def _chunks(rows: list[int], n: int, every: bool) -> Iterator[tuple[slice, slice
         first += lists
 
 
-def _block_sums(block: _Block, weighted: bool, temperature: float, norm: bool) -> tuple[Tensor, Tensor]:
+def _block_sums(block: _Block, temperature: float, norm: bool) -> tuple[Tensor, Tensor]:
     """Gradients of the sums of lists by scores and by weights; the latter is also the value."""
-    scores, weights = block.scores / temperature, block.weights
+    scores, weights, every = block.scores / temperature, block.weights, block.weighing.every
     by_scores, by_weights = torch.zeros_like(scores), torch.zeros_like(scores)
-    force, places, spread = scores.new_zeros(len(scores), 1), _places(block), _spread(block) if norm else None
+    force, spread = scores.new_zeros(len(scores), 1), _spread(block) if norm else None
+    present = block.valid.to(scores.dtype)
     # Memory for all chunks: fresh pages would take longer than what is computed in them.
-    room = scores.new_empty(5, max(CHUNK_PAIRS, scores.shape[-1]))
-    for lists, rows in _chunks(block.rows, scores.shape[-1], block.weighing.every):
-        columns = slice(0 if block.weighing.every else rows.start + 1, None)
+    room = scores.new_empty(3, max(CHUNK_PAIRS, scores.shape[-1])).unbind()
+    for lists, rows in _chunks(block.rows, scores.shape[-1], every):
+        columns = slice(0 if every else rows.start + 1, None)
         row, column = (lists, rows, None), (lists, None, columns)
-        shape = (*scores[lists, rows].shape, scores[lists, columns].shape[-1])
-        lead, size, lost, slope, value = room[:, : math.prod(shape)].view(5, *shape)
-        torch.sub(scores[column], scores[row], out=lead)
-        _sizes(block, places, row, column, size, met=slope)
+        ahead, behind = scores[row], scores[column]
+        shape = (*ahead.shape[:2], behind.shape[-1])
+        lead, size, slope = (x[: math.prod(shape)].view(shape) for x in room)
+        torch.sub(behind, ahead, out=lead)
+        _sizes(block.weighing, row, column, size)
+        # No item is met by itself, none by one behind it, and absent ones by none.
+        if every:
+            size[..., rows].diagonal(dim1=-2, dim2=-1).zero_()
+        else:
+            size[..., : shape[1]].triu_()
+        size *= present[column]
         if spread is not None:
             size /= 1 + spread[lists, :, None] * (lead.abs() * temperature - 0.99)
         if block.both_ways:
             # The row leads, if the column is not absent. Finite: an item at minus infinity need not be the better one.
-            lead.clamp_(torch.finfo(lead.dtype).min, 0)
-            torch.clamp(size, max=0, out=lost)  # below 0 where the column is the better item
-            size.abs_()
+            lead.clamp_(torch.finfo(lead.dtype).min, 0).copysign_(size)  # of the worse item before the better one
         torch.sigmoid(lead, out=slope).mul_(size)
-        # The logarithm of 1 + e^lead; where the column is the better item, of 1 + e^-lead.
-        if block.both_ways:  # there it is more by -lead, and the slope is what is left of 1
-            torch.exp(lead, out=value).log1p_().mul_(size).addcmul_(lost, lead)
-            slope += lost
-        else:
-            torch.abs(lead, out=value).neg_().exp_().log1p_().add_(lead.relu_()).mul_(size)
+        value = torch.ops.aten.softplus.out(lead, 1, SURE, out=lead).mul_(size).abs_()
         if norm:
             force[lists] += slope.abs().sum((-2, -1))[:, None]
-        if weighted and block.both_ways:
-            better = lost.sign_().neg_()
+        if weights is not None and block.both_ways:
+            better = (size > 0).to(size.dtype)  # where it is the column
             slope *= torch.lerp(weights[row], weights[column], better)
             by_weights[lists, columns] += better.mul_(value).sum(-2)
             value -= better
-        elif weighted:
+        elif weights is not None:
             slope *= weights[row]
         by_weights[lists, rows].add_(value.sum(-1))  # where all weights are 1, it does not matter whose it is
-        by_scores[lists, rows].sub_(slope.sum(-1))
-        by_scores[lists, columns].add_(slope.sum(-2))
+        by_scores[lists, rows].add_(slope.sum(-1))
+        by_scores[lists, columns].sub_(slope.sum(-2))
     if norm:
         factor = _norm(force * 2 / temperature)
         by_scores, by_weights = by_scores * factor, by_weights * factor
-    return by_scores / temperature, by_weights
+    return by_scores.div_(temperature), by_weights
 
 
 def _norm(force: Tensor) -> Tensor:
@@ -227,25 +228,16 @@ def _norm(force: Tensor) -> Tensor:
     return torch.where(force > 0, torch.log1p(force) / (math.log(2) * force), 1)
 
 
-def _places(block: _Block) -> tuple[Tensor, Tensor]:
-    """Places as a row and as a column: a row meets the columns behind it. Absent ones are met by none."""
-    place = torch.arange(block.scores.shape[-1], device=block.scores.device, dtype=block.scores.dtype)
-    rows = place.expand_as(block.scores)
-    # Where items are met by all but themselves, the second table is 0 where one is absent.
-    return rows, rows if block.weighing.every else torch.where(block.valid, place, -1)
-
-
-def _sizes(
-    block: _Block, places: tuple[Tensor, Tensor], rows: Slices, columns: Slices, size: Tensor, met: Tensor
-) -> None:
-    """What the pairs of a chunk weigh; below zero where the column is the better item."""
-    tables, factor, every = block.weighing
+def _sizes(weighing: Weighing, rows: Slices, columns: Slices, size: Tensor) -> None:
+    """What the pairs of a chunk weigh, all met; below zero where the row is the better item."""
+    tables, factor, every = weighing
     row, column = [x[rows] for x in tables], [x[columns] for x in tables]
-    (torch.mul if every else torch.sub)(row[0], column[int(every)], out=size)
+    if every:
+        size.copy_(row[0]).neg_()
+    else:
+        torch.sub(column[0], row[0], out=size)
     if factor is not None:
         size *= factor(row, column)
-    # Comparing into a float tensor and multiplying takes a tenth of the time of a boolean mask.
-    size *= (torch.ne if every else torch.gt)(places[1][columns], places[0][rows], out=met)
 
 
 def _spread(block: _Block) -> Tensor:

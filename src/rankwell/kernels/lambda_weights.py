@@ -5,6 +5,7 @@ A pair weighs the difference of its gains, times a factor that does not change w
 
 # mypy: allow-untyped-calls
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
@@ -28,7 +29,7 @@ class Weighing(NamedTuple):
     factor: Callable[[Items, Items], Tensor] | None = None
     """From the tables of rows and columns; None is one."""
     every: bool = False
-    """Whether an item has its gain over every other item, whatever the labels: the second table is then 1 where one is."""
+    """Whether an item has its gain over every other item, whatever the labels."""
 
 
 def _ranks(like: Tensor) -> Tensor:
@@ -36,8 +37,15 @@ def _ranks(like: Tensor) -> Tensor:
 
 
 def _discounts(like: Tensor) -> Tensor:
-    ranks = torch.arange(2, like.shape[-1] + 2, device=like.device, dtype=like.dtype)
-    return ranks.log2_().reciprocal_().expand(like.shape)
+    n = like.shape[-1]
+    # Kept on a CPU only: on another device a second stream might read what the first one has yet to write.
+    table = _discount_table if like.device.type == "cpu" else _discount_table.__wrapped__
+    return table(1 << n.bit_length(), like.dtype, like.device)[:n].expand(like.shape)
+
+
+@functools.lru_cache(maxsize=4)
+def _discount_table(n: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.arange(2, n + 2, device=device, dtype=dtype).log2_().reciprocal_()
 
 
 def _gains(labels: Tensor, k: int) -> Tensor:
@@ -45,32 +53,32 @@ def _gains(labels: Tensor, k: int) -> Tensor:
     labels = labels.clamp(min=0)
     gains = exponential_gains(labels, labels.amax(-1, keepdim=True))
     best = gains.topk(k).values
-    ideal = (best * _discounts(best)).sum(-1, keepdim=True)
-    return gains / torch.where(ideal > 0, ideal, 1)
+    ideal = best.mul_(_discounts(best)).sum(-1, keepdim=True)
+    return gains.div_(ideal.masked_fill_(ideal <= 0, 1))
 
 
 def _relevant(labels: Tensor) -> Tensor:
     return (labels >= 1).to(labels.dtype)
 
 
-# Each of these takes labels and validity in the order of the ranks, absent items last and labelled 0, the cut-off of the
-# metric (n where there is none), and a parameter.
+# Each of these takes labels in the order of the ranks, absent items last and labelled 0, the cut-off of the metric (n where
+# there is none), and a parameter.
 
 
-def _ndcg(labels: Tensor, _valid: Tensor, k: int, _own: float) -> Weighing:
+def _ndcg(labels: Tensor, k: int, _own: float) -> Weighing:
     return Weighing((_gains(labels, k), _discounts(labels)), lambda row, column: (row[1] - column[1]).abs_())
 
 
-def _ndcg_loss1(labels: Tensor, valid: Tensor, k: int, _own: float) -> Weighing:
-    return Weighing((_gains(labels, k) * _discounts(labels), valid.to(labels.dtype)), every=True)
+def _ndcg_loss1(labels: Tensor, k: int, _own: float) -> Weighing:
+    return Weighing((_gains(labels, k) * _discounts(labels),), every=True)
 
 
-def _ndcg_loss2(labels: Tensor, _valid: Tensor, k: int, _own: float) -> Weighing:
+def _ndcg_loss2(labels: Tensor, k: int, _own: float) -> Weighing:
     step = _steps(labels)
     return Weighing((_gains(labels, k), _ranks(labels).int()), lambda row, column: step(row[1], column[1]))
 
 
-def _ndcg_loss2pp(labels: Tensor, _valid: Tensor, k: int, mu: float) -> Weighing:
+def _ndcg_loss2pp(labels: Tensor, k: int, mu: float) -> Weighing:
     step = _steps(labels)
 
     def factor(row: Items, column: Items) -> Tensor:
@@ -79,9 +87,9 @@ def _ndcg_loss2pp(labels: Tensor, _valid: Tensor, k: int, mu: float) -> Weighing
     return Weighing((_gains(labels, k), _ranks(labels).int(), _discounts(labels)), factor)
 
 
-def _lambda_loss(labels: Tensor, valid: Tensor, k: int, own: float) -> Weighing:
+def _lambda_loss(labels: Tensor, k: int, own: float) -> Weighing:
     if k >= labels.shape[-1]:
-        return _ndcg_loss2(labels, valid, k, own)
+        return _ndcg_loss2(labels, k, own)
     ranks, step = _ranks(labels), _steps(labels)
 
     def factor(row: Items, column: Items) -> Tensor:
@@ -106,7 +114,7 @@ def _steps(like: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     return at
 
 
-def _mrr(labels: Tensor, _valid: Tensor, _k: int, _own: float) -> Weighing:
+def _mrr(labels: Tensor, _k: int, _own: float) -> Weighing:
     """The reciprocal rank changes when a relevant item passes the first one, or the first one goes."""
     relevant, reciprocal = _relevant(labels), 1 / _ranks(labels)
     best = (relevant * reciprocal).topk(min(2, labels.shape[-1])).values
@@ -122,7 +130,7 @@ def _mrr(labels: Tensor, _valid: Tensor, _k: int, _own: float) -> Weighing:
     return Weighing((relevant, other, is_first, first, second), factor)
 
 
-def _map(labels: Tensor, _valid: Tensor, _k: int, _own: float) -> Weighing:
+def _map(labels: Tensor, _k: int, _own: float) -> Weighing:
     """The average precision changes at both ranks, and at the relevant ones between them."""
     relevant, ranks = _relevant(labels), _ranks(labels)
     hits = relevant.cumsum(-1)
@@ -138,16 +146,16 @@ def _map(labels: Tensor, _valid: Tensor, _k: int, _own: float) -> Weighing:
     return Weighing((relevant / hits[:, -1:].clamp(min=1), ranks, above, below), factor)
 
 
-def _precision(labels: Tensor, _valid: Tensor, k: int, _own: float) -> Weighing:
+def _precision(labels: Tensor, k: int, _own: float) -> Weighing:
     inside = (_ranks(labels) <= k).to(labels.dtype)
     return Weighing((_relevant(labels) / k, inside), lambda row, column: (row[1] - column[1]).abs_())
 
 
-def _arp(labels: Tensor, _valid: Tensor, _k: int, _own: float) -> Weighing:
+def _arp(labels: Tensor, _k: int, _own: float) -> Weighing:
     return Weighing((labels,))
 
 
-WEIGHTS: dict[str, Callable[[Tensor, Tensor, int, float], Weighing]] = {
+WEIGHTS: dict[str, Callable[[Tensor, int, float], Weighing]] = {
     "arp": _arp,
     "lambda_loss": _lambda_loss,
     "map": _map,

@@ -232,10 +232,13 @@ def list_sums(function: Operator, what: str, *, constants: int = 0) -> Callable[
             if grad is None:
                 return None, None, None, None, *ctx.none_of_rest
             if segment is None:  # lists of one length
-                grad = grad[:, None].expand(-1, by_scores.shape[0] // max(grad.shape[0], 1)).reshape(-1)
+                grad = grad[:, None]
+                shape = (grad.shape[0], by_scores.shape[0] // max(grad.shape[0], 1))
             else:
-                grad = grad.index_select(0, segment)
-            by_scores, by_weights = (None if slopes is None else grad * slopes for slopes in (by_scores, by_weights))
+                grad, shape = grad.index_select(0, segment), by_scores.shape
+            by_scores, by_weights = (
+                None if slopes is None else (grad * slopes.view(shape)).view(-1) for slopes in (by_scores, by_weights)
+            )
             return None, by_scores, None, by_weights, *ctx.none_of_rest
 
     def sums(lists: Lists, scores: Tensor, *others: Any) -> tuple[Tensor, ...]:

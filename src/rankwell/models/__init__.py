@@ -3,7 +3,9 @@
 from rankwell.models.als import ALS
 from rankwell.models.ease import EASE
 from rankwell.models.graph_filter import GraphFilter
+from rankwell.models.gru4rec import GRU4Rec
 from rankwell.models.item_knn import ItemKNN
+from rankwell.models.item_mean import ItemMean
 from rankwell.models.lightgcn import LightGCN
 from rankwell.models.list_baselines import BestFeature, LambdaMART
 from rankwell.models.mf import MatrixFactorisation
@@ -11,6 +13,7 @@ from rankwell.models.neumf import NeuMF
 from rankwell.models.popularity import Popularity
 from rankwell.models.rankers import MLPRanker, SetTransformer
 from rankwell.models.registry import MODELS, Model
+from rankwell.models.sasrec import SASRec
 from rankwell.models.simplex import SimpleX
 from rankwell.models.spectral import spectral_start, truncated_svd
 from rankwell.models.two_tower import TwoTower
@@ -21,8 +24,10 @@ __all__ = [
     "EASE",
     "MODELS",
     "BestFeature",
+    "GRU4Rec",
     "GraphFilter",
     "ItemKNN",
+    "ItemMean",
     "LambdaMART",
     "LightGCN",
     "MLPRanker",
@@ -30,6 +35,7 @@ __all__ = [
     "Model",
     "NeuMF",
     "Popularity",
+    "SASRec",
     "SetTransformer",
     "SimpleX",
     "TwoTower",

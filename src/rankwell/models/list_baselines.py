@@ -14,6 +14,9 @@ from rankwell.registry import Search
 
 __all__ = ["BestFeature", "LambdaMART"]
 
+LONGEST = 10_000
+"""Documents of a list that LightGBM takes at most."""
+
 
 @MODELS.register("lists", name="best_feature", complexity="documents")
 class BestFeature(nn.Module):
@@ -83,7 +86,10 @@ class LambdaMART(nn.Module):
         min_documents: of a leaf at least.
 
     Raises:
-        InputError: if ``trees`` or ``min_documents`` is below 1, ``leaves`` below 2, or ``learning_rate`` not above 0.
+        InputError: if ``trees`` or ``min_documents`` is below 1, ``leaves`` below 2, or ``learning_rate`` not above 0; in the fit
+            for labels that are not whole or above 30, and for lists that are too long for LightGBM (10,000 documents).
+
+    Fitted at once on all that it is given; nothing chooses the number of trees. Time O(n · features) a tree.
 
     Source: :cite:`burges2010`, section 7; as LightGBM has it, with its truncation at 30.
     """
@@ -123,13 +129,16 @@ class LambdaMART(nn.Module):
         lightgbm = require("lightgbm", "ltr")
         if bool((labels != labels.round()).any()) or bool((labels > 30).any()):
             raise InputError(f"lambdamart takes whole labels of at most 30: got {float(labels.max()):g} at most.")
-        given = lightgbm.Dataset(features.numpy(), label=labels.numpy(), group=offsets.diff().numpy())
+        if len(offsets) > 1 and (longest := int(offsets.diff().max())) > LONGEST:
+            raise InputError(f"lambdamart takes lists of at most {LONGEST:,} documents: got one of {longest:,}.")
+        given = lightgbm.Dataset(features.cpu().numpy(), label=labels.cpu().numpy(), group=offsets.diff().cpu().numpy())
         settings = {
             "objective": "lambdarank", "verbosity": -1, "seed": seed % 2**31, "deterministic": True, "force_row_wise": True,
             "num_threads": torch.get_num_threads(), "label_gain": [2**grade - 1 for grade in range(31)], **self.own,
         }  # fmt: skip
         booster = lightgbm.train(settings, given, num_boost_round=self.trees)
-        self.text = torch.frombuffer(bytearray(booster.model_to_string().encode()), dtype=torch.uint8)
+        text = torch.frombuffer(bytearray(booster.model_to_string().encode()), dtype=torch.uint8)
+        self.text = text.to(self.text.device)
         self._booster = None
 
     def forward(
@@ -144,8 +153,8 @@ class LambdaMART(nn.Module):
             return features.new_zeros(len(features))
         if self._booster is None:
             lightgbm = require("lightgbm", "ltr")
-            self._booster = lightgbm.Booster(model_str=self.text.numpy().tobytes().decode())
-        return torch.from_numpy(self._booster.predict(features.numpy())).to(features.dtype)
+            self._booster = lightgbm.Booster(model_str=self.text.cpu().numpy().tobytes().decode())
+        return torch.from_numpy(self._booster.predict(features.cpu().numpy())).to(features)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         """Take a text of any length."""

@@ -27,7 +27,7 @@ BLOCK_VALUES = 1 << 22
 """Numbers of the first layer held at a time when scoring: 16 MB, and as much again for the next."""
 
 
-class Sides(NamedTuple):
+class _Sides(NamedTuple):
     """What the score is made of, of users or of items: each side is looked up and multiplied once, not once a pair."""
 
     gmf: Tensor
@@ -128,7 +128,7 @@ class NeuMF(nn.Module):
         items = self._sides("items", torch.cat([positives.flatten(), negatives.flatten()]))
         parts = zip(*(torch.split(of, [positives.numel(), negatives.numel()]) for of in items), strict=True)
         of_pos, of_neg = (
-            Sides(*(part.view(*ids.shape, part.shape[-1]) for part in of))
+            _Sides(*(part.view(*ids.shape, part.shape[-1]) for part in of))
             for of, ids in zip(parts, (positives.view(len(queries), -1), negatives), strict=True)
         )
         drop = generator if self.training and self.dropout else None
@@ -166,17 +166,17 @@ class NeuMF(nn.Module):
     def _width(self) -> int:
         return max(layer.out_features for layer in self.layers)  # type: ignore[type-var,return-value]
 
-    def _sides(self, side: str, ids: Tensor) -> Sides:
+    def _sides(self, side: str, ids: Tensor) -> _Sides:
         """Of ``users`` or ``items``; the bias of the first layer is the users'."""
         gmf, mlp = (
             functional.embedding(ids, self.get_parameter(f"{part}_{side}"), sparse=True) for part in ("gmf", "mlp")
         )
         of_users, of_items = self.layers[0].weight.chunk(2, 1)  # type: ignore[operator]
         if side == "users":
-            return Sides(gmf * self.gmf_out, functional.linear(mlp, of_users, self.layers[0].bias))  # type: ignore[arg-type]
-        return Sides(gmf, functional.linear(mlp, of_items))
+            return _Sides(gmf * self.gmf_out, functional.linear(mlp, of_users, self.layers[0].bias))  # type: ignore[arg-type]
+        return _Sides(gmf, functional.linear(mlp, of_items))
 
-    def _pairs(self, users: Sides, items: Sides, generator: torch.Generator | None = None) -> Tensor:
+    def _pairs(self, users: _Sides, items: _Sides, generator: torch.Generator | None = None) -> Tensor:
         """Scores ``[q, m]`` of each user with its own items, or with those that all share."""
         x = torch.relu_(users.first[:, None] + items.first)
         for layer in (None, *self.layers[1:]):
@@ -184,15 +184,15 @@ class NeuMF(nn.Module):
             x = x if generator is None else dropped(x, self.dropout, generator)
         return by_row(users.gmf, items.gmf) + x @ self.mlp_out
 
-    def _fill(self, queries: Tensor, items: Sides, out: Tensor) -> None:
+    def _fill(self, queries: Tensor, items: _Sides, out: Tensor) -> None:
         """Scores of all queries and items, a block of both at a time."""
         users, width = self._sides("users", queries), self._width()
         columns = max(1, min(out.shape[1], BLOCK_VALUES // width))
         rows = max(1, BLOCK_VALUES // (width * columns))
         for left in range(0, out.shape[1], columns):
-            some = Sides(*(part[left : left + columns] for part in items))
+            some = _Sides(*(part[left : left + columns] for part in items))
             for top in range(0, len(queries), rows):
-                block = Sides(*(part[top : top + rows] for part in users))
+                block = _Sides(*(part[top : top + rows] for part in users))
                 out[top : top + rows, left : left + columns] = self._pairs(block, some)
 
 

@@ -17,8 +17,8 @@ from rankwell.registry import Search
 
 __all__ = ["FeatureScaling", "MLPRanker", "SetTransformer"]
 
-START, DROPPED = 2, 1
-"""Keep the random numbers of the start, and of dropout, apart from those drawn for other purposes with the same seed."""
+START = 2
+"""Keeps the random numbers of the start apart from those drawn for other purposes with the same seed."""
 
 WASTE = 1.3
 """How many times as long as the shortest the longest list of a padded group may be."""

@@ -62,7 +62,7 @@ class UltraGCN(MatrixFactorisation):
 
     Source: :cite:`mao2021ultragcn`, equation numbers unchecked. Differs from it: negatives are averaged and weighted by w, as
     in its code; no item is its own neighbour, as it may be there; the code's :math:`\omega` has
-    :math:`\sqrt{g_i + 1} / (g_i \sqrt{g_k + 1})` for the two factors beside G.
+    :math:`\sqrt{g_i + 1} / (g_i \sqrt{g_k + 1})` for the two factors beside G; the paper starts from small noise.
     """
 
     of_users: Tensor
@@ -78,11 +78,11 @@ class UltraGCN(MatrixFactorisation):
         dim: Annotated[int, Search(16, 256, log=True)] = 64,
         similarity: Literal["cosine", "dot"] = "dot",
         dropout: Annotated[float, Search(0.0, 0.5)] = 0.0,
-        init: Init = "normal",
+        init: Init = "spectral",
         init_std: float = 0.01,
         constraint: Annotated[float, Search(0.01, 10.0, log=True)] = 1.0,
         neg_weight: Annotated[float, Search(1.0, 300.0, log=True)] = 10.0,
-        item_weight: Annotated[float, Search(0.001, 10.0, log=True)] = 0.1,
+        item_weight: Annotated[float, Search(0.001, 10.0, log=True)] = 1.0,
         neighbours: Annotated[int, Search(5, 50, log=True)] = 10,
     ) -> None:
         super().__init__(

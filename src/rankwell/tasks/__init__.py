@@ -7,6 +7,7 @@ from typing import Any
 from rankwell.errors import UnknownName
 from rankwell.tasks.interactions import Recommendation
 from rankwell.tasks.lists import LearningToRank
+from rankwell.tasks.sequences import NextItem
 from rankwell.tasks.settings import NAMED, Config, EvaluationConfig, Section, listed
 from rankwell.tasks.task import Catalogue, Data, Description, Task
 
@@ -19,6 +20,7 @@ __all__ = [
     "Description",
     "EvaluationConfig",
     "LearningToRank",
+    "NextItem",
     "Recommendation",
     "Section",
     "Task",
@@ -26,7 +28,9 @@ __all__ = [
     "task_of",
 ]
 
-TASKS: Mapping[str, Task[Any]] = MappingProxyType({task.name: task for task in (Recommendation(), LearningToRank())})
+TASKS: Mapping[str, Task[Any]] = MappingProxyType(
+    {task.name: task for task in (Recommendation(), LearningToRank(), NextItem())}
+)
 """Every task by its name."""
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import polars as pl
 import torch
 from pydantic import Field, field_validator
 from torch import Tensor
@@ -21,11 +22,11 @@ from rankwell.data import (
 )
 from rankwell.data.item_columns import Missing
 from rankwell.data.readers import Format, Unseen
-from rankwell.errors import ConfigError
+from rankwell.errors import ConfigError, RunError
 from rankwell.tasks.settings import Section
 from rankwell.tasks.task import Data
 
-__all__ = ["InteractionData", "load", "read"]
+__all__ = ["InteractionData", "ids_of", "load", "read"]
 
 TEST_SPLIT, VALID_SPLIT = 1, 2
 """Keep the two splits' random numbers apart."""
@@ -127,3 +128,12 @@ def _hold_out(config: InteractionData, data: Interactions, fraction: float, seed
     if config.split == "time":
         return split_global_time(data, fraction)
     return split_random(data, fraction, seed=2 * seed + purpose)
+
+
+def ids_of(folder: Path, name: str) -> pl.Series:
+    """The ids of codes that a run's folder keeps."""
+    try:
+        return pl.read_parquet(folder / f"{name}.parquet")["id"]
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise RunError(f"{folder / name}.parquet is corrupt or missing: {reason}. Train again.") from error

@@ -20,7 +20,7 @@ from rankwell.text.table import Table
 from rankwell.training import ContrastObjective, EmbeddingObjective, NegativesSeen, Observer
 from rankwell.training.generated import check_vectors
 
-__all__ = ["build_batches", "build_objective", "build_observer"]
+__all__ = ["build_batches", "build_miner", "build_objective", "build_observer"]
 
 
 def build_batches(config: Config, data: Interactions, items: ItemColumns | None = None) -> PairBatches:
@@ -84,7 +84,7 @@ def build_objective(
         temperature=own.get("temperature", 1.0),
         inputs=entry.inputs,
         weights=None if data.weights is None else torch.from_numpy(data.weights),
-        miner=_miner(config),
+        miner=build_miner(config),
         observer=observer,
         positives=several(*built_from, seed=config.seed, **config.parameters("positives")),
         per_row=getattr(BATCHES[config.batches["name"]].function, "learns", False),
@@ -110,7 +110,7 @@ def _of_embeddings(config: Config, model: nn.Module, data: Interactions) -> Embe
         data.known(),
         seed=config.seed,
         weights=None if data.weights is None else torch.from_numpy(data.weights),
-        miner=_miner(config),
+        miner=build_miner(config),
         generator=_generator(config, model, data),
     )
 
@@ -140,7 +140,7 @@ def _generator(config: Config, model: nn.Module, data: Interactions) -> Generato
     return made
 
 
-def _miner(config: Config) -> Miner:
+def build_miner(config: Config) -> Miner:
     """One miner with its own parameters, or several by their text."""
     name = str(config.miner["name"])
     miner: Miner = MINERS[name](**config.parameters("miner")) if is_one(name) else parse(name)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rankwell.atomic import write_atomically
 from rankwell.data import Batch, FeatureEncoder, Interactions, describe, synthesise
 from rankwell.data.batching import Batches
-from rankwell.errors import ConfigError, RunError
+from rankwell.errors import ConfigError
 from rankwell.evaluation import Evaluation, evaluate
 from rankwell.evaluation.full import check_binary
 from rankwell.evaluation.top import GROUP, Progress
@@ -23,7 +23,7 @@ from rankwell.metrics import Measure
 from rankwell.models import MODELS, Popularity
 from rankwell.registry import Entry
 from rankwell.samplers import SAMPLERS
-from rankwell.tasks.interaction_data import InteractionData, load, read
+from rankwell.tasks.interaction_data import InteractionData, ids_of, load, read
 from rankwell.tasks.interaction_objective import build_batches, build_objective, build_observer
 from rankwell.tasks.settings import NAMED, Config, Section
 from rankwell.tasks.task import Catalogue, Data, Description, Task
@@ -211,14 +211,15 @@ class Recommendation(Task[Interactions]):
     def load(self, folder: Path, config: Config) -> Data[Interactions]:  # noqa: ARG002
         """Known and test pairs."""
         pairs, _ = checkpoint.load(folder / "pairs.safetensors")
-        ids = [_ids(folder, name) for name in ("users", "items")]
+        ids = [ids_of(folder, name) for name in ("users", "items")]
         lists = (Ragged(pairs[f"{name}.offsets"], pairs[f"{name}.values"]) for name in ("known", "held_out"))
         train, test = (_as_pairs(each, *ids) for each in lists)
         return Data(train, train, None, test)
 
-    def catalogue(self, data: Data[Interactions]) -> Catalogue:
+    def catalogue(self, model: nn.Module, data: Data[Interactions]) -> Catalogue:
         """Users and items by their ids, and what users know."""
-        return Catalogue(data.train.user_ids, data.train.item_ids, data.train.known())
+        ranker: Any = model  # every model of interactions ranks the catalogue
+        return Catalogue(data.train.user_ids, data.train.item_ids, data.train.known(), ranker)
 
 
 class _Fixed(nn.Module):
@@ -262,11 +263,3 @@ def _made(config: Config, dim: int) -> float:
 def _as_pairs(lists: Ragged, user_ids: pl.Series, item_ids: pl.Series) -> Interactions:
     users = torch.repeat_interleave(lists.offsets.diff()).numpy().astype(np.int64)
     return Interactions(users, lists.values.numpy(), user_ids, item_ids)
-
-
-def _ids(folder: Path, name: str) -> pl.Series:
-    try:
-        return pl.read_parquet(folder / f"{name}.parquet")["id"]
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise RunError(f"{folder / name}.parquet is corrupt or missing: {reason}. Train again.") from error

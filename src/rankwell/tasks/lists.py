@@ -194,7 +194,7 @@ class LearningToRank(Task[JudgedLists]):
             {
                 "query": lists.query_ids[np.repeat(np.arange(len(lists)), np.diff(lists.offsets))],
                 "document": ids,
-                "score": score_lists(model, features, offsets, progress=progress).numpy(),  # type: ignore[arg-type]
+                "score": score_lists(model, features, offsets, progress=progress).numpy(),
             }
         )
         ranks = pl.col("score").rank("ordinal", descending=True).over("query").alias("rank")

@@ -17,7 +17,7 @@ from rankwell.models import MODELS
 from rankwell.registry import Entry
 from rankwell.tasks.settings import Config, Section
 from rankwell.training import Objective
-from rankwell.types import Ragged
+from rankwell.types import FullRanker, Ragged
 
 __all__ = ["Catalogue", "Data", "Description", "Task"]
 
@@ -56,6 +56,8 @@ class Catalogue(NamedTuple):
     user_ids: pl.Series
     item_ids: pl.Series
     known: Ragged
+    ranker: FullRanker
+    """The model, asked by the codes of users."""
 
 
 class Task(Generic[P]):
@@ -85,7 +87,8 @@ class Task(Generic[P]):
         raise NotImplementedError
 
     def implied(self, names: Mapping[str, str], given: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002
-        """Sections that follow from the chosen names; :class:`ConfigError` where something else was given."""
+        """Sections that follow from the chosen names, empty ones for what is not needed; :class:`ConfigError` where something
+        else was given."""
         return {}
 
     def check(self, measure: Measure) -> Measure:
@@ -173,6 +176,6 @@ class Task(Generic[P]):
         """Rank the documents of lists in new files: a row a document, the best of each query first."""
         raise ConfigError(f"task {self.name} has no lists of documents to rank.")
 
-    def catalogue(self, data: Data[P]) -> Catalogue:  # noqa: ARG002
+    def catalogue(self, model: nn.Module, data: Data[P]) -> Catalogue:  # noqa: ARG002
         """Who may be recommended what."""
         raise ConfigError(f"task {self.name} has no catalogue to recommend from.")

@@ -4,6 +4,7 @@ from rankwell.data.batching.class_balanced import ClassBalancedBatches
 from rankwell.data.batching.high_loss import HighLossBatches
 from rankwell.data.batching.lists import ListBatch, ListBatches
 from rankwell.data.batching.no_duplicates import NoDuplicatesBatches
+from rankwell.data.batching.of_sequences import SequenceBatch, SequenceBatches
 from rankwell.data.batching.passes import BATCHES, Batch, Batches, PairBatches, num_batches
 from rankwell.data.batching.shuffled import ShuffledBatches, batches
 
@@ -17,6 +18,8 @@ __all__ = [
     "ListBatches",
     "NoDuplicatesBatches",
     "PairBatches",
+    "SequenceBatch",
+    "SequenceBatches",
     "ShuffledBatches",
     "batches",
     "num_batches",
