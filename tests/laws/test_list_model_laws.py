@@ -48,8 +48,11 @@ def scores(model, features=FEATURES, offsets=OFFSETS):
 
 def test_it_ranks_better_than_chance(model):
     measure = Measure.parse("ndcg@10")
-    by_chance = evaluate_lists(lambda features, _: features[:, -1], [measure], FEATURES, LABELS, OFFSETS).means()
-    assert evaluate_lists(model, [measure], FEATURES, LABELS, OFFSETS).means()["ndcg@10"] > by_chance["ndcg@10"] + 0.1
+    reached, by_chance = (
+        evaluate_lists(scorer, [measure], FEATURES, LABELS, OFFSETS).means()["ndcg@10"]
+        for scorer in (model, lambda features, _: torch.zeros(len(features)))  # ties: the mean over all orders
+    )
+    assert reached > by_chance + 0.05
 
 
 def test_a_permutation_of_documents_permutes_their_scores(model):

@@ -139,5 +139,5 @@ def test_arguments():
         MLPRanker(5, widths=(0,))
     with pytest.raises(InputError, match="num_features"):
         MLPRanker(0)
-    with pytest.raises(UnknownName, match="scaling 'standrd'. Did you mean 'standard'"):
+    with pytest.raises(UnknownName, match=r"scaling 'standrd'. Did you mean 'standard'"):
         MLPRanker(5, scaling="standrd")

@@ -201,8 +201,8 @@ def _read_svmlight(source: _Source) -> JudgedLists:
     if sizes.is_file():
         return _by_sizes(source, sizes, features, labels)
     if len(queries) != len(labels):
-        lines = enumerate(source.text.split(b"\n"), start=1)
-        line = next(number for number, line in lines if line.split(b"#")[0].strip() and not re.search(rb"\sqid:", line))
+        lines = [line.partition(b"#")[0] for line in source.text.split(b"\n")]
+        line = next(number for number, line in enumerate(lines, start=1) if line.strip() and b"qid:" not in line)
         raise DataError(
             f"{source.path}, line {line}: each line must name its query by qid:, or {sizes.name} beside the file hold the"
             " number of documents of each query, one a line: there is neither."
