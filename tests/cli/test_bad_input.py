@@ -147,7 +147,10 @@ def test_options_before_the_path(rankwell, tiny):
         (["miners", "hardets"], "unknown miner 'hardets'. Did you mean 'hardest'?"),
         (["metrics", "ndgc"], "unknown metric 'ndgc'. Did you mean 'ndcg'?"),
         (["data"], "Missing argument"),
-        (["data", "x.csv", "--loss", "bpr"], "rankwell data takes --task, --data.user and its like, and --seed: got --loss."),
+        (
+            ["data", "x.csv", "--loss", "bpr"],
+            "rankwell data takes --task, --data.user and its like, and --seed: got --loss.",
+        ),
         (["evaluate", "none"], "none is not a run's folder: it has no config.toml."),
         (["recommend", "none", "--all"], "none is not a run's folder"),
         (["train", "--resume", "none"], "none is not a run's folder"),

@@ -36,7 +36,13 @@ def test_train(rankwell, tiny, tmp_path, no_picture):
     assert f"{metrics['users']:,} test users · {metrics['epochs']} epochs, chosen by ndcg@20" in said.out
     assert f"run folder: {tmp_path / 'run'}\n" in said.out
     table = said.out.partition("Negatives, as training saw them")[2].splitlines()
-    for name in ("collisions", "above the positive", "held-out positives", "effective number", "gradient in ranks 1–10"):
+    for name in (
+        "collisions",
+        "above the positive",
+        "held-out positives",
+        "effective number",
+        "gradient in ranks 1–10",
+    ):
         assert name in table[1]
     assert [line.split()[:2] for line in table[2:4]] == [["epoch", "1"], ["epoch", "2"]]
     assert said.err.count("epoch ") == 2 + metrics["epochs"]

@@ -385,7 +385,9 @@ def test_loading_what_is_no_finished_run(tiny, tmp_path, monkeypatch, no_picture
     with pytest.raises(RunError, match=r"users.parquet is corrupt or missing: [^\n]*. Train again\.$"):
         folder.load()
     pl.DataFrame({"id": ["a", "b"]}).write_parquet(folder.path / "users.parquet")
-    with pytest.raises(RunError, match=r"holds files that do not fit each other: users must lie in [^\n]*Train again\.$"):
+    with pytest.raises(
+        RunError, match=r"holds files that do not fit each other: users must lie in [^\n]*Train again\.$"
+    ):
         folder.load()
     (folder.path / "users.parquet").write_bytes(whole)
     weights, _ = checkpoint.load(folder.path / "model.safetensors")

@@ -43,7 +43,7 @@ class LearningToRank(Task[JudgedLists]):
     defaults: ClassVar[Mapping[str, Any]] = {
         "model": {"name": "mlp"},
         "loss": {"name": "lambda_rank"},
-        "training": {"batch_size": 32, "learning_rate": 0.001, "epochs": 30, "refit": False},
+        "training": {"batch_size": 32, "learning_rate": 0.003, "epochs": 30, "refit": False},
         "evaluation": {"measures": ["ndcg@10", "ndcg@5", "ap", "mrr"], "monitor": "ndcg@10"},
     }
 

@@ -95,7 +95,9 @@ class NextItem(Task[Any]):
         if LOSSES[names["loss"]].kind != "head":
             return {}
         if extra := [section for section in ("sampler", "miner") if given.get(section)]:
-            raise ConfigError(f"{extra[0]}: {names['loss']} is over the whole catalogue and samples nothing. Leave it out.")
+            raise ConfigError(
+                f"{extra[0]}: {names['loss']} is over the whole catalogue and samples nothing. Leave it out."
+            )
         return {"sampler": {}, "miner": {}}
 
     def read(self, config: Config) -> Data[Any]:
