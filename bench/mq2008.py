@@ -10,7 +10,7 @@ number of trees are chosen likewise; nothing is trained again on the validation 
 
 Measures are LETOR's (preset ``letor``): exponential gains, positions 1 and 2 without discount, a query without a relevant
 document is 0 and counts. NDCG is LETOR's MeanNDCG: the mean of NDCG@k over k from 1 to the list's length. NDCG@10 of a list
-shorter than 10 is that of the whole list; LETOR's script writes 0 there, so that its published NDCG@10 are about half as high.
+shorter than 10 (more than half of them) is that of the whole list; LETOR's script writes 0 there: figures made by it are lower.
 ``bench/results/mq2008.json`` keeps each run as it ends: those that are there are not repeated.
 """
 
@@ -157,14 +157,19 @@ def run(folder: Path, only: list[str], epochs: int) -> None:
 
 
 def chosen() -> dict[str, list[dict[str, Any]]]:
-    """By loss, the run of each fold that validation chose; of whole sets of folds only."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    """By loss, the run of each fold that validation chose, among settings that were run on all five folds."""
+    settings: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
     for name, result in Store().runs.items():
         loss, setting, fold = name.split()
-        best = found.setdefault(loss, {}).get(fold)
-        if best is None or result["validation"] > best["validation"]:
-            found[loss][fold] = {**result, "setting": setting}
-    return {loss: [of[fold] for fold in sorted(of)] for loss, of in found.items() if len(of) == 5}
+        settings.setdefault((loss, setting), {})[fold] = {**result, "setting": setting}
+    whole: dict[str, list[dict[str, dict[str, Any]]]] = {}
+    for (loss, _), of in settings.items():
+        if len(of) == 5:
+            whole.setdefault(loss, []).append(of)
+    return {
+        loss: [max((of[fold] for of in found), key=lambda run: run["validation"]) for fold in sorted(found[0])]
+        for loss, found in whole.items()
+    }
 
 
 def said(values: list[float], sign: str = "") -> str:

@@ -8,9 +8,9 @@
 Matrix factorisation, 64 dimensions, spectral start, 10 negatives a positive (``in_batch``: the batch's other positives),
 batches of 1,024, one pass over the training pairs: a short budget, the same for all. The learning rate of a loss is chosen with
 uniform negatives by NDCG@20 on 10 % of the training pairs (seeded), once for all samplers, and with 10 negatives for 100, too.
-Test pairs are looked at once a run. ``bench/results/negatives.json`` keeps
-each run as it ends: those that are there are not repeated. ``seconds`` times steps one sampler after the other, apart from
-the runs, which may then share the machine. ``table`` writes ``bench/results/negatives.txt``.
+Test pairs are looked at once a run. ``losses`` is cheaper: batches of 256 share a pool of 10 or 100 uniform negatives.
+``bench/results/negatives.json`` keeps each run as it ends: those that are there are not repeated. ``seconds`` times steps one
+sampler after the other, apart from the runs, which may share the machine. ``table`` writes ``bench/results/negatives.txt``.
 """
 
 import argparse
@@ -40,22 +40,29 @@ from rankwell.training import RowAdam, fit
 RESULTS = Path(__file__).parent / "results" / "negatives.json"
 MEASURES = ("recall@20", "ndcg@20")
 RATES = (0.001, 0.003, 0.01, 0.03)
-EPOCHS, BATCH, STEPS = 1, 1_024, 60
+EPOCHS, STEPS = 1, 60
+BATCH = {"samplers": 1_024, "losses": 256}
 NEGATIVES = {"samplers": (10,), "losses": (10, 100)}
 LOSSES = {"samplers": ("bpr", "sampled_softmax"), "losses": ("ccl", "mml", "bsl", "sampled_softmax")}
 OF_THE_DATA = ("weighted", "by_group")
 """Samplers that need a column of items, which this data set lacks."""
 
 
-def configuration(data: str, loss: str, sampler: str, n: int, rate: float, seed: int) -> Config:
+def configuration(what: str, data: str, loss: str, sampler: str, n: int, rate: float, seed: int) -> Config:
     own = SAMPLERS[sampler].parameters
-    asked = {"n": n, "shared": False}
+    asked = {"n": n, "shared": what == "losses"}
     return resolve(
         {
             "data": {"path": data},
             "loss": {"name": loss},
             "sampler": {"name": sampler} | {key: value for key, value in asked.items() if key in own},
-            "training": {"epochs": EPOCHS, "batch_size": BATCH, "learning_rate": rate, "refit": False, "patience": 0},
+            "training": {
+                "epochs": EPOCHS,
+                "batch_size": BATCH[what],
+                "learning_rate": rate,
+                "refit": False,
+                "patience": 0,
+            },
             "evaluation": {"measures": list(MEASURES), "monitor": "ndcg@20"},
             "seed": seed,
         }
@@ -111,12 +118,12 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def chosen_rate(store: Store, path: str, data: Data, loss: str) -> float:
+def chosen_rate(store: Store, what: str, path: str, data: Data, loss: str) -> float:
     """The learning rate of the best validation with uniform negatives and seed 0."""
     reached = {}
     for rate in RATES:
-        config = configuration(path, loss, "uniform", 10, rate, seed=0)
-        result = store.get(f"rate {loss} {rate}", lambda config=config: run(config, data))
+        config = configuration(what, path, loss, "uniform", 10, rate, seed=0)
+        result = store.get(f"rate {what} {loss} {rate}", lambda config=config: run(config, data))
         reached[rate] = max(epoch["ndcg@20"] for epoch in result["validation"])
     return max(reached, key=reached.__getitem__)
 
@@ -128,11 +135,11 @@ def compare(what: str, path: str, only: list[str], losses: list[str], seeds: int
         for loss in losses or LOSSES[what]:
             for n in NEGATIVES[what]:
                 for name in only:
-                    config = configuration(path, loss, name, n, RATES[0], seed)
+                    config = configuration(what, path, loss, name, n, RATES[0], seed)
                     for each in {0, seed} - read_once.keys():
                         read_once[each] = read(config.data, each)
-                    rate = chosen_rate(store, path, read_once[0], loss)
-                    config = configuration(path, loss, name, n, rate, seed)
+                    rate = chosen_rate(store, what, path, read_once[0], loss)
+                    config = configuration(what, path, loss, name, n, rate, seed)
                     key = f"{what} {loss} {name} {n} {seed}"
                     store.get(
                         key,
@@ -146,10 +153,10 @@ def compare(what: str, path: str, only: list[str], losses: list[str], seeds: int
 def seconds(path: str, only: list[str]) -> None:
     """Median milliseconds of a whole step, and how much of an epoch they make."""
     store = Store()
-    data = read(configuration(path, "bpr", "uniform", 10, RATES[0], 0).data, 0)
+    data = read(configuration("samplers", path, "bpr", "uniform", 10, RATES[0], 0).data, 0)
     for loss in LOSSES["samplers"]:
         for name in only:
-            config = configuration(path, loss, name, 10, RATES[0], 0)
+            config = configuration("samplers", path, loss, name, 10, RATES[0], 0)
             store.get(f"seconds {loss} {name}", lambda config=config: timed(config, data))
 
 
@@ -159,7 +166,7 @@ def timed(config: Config, data: Data[Any]) -> dict[str, float]:
     objective = build_objective(config, model, data.fit)
     optimiser = RowAdam(model.parameters(), lr=config.training.learning_rate)
     taken = []
-    for step, batch in enumerate(batches(data.fit.tensors(), batch_size=BATCH, seed=0, epoch=0)):
+    for step, batch in enumerate(batches(data.fit.tensors(), batch_size=BATCH["samplers"], seed=0, epoch=0)):
         if step == STEPS:
             break
         started = time.perf_counter()
@@ -171,7 +178,7 @@ def timed(config: Config, data: Data[Any]) -> dict[str, float]:
     median = statistics.median(taken[10:])
     return {
         "step_ms": 1e3 * median,
-        "epoch_s": statistics.mean(taken[10:]) * len(data.fit) / BATCH,
+        "epoch_s": statistics.mean(taken[10:]) * len(data.fit) / BATCH["samplers"],
         "threads": torch.get_num_threads(),
     }
 

@@ -158,6 +158,7 @@ class TestFiles:
         assert self.read(tmp_path / "a.txt", valid_fraction=0).valid is None
 
     def test_lightgbms_names(self, tmp_path):
+        (tmp_path / "train.conf").write_text("task = train")
         for name in ("rank.train", "rank.test"):
             (tmp_path / name).write_text("1 0:1\n0 0:2\n1 0:3\n")
             (tmp_path / f"{name}.query").write_text("2\n1\n")

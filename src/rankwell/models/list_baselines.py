@@ -86,8 +86,8 @@ class LambdaMART(nn.Module):
         min_documents: of a leaf at least.
 
     Raises:
-        InputError: if ``trees`` or ``min_documents`` is below 1, ``leaves`` below 2, or ``learning_rate`` not above 0; in the fit
-            for labels that are not whole or above 30, and for lists that are too long for LightGBM (10,000 documents).
+        InputError: if ``trees`` or ``min_documents`` is below 1, ``leaves`` below 2, or ``learning_rate`` not above 0; in the
+            fit for labels that are not whole or above 30, and for lists too long for LightGBM (10,000 documents).
 
     Fitted at once on all that it is given; nothing chooses the number of trees. Time O(n · features) a tree.
 

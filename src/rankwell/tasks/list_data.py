@@ -19,6 +19,9 @@ __all__ = ["JudgedData", "read"]
 NAMES = {"train": ("train", "training"), "valid": ("valid", "vali", "validation", "dev"), "test": ("test",)}
 """What files of a folder are called, before or behind the dot."""
 
+BESIDE = frozenset({".query", ".weight", ".position", ".init", ".conf"})
+"""Suffixes of what LightGBM has beside its data."""
+
 SPLIT = 1
 """Keeps the random numbers of the split apart from those drawn for other purposes with the same seed."""
 
@@ -94,7 +97,7 @@ def _paths(folder: Path, name: str, named: list[str] | None) -> list[Path]:
     found = [
         file
         for file in sorted(folder.iterdir())
-        if file.suffix != ".query" and {file.stem.lower(), file.suffix[1:].lower()} & set(NAMES[name])
+        if file.suffix not in BESIDE and {file.stem.lower(), file.suffix[1:].lower()} & set(NAMES[name])
     ]
     if len(found) > 1:
         raise ConfigError(f"{folder} has {len(found)} files called {name}: name one by --data.{name} {found[0].name}.")
