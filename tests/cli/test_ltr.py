@@ -23,7 +23,7 @@ def trained(rankwell, lists, tmp_path, no_picture):
 
 def test_train_and_evaluate(rankwell, trained):
     folder, said = trained
-    assert "mlp, lambda_rank" in said.out and "best feature" in said.out and "4 test queries" in said.out
+    assert "mlp, softmax" in said.out and "best feature" in said.out and "4 test queries" in said.out
     again = rankwell("evaluate", folder, "--measures", "ndcg@10,mrr")
     first, second = (next(line for line in each.out.splitlines() if line.startswith("mlp")) for each in (said, again))
     assert second.split()[1] == first.split()[2]  # the name of a loss is a word more

@@ -42,7 +42,7 @@ class LearningToRank(Task[JudgedLists]):
     units: ClassVar[str] = "queries"
     defaults: ClassVar[Mapping[str, Any]] = {
         "model": {"name": "mlp"},
-        "loss": {"name": "lambda_rank"},
+        "loss": {"name": "softmax"},
         "training": {"batch_size": 32, "learning_rate": 0.003, "epochs": 30, "refit": False},
         "evaluation": {"measures": ["ndcg@10", "ndcg@5", "ap", "mrr"], "monitor": "ndcg@10"},
     }
