@@ -1,6 +1,6 @@
 """Every loss, forward and backward: time and peak memory; the aims of the large ones; other libraries beside them.
 
-    python bench/losses.py [--only hinge,softmax] [--skip-large] [--out bench/results]
+    python bench/losses.py [--only hinge,softmax | --large] [--skip-large] [--out bench/results]
 
 Prints two tables and writes losses.json, losses.txt and losses.png: ratios count, for they are measured side by side in one
 run. Memory is what tensors took at once above the inputs. Libraries that are not installed are left out.
@@ -50,6 +50,7 @@ KINDS = ("list", "graded", "contrast", "embedding")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="names of losses, separated by commas")
+    parser.add_argument("--large", action="store_true", help="only the aims of large ones; prints, stores nothing")
     parser.add_argument("--skip-large", action="store_true", help="leave out what takes more than seconds")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     args = parser.parse_args()
@@ -57,6 +58,9 @@ def main() -> None:
     hardware = f"{processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     only = set(filter(None, args.only.split(",")))
     print(hardware)
+    if args.large:
+        large(args.skip_large)
+        return
     rows = [
         row for entry in LOSSES if entry.kind in KINDS and (not only or entry.name in only) for row in measured(entry)
     ]

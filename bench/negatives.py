@@ -23,11 +23,12 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 
 from rankwell.atomic import write_text
 from rankwell.config import Config, resolve
-from rankwell.data import batches
+from rankwell.data import ItemColumns, batches
 from rankwell.evaluation import evaluate
 from rankwell.metrics import Measure
 from rankwell.models import MatrixFactorisation
@@ -44,18 +45,19 @@ EPOCHS, STEPS = 1, 60
 BATCH = {"samplers": 1_024, "losses": 256}
 NEGATIVES = {"samplers": (10,), "losses": (10, 100)}
 LOSSES = {"samplers": ("bpr", "sampled_softmax"), "losses": ("ccl", "mml", "bsl", "sampled_softmax")}
-OF_THE_DATA = ("weighted", "by_group")
-"""Samplers that need a column of items, which this data set lacks."""
+COLUMNS = {"weighted": "root", "by_group": "decile"}
+"""Samplers that need a column of items, which this data set lacks: roots and deciles of popularity are made."""
 
 
 def configuration(what: str, data: str, loss: str, sampler: str, n: int, rate: float, seed: int) -> Config:
     own = SAMPLERS[sampler].parameters
-    asked = {"n": n, "shared": what == "losses"}
+    asked = {"n": n, "shared": what == "losses", **({"column": COLUMNS[sampler]} if sampler in COLUMNS else {})}
     return resolve(
         {
             "data": {"path": data},
             "loss": {"name": loss},
-            "sampler": {"name": sampler} | {key: value for key, value in asked.items() if key in own},
+            "sampler": {"name": sampler}
+            | {key: value for key, value in asked.items() if key in own or key == "column"},
             "training": {
                 "epochs": EPOCHS,
                 "batch_size": BATCH[what],
@@ -74,11 +76,19 @@ def judged(model: Any, known: Any, held_out: Any) -> dict[str, float]:
     return evaluate(model, measures, known=known, held_out=held_out).means()
 
 
+def columns(data: Data[Any]) -> ItemColumns:
+    """Roots and deciles of the items' training counts."""
+    counts = data.fit.popularity()
+    deciles = counts.argsort(kind="stable").argsort(kind="stable") * 10 // len(counts)
+    made = pl.DataFrame({"root": counts**0.5, "decile": deciles})
+    return ItemColumns("training counts", made, data.fit.item_ids)
+
+
 def run(config: Config, data: Data[Any]) -> dict[str, Any]:
     model = MatrixFactorisation(data.train.num_users, data.train.num_items, **config.parameters("model"))
     model.initialise(data.fit.known(), seed=config.seed)
     history = fit(
-        build_objective(config, model, data.fit),
+        build_objective(config, model, data.fit, items=columns(data)),
         data.fit.tensors(),
         config.training,
         seed=config.seed,
@@ -163,7 +173,7 @@ def seconds(path: str, only: list[str]) -> None:
 def timed(config: Config, data: Data[Any]) -> dict[str, float]:
     model = MatrixFactorisation(data.train.num_users, data.train.num_items, **config.parameters("model"))
     model.initialise(data.fit.known(), seed=0)
-    objective = build_objective(config, model, data.fit)
+    objective = build_objective(config, model, data.fit, items=columns(data))
     optimiser = RowAdam(model.parameters(), lr=config.training.learning_rate)
     taken = []
     for step, batch in enumerate(batches(data.fit.tensors(), batch_size=BATCH["samplers"], seed=0, epoch=0)):
@@ -216,7 +226,7 @@ def main() -> None:
     parser.add_argument("--losses", default="")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
-    every = [entry.name for entry in SAMPLERS if entry.name not in OF_THE_DATA]
+    every = [entry.name for entry in SAMPLERS]
     only = options.only.split(",") if options.only else ["uniform"] if options.what == "losses" else every
     if options.what == "table":
         write_text(RESULTS.with_suffix(".txt"), table())

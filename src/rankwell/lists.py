@@ -738,8 +738,10 @@ def take_lists(ragged: Ragged, queries: Int[Tensor, " q"]) -> Ragged:
     >>> take_lists(Ragged(torch.tensor([0, 2, 2, 3]), torch.tensor([7, 8, 9])), torch.tensor([2, 0, 1]))
     Ragged(offsets=tensor([0, 1, 3, 3]), values=tensor([9, 7, 8]))
     """
-    starts = ragged.offsets[:-1][queries]
-    lengths = ragged.offsets[1:][queries] - starts
+    # index_select, for tensor indexing takes several times as long.
+    starts = ragged.offsets[:-1].index_select(0, queries)
+    lengths = ragged.offsets[1:].index_select(0, queries) - starts
     offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
     shift = torch.repeat_interleave(starts - offsets[:-1], lengths)
-    return Ragged(offsets, ragged.values[shift + torch.arange(shift.numel(), device=shift.device)])
+    places = shift + torch.arange(shift.numel(), device=shift.device)
+    return Ragged(offsets, ragged.values.index_select(0, places))

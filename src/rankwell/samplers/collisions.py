@@ -94,18 +94,20 @@ class KnownItems:
         begins = torch.cat([pool.new_ones(min(len(pool), 1), dtype=torch.bool), pool[1:] != pool[:-1]])
         first = begins.nonzero().squeeze(1)
         self._column[pool[first]] = first
-        hit = self._column[items]
+        hit = self._column.index_select(0, items)  # which takes a fraction of the time of indexing
         self._column[pool[first]] = -1
         there = (hit >= 0).nonzero().squeeze(1)
         # An item stands in the pool as often as it was drawn: its columns follow each other.
         times = torch.zeros_like(pool).index_put(
             (first,), torch.cat([first[1:], first.new_full((1,), len(pool))]) - first
         )
-        times = times[hit[there]]
+        columns = hit.index_select(0, there)
+        times = times.index_select(0, columns)
         which = torch.repeat_interleave(times)
-        further = torch.arange(len(which), device=pool.device) - (times.cumsum(0) - times)[which]
+        further = torch.arange(len(which), device=pool.device) - (times.cumsum(0) - times).index_select(0, which)
         found = torch.zeros((num_rows, len(pool)), dtype=torch.bool, device=pool.device)
-        found.view(-1)[(places[there] * len(pool) + hit[there])[which] + further] = True
+        starts = places.index_select(0, there) * len(pool) + columns
+        found.view(-1)[starts.index_select(0, which) + further] = True
         return found
 
     @functools.cached_property
