@@ -82,7 +82,6 @@ def measure(known: Ragged, shared: bool, runs: int) -> None:
     index = torch.randint(len(known.values), (rows,), generator=torch.Generator().manual_seed(1))
     batch = Batch(torch.bucketize(index, known.offsets, right=True) - 1, known.values[index], index)
     inputs = {"item_weights": torch.arange(1, ITEMS + 1), "item_groups": torch.arange(ITEMS) % 100}
-    whole = None
     print(f"{rows:,} rows, {'a pool of' if shared else 'each'} {n:,}")
     for entry in SAMPLERS:
         if (
@@ -95,11 +94,11 @@ def measure(known: Ragged, shared: bool, runs: int) -> None:
         started = time.perf_counter()
         sampler = entry.function(known, ITEMS, seed=0, **own, **{name: inputs[name] for name in entry.inputs})
         build = (time.perf_counter() - started) * 1e3
-        whole = whole or median_ms(step(known, sampler, batch), max(runs // 3, 3))
+        whole = median_ms(step(known, sampler, batch), runs if shared else 3)
         took = median_ms(
             lambda sampler=sampler: sampler(batch.users, batch.index, epoch=0, step=0, positives=batch.items), runs
         )
-        share = f"{took / whole:6.1%} of a step with the first, {whole:.1f} ms"
+        share = f"{took / whole:6.1%} of a step with it, {whole:.1f} ms"
         print(f"{entry.name:>12}  {took:7.2f} ms  {share}   built in {build:.0f} ms")
 
 

@@ -11,17 +11,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from rankwell.errors import ConfigError, DataError, nearest, require
 
-from rankwell.data.batching import BATCHES
-from rankwell.errors import ConfigError, DataError, nearest
-from rankwell.generators import GENERATORS
-from rankwell.metrics import Measure
-from rankwell.miners import MINERS, is_one, parse
-from rankwell.models import MODELS
-from rankwell.registry import Entry, Parameter
-from rankwell.samplers import POSITIVES, SAMPLERS
-from rankwell.tasks import NAMED, Config, Section, Task, listed, task_of
+require("pydantic", "cli")
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError  # noqa: E402
+
+from rankwell.data.batching import BATCHES  # noqa: E402
+from rankwell.generators import GENERATORS  # noqa: E402
+from rankwell.metrics import Measure  # noqa: E402
+from rankwell.miners import MINERS, is_one, parse  # noqa: E402
+from rankwell.models import MODELS  # noqa: E402
+from rankwell.registry import Entry, Parameter  # noqa: E402
+from rankwell.samplers import POSITIVES, SAMPLERS  # noqa: E402
+from rankwell.tasks import NAMED, Config, Section, Task, listed, task_of  # noqa: E402
 
 __all__ = ["Config", "Section", "listed", "load_toml", "resolve", "with_column", "with_option"]
 

@@ -181,7 +181,7 @@ def test_settings_out_of_range():
 
 
 def test_nothing_to_train_on():
-    with pytest.raises(InputError, match="at least one pair"):
+    with pytest.raises(InputError, match="at least one row"):
         fit(objective(), (PAIRS[0][:0], PAIRS[1][:0]), settings(), seed=0)
 
 

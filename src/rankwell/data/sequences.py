@@ -206,7 +206,7 @@ def synthesise_sequences(
     to one and a half times as many events as ``length``.
 
     >>> synthesise_sequences(num_users=3, num_items=5)
-    Sequences(34 events of 3 users with 5 items)
+    Sequences(20 events of 3 users with 5 items)
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(num_items)

@@ -4,12 +4,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from rankwell.errors import UnknownName
-from rankwell.tasks.interactions import Recommendation
-from rankwell.tasks.lists import LearningToRank
-from rankwell.tasks.sequences import NextItem
-from rankwell.tasks.settings import NAMED, Config, EvaluationConfig, Section, listed
-from rankwell.tasks.task import Catalogue, Data, Description, Task
+from rankwell.errors import UnknownName, require
+
+require("pydantic", "cli")
+
+from rankwell.tasks.interactions import Recommendation  # noqa: E402
+from rankwell.tasks.lists import LearningToRank  # noqa: E402
+from rankwell.tasks.sequences import NextItem  # noqa: E402
+from rankwell.tasks.settings import NAMED, Config, EvaluationConfig, Section, listed  # noqa: E402
+from rankwell.tasks.task import Catalogue, Data, Description, Task  # noqa: E402
 
 __all__ = [
     "NAMED",
