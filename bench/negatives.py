@@ -161,7 +161,7 @@ def compare(what: str, path: str, only: list[str], losses: list[str], seeds: int
 
 
 def seconds(path: str, only: list[str]) -> None:
-    """Median milliseconds of a whole step, and how much of an epoch they make."""
+    """Median milliseconds of a whole step, and what they make of an epoch, without the refreshes between."""
     store = Store()
     data = read(configuration("samplers", path, "bpr", "uniform", 10, RATES[0], 0).data, 0)
     for loss in LOSSES["samplers"]:
@@ -188,7 +188,7 @@ def timed(config: Config, data: Data[Any]) -> dict[str, float]:
     median = statistics.median(taken[10:])
     return {
         "step_ms": 1e3 * median,
-        "epoch_s": statistics.mean(taken[10:]) * len(data.fit) / BATCH["samplers"],
+        "epoch_s": median * len(data.fit) / BATCH["samplers"],
         "threads": torch.get_num_threads(),
     }
 
