@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rankwell.errors import InputError
+from rankwell.models.dropout import dropped
 from rankwell.models.registry import MODELS
 from rankwell.models.start import Init, check_tables, fill_tables
 from rankwell.registry import Search
@@ -142,8 +143,4 @@ class MatrixFactorisation(nn.Module):
     def _dropped(self, vectors: Tensor, generator: torch.Generator | None) -> Tensor:
         if not self.training or not self.dropout or generator is None:
             return vectors
-        # Sixteen random bits an entry: a quarter of the draws that a uniform number each would take.
-        words = torch.empty((vectors.numel() + 3) // 4, dtype=torch.int64, device=vectors.device)
-        bits = words.random_(-(2**63), None, generator=generator).view(torch.int16)[: vectors.numel()]
-        kept = bits.view(vectors.shape) >= round(self.dropout * 2**16) - 2**15
-        return vectors * (kept * (1 / (1 - self.dropout)))
+        return dropped(vectors, self.dropout, generator)

@@ -37,7 +37,7 @@ def check_vectors(model: Any) -> None:
     if not isinstance(model, VectorModel):
         raise ConfigError(
             f"a generator makes negatives of a model's vectors, and {type(model).__name__} hands out none."
-            " Choose the model mf, or the generator none."
+            " Choose a model with vectors, as mf or lightgcn, or leave out what needs them."
         )
     if model.similarity not in ("dot", "cosine"):
         raise ConfigError(
