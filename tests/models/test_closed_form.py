@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from rankwell.errors import InputError
@@ -89,3 +90,11 @@ def test_arguments_are_checked():
 
 def test_they_are_registered():
     assert {"als", "ease", "item_knn"} <= {entry.name for entry in MODELS}
+
+
+def test_als_says_nothing_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("implicit.utils._checked_blas_config", False)  # it warns once a process
+    model = ALS(2, 3, dim=2)
+    with threadpool_limits(2, "blas"):  # of which implicit warns, and warnings are errors here
+        model.initialise(Ragged(torch.tensor([0, 2, 3]), torch.tensor([0, 1, 2])), seed=0)
+    assert model.items.abs().sum() > 0

@@ -68,15 +68,16 @@ class ALS(nn.Module):
         ones = torch.ones(len(known.values)).numpy()
         shape = (self.num_users, self.num_items)
         matrix = sparse.csr_matrix((ones, known.values.cpu().numpy(), known.offsets.cpu().numpy()), shape=shape)
-        fitted = als.AlternatingLeastSquares(
-            factors=self.users.shape[1],
-            alpha=self.alpha,
-            regularization=self.regularisation,
-            iterations=self.iterations,
-            num_threads=torch.get_num_threads(),
-            random_state=seed % 2**32,
-        )
-        fitted.fit(matrix, show_progress=False)
+        with require("threadpoolctl", "als").threadpool_limits(1, "blas"):  # implicit has threads of its own
+            fitted = als.AlternatingLeastSquares(
+                factors=self.users.shape[1],
+                alpha=self.alpha,
+                regularization=self.regularisation,
+                iterations=self.iterations,
+                num_threads=torch.get_num_threads(),
+                random_state=seed % 2**32,
+            )
+            fitted.fit(matrix, show_progress=False)
         self.users.copy_(torch.from_numpy(fitted.user_factors))
         self.items.copy_(torch.from_numpy(fitted.item_factors))
 
