@@ -5,7 +5,7 @@
     python bench/encoders.py run gowalla ../shared/data/gowalla --models mf
     python bench/encoders.py table
 
-64 dimensions, spectral start, batches of 2,048; 1 negative a positive for BPR and 64 for the others, each row its own. The
+64 dimensions, spectral start, batches of 2,048; 1 negative a row for BPR, a pool of 256 shared by the batch for the others. The
 split is random, 20 % of each user's items for the test (Gowalla comes with its own) and 10 % of the rest for validation, which
 nothing is trained on, baselines neither; Beauty's sequences are sets here. For every pair of model and loss, one of three
 learning rates and one of two values of another parameter (the loss's own; for BPR, which has none, weight decay) are chosen by
@@ -56,8 +56,8 @@ TOO_LARGE = {("gowalla", "ease")}
 RATES = (0.001, 0.003, 0.01)
 LOSSES: dict[str, tuple[dict[str, Any], str, tuple[float, ...]]] = {
     "bpr": ({"similarity": "dot", "n": 1}, "weight_decay", (0.0, 0.1)),
-    "sampled_softmax": ({"similarity": "cosine", "n": 64}, "temperature", (0.1, 0.2)),
-    "simce": ({"similarity": "dot", "n": 64}, "margin", (1.0, 5.0)),
+    "sampled_softmax": ({"similarity": "cosine", "n": 256}, "temperature", (0.1, 0.2)),
+    "simce": ({"similarity": "dot", "n": 256}, "margin", (1.0, 5.0)),
 }
 """How vectors are compared and how many negatives a row has, as in the papers; the other parameter, and what is tried of it."""
 
@@ -84,7 +84,7 @@ def configuration(
         given["model"]["similarity"] = fixed["similarity"]
         given["loss"] = {"name": loss}
         given["training" if name == "weight_decay" else "loss"][name] = own
-        given["sampler"] = {"name": "uniform", "n": fixed["n"], "shared": False}
+        given["sampler"] = {"name": "uniform", "n": fixed["n"], "shared": fixed["n"] > 1}
     return resolve(given)
 
 

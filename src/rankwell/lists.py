@@ -83,7 +83,9 @@ def reduce(values: Values, valid: Mask | None, reduction: Reduction) -> Values:
     if reduction == "sum":
         return values.sum()
     if reduction == "mean":
-        return values.sum() / (max(values.numel(), 1) if valid is None else valid.sum().clamp(min=1))
+        if valid is None and values.numel():
+            return values.mean()
+        return values.sum() / (1 if valid is None else valid.sum().clamp(min=1))
     raise InputError(f"reduction must be 'none', 'mean' or 'sum': got {reduction!r}.")
 
 
@@ -699,8 +701,8 @@ def blocks(offsets: Offsets, limit: int = BLOCK_ITEMS) -> Iterator[Block]:
     Lengths in a block differ by less than a quarter, so that padding adds at most a quarter. Waits for the device before
     the first block.
     """
-    lengths = offsets.diff()
-    if lengths.numel() == 1 or (lengths.numel() and bool((lengths == lengths[0]).all())):
+    lengths = None if offsets.numel() == 2 else offsets.diff()
+    if lengths is None or (lengths.numel() and bool((lengths == lengths[0]).all())):
         yield from _equal_blocks(offsets, limit)
         return
     in_order, by_length = lengths.sort(stable=True)

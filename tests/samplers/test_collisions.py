@@ -35,6 +35,19 @@ def test_below_counts_known_items():
     assert got.tolist() == [[sum(one < item for one in lists[row]) for item in range(102)] for row in range(7)]
 
 
+def test_pools_with_repeated_items_and_rows():
+    """As often as an item was drawn, in every row that knows it, and again after another pool."""
+    lists, known = random_known(101, seed=2)
+    known_items = KnownItems(known, 101)
+    rows = torch.tensor([6, 0, 5, 3, 1, 2, 4, 3])
+    for seed in range(3):
+        pool = torch.randint(101, (60,), generator=torch.Generator().manual_seed(seed)).sort().values
+        expected = [[item in lists[row] for item in pool.tolist()] for row in rows.tolist()]
+        assert known_items.rows_in_pool(pool, rows).tolist() == expected
+        assert known_items.in_pool(pool, len(rows), *known_items.of(rows)).tolist() == expected
+    assert known_items.rows_in_pool(pool, rows[:0]).shape == (0, 60)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_numbers_of_what_is_left(seed):
     """Every number that a row has left, against the list of unknown items, each as often as it weighs."""

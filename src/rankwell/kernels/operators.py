@@ -246,7 +246,7 @@ def list_sums(function: Operator, what: str, *, constants: int = 0) -> Callable[
         flat = (x if x is None else x.expand(scores.shape).reshape(-1) for x in (scores, *tensors))
         segment = lists.segment if isinstance(lists, Flat) else None
         outputs = Sums.apply(segment, *flat, _offsets(lists, scores), *own)
-        shape = lists.count().shape
+        shape = lists.lengths.shape if isinstance(lists, Flat) else scores.shape[:-1]
         return tuple(x.reshape(shape) for x in outputs[: 1 + constants])
 
     return sums

@@ -76,9 +76,7 @@ class CatalogueSampler:
         """Negatives for the rows of a batch; positives and scorer are not looked at."""
         if self.shared:
             ids = draw_pool(self._table or self.num_items, self.n, self.seed, epoch, step, like=samples)
-            found = (
-                self._known.in_pool(ids, len(queries), *self._known.of(queries)) if self.collisions == "mask" else None
-            )
+            found = self._known.rows_in_pool(ids, queries) if self.collisions == "mask" else None
             return Negatives(ids, self._log_q_of(ids), found)
         places = torch.arange(self.n, device=samples.device)
         bits = keyed.words(keyed.mix(self.seed, epoch, ROWS), samples[:, None], places)

@@ -91,28 +91,26 @@ class KnownItems:
 
         Time O(k + n + what is marked), and the n × num_rows bytes that hold it.
         """
-        begins = torch.cat([pool.new_ones(min(len(pool), 1), dtype=torch.bool), pool[1:] != pool[:-1]])
-        first = begins.nonzero().squeeze(1)
-        self._column[pool[first]] = first
-        hit = self._column.index_select(0, items)  # which takes a fraction of the time of indexing
-        self._column[pool[first]] = -1
-        there = (hit >= 0).nonzero().squeeze(1)
-        # An item stands in the pool as often as it was drawn: its columns follow each other.
-        times = torch.zeros_like(pool).index_put(
-            (first,), torch.cat([first[1:], first.new_full((1,), len(pool))]) - first
-        )
-        columns = hit.index_select(0, there)
-        times = times.index_select(0, columns)
-        which = torch.repeat_interleave(times)
-        further = torch.arange(len(which), device=pool.device) - (times.cumsum(0) - times).index_select(0, which)
-        found = torch.zeros((num_rows, len(pool)), dtype=torch.bool, device=pool.device)
-        starts = places.index_select(0, there) * len(pool) + columns
-        found.view(-1)[starts.index_select(0, which) + further] = True
-        return found
+        there = self._met(pool, items)
+        return _marked(pool, num_rows, places.index_select(0, there), items.index_select(0, there))
+
+    def rows_in_pool(self, pool: Int[Tensor, " n"], rows: Int[Tensor, " b"]) -> Bool[Tensor, "b n"]:
+        """``[b, n]``: true where the row knows what stands in a column of the sorted pool; as :meth:`in_pool`."""
+        lists = take_lists(self.known, rows)
+        there = self._met(pool, lists.values)
+        places = torch.searchsorted(lists.offsets, there, right=True) - 1  # of few pairs, not of all
+        return _marked(pool, len(rows), places, lists.values.index_select(0, there))
+
+    def _met(self, pool: Tensor, items: Tensor) -> Tensor:
+        """Which of the items stand in the pool."""
+        self._in_pool.index_fill_(0, pool, True)
+        met = self._in_pool.index_select(0, items)  # which takes a fraction of the time of indexing
+        self._in_pool.index_fill_(0, pool, False)
+        return met.nonzero().squeeze(1)
 
     @functools.cached_property
-    def _column(self) -> Tensor:
-        return torch.full((self.num_items,), -1, dtype=torch.int64, device=self.pairs.device)
+    def _in_pool(self) -> Tensor:
+        return torch.zeros(self.num_items, dtype=torch.bool, device=self.pairs.device)
 
     @functools.cached_property
     def _filter(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -126,6 +124,18 @@ class KnownItems:
         table = torch.zeros(int(sizes.sum()), dtype=torch.bool, device=sizes.device)
         table[_slots(self.known.values, starts[self.rows], sizes[self.rows] - 1)] = True
         return table, starts, sizes - 1
+
+
+def _marked(pool: Tensor, num_rows: int, places: Tensor, items: Tensor) -> Tensor:
+    """``[num_rows, n]``: true at these rows and the columns that hold the item, as many as it was drawn times."""
+    first = torch.searchsorted(pool, items)
+    times = torch.searchsorted(pool, items, right=True) - first
+    which = torch.repeat_interleave(times)
+    further = torch.arange(len(which), device=pool.device) - (times.cumsum(0) - times).index_select(0, which)
+    found = torch.zeros((num_rows, len(pool)), dtype=torch.bool, device=pool.device)
+    starts = places * len(pool) + first
+    found.view(-1).index_fill_(0, starts.index_select(0, which).add_(further), True)
+    return found
 
 
 def _slots(items: Tensor, starts: Tensor, masks: Tensor) -> Tensor:
