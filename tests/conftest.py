@@ -1,9 +1,12 @@
 """Shapes in signatures are checked at run time, in tests only."""
 
 import functools
+import importlib.util
 import inspect
+from pathlib import Path
 
 import jaxtyping
+import pytest
 import torch
 from beartype import BeartypeConf, beartype
 
@@ -44,3 +47,13 @@ def checked(function=None, **_):
 # The hook writes ``@jaxtyping.jaxtyped(…)`` above every function of these modules, in every process that loads this file.
 jaxtyping.jaxtyped = checked
 jaxtyping.install_import_hook([f"rankwell.{name}" for name in CHECKED], "beartype.beartype")
+
+
+@pytest.fixture(scope="session")
+def write_transformer():
+    """Writes a tiny transformer into a folder; see ``tiny_transformer.py``."""
+    place = Path(__file__).with_name("tiny_transformer.py")
+    spec = importlib.util.spec_from_file_location("tiny_transformer", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.write_transformer

@@ -21,7 +21,8 @@ LAYERS = [
     [{"registry", "laws", "lists", "similarity", "atomic", "keyed", "kernels"}],
     [{"losses", "metrics"}],
     [{"transforms", "samplers", "generators", "miners", "nn"}],
-    [{"models"}, {"data"}, {"text"}],
+    [{"text"}],
+    [{"models"}, {"data"}],
     [{"training"}, {"evaluation"}, {"mining"}],
     [{"tasks"}],
     [{"experiments", "serving", "config", "pictures"}],
@@ -31,7 +32,7 @@ PLACES = {
     name: (row, group) for row, groups in enumerate(LAYERS) for group, names in enumerate(groups) for name in names
 }
 OPTIONAL = ["polars", "pydantic", "typer", "rich", "tomli_w", "safetensors", "matplotlib", "scipy"]
-OPTIONAL += ["httpx", "sentence_transformers", "faiss"]
+OPTIONAL += ["httpx", "sentence_transformers", "faiss", "bm25s"]
 
 
 def imported(file: Path) -> set[str]:

@@ -121,8 +121,8 @@ def with_column(entry: Entry[Any]) -> Entry[Any]:
 
 
 def _recipe(task: Task[Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """What suits the loss, less the parameters of another model or sampler than the chosen one."""
-    recipe = task.recipes.get(names["loss"], {})
+    """What suits the model and the loss, less the parameters of another model or sampler than the chosen one."""
+    recipe = _merged(task.recipes.get(names["model"], {}), task.recipes.get(names["loss"], {}))
     default = {name: task.defaults[name]["name"] for name in task.sections} | {"loss": names["loss"]}
     return {
         section: values
@@ -192,7 +192,7 @@ def _typed(parameter: Parameter, value: Any, where: str) -> Any:
     if isinstance(value, bool) and _is_number(_bare(parameter.annotation)):
         raise ConfigError(f"{where}: Input should be a number: got {value}.")
     if isinstance(value, str) and typing.get_origin(_bare(parameter.annotation)) in (tuple, list):
-        value = listed(value.strip("[]() "))
+        value = listed(inside) if (inside := value.strip("[]() ")) else []
     try:
         return TypeAdapter(parameter.annotation, config=ConfigDict(allow_inf_nan=False)).validate_python(value)
     except ValidationError as error:

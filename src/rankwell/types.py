@@ -12,8 +12,10 @@ __all__ = [
     "Auxiliary",
     "Contrast",
     "Empty",
+    "FeatureModel",
     "Features",
     "FullRanker",
+    "HistoryScorer",
     "Hops",
     "Kind",
     "Labels",
@@ -180,6 +182,40 @@ class Auxiliary(Protocol):
 
     def auxiliary(self, seen: Contrast, *, generator: torch.Generator) -> Float[Tensor, ""]:
         """The term, times its weight; the generator is keyed by seed, epoch and step."""
+        ...
+
+
+@runtime_checkable
+class HistoryScorer(Protocol):
+    """A model that scores users whom training did not see, by what they know, as it is."""
+
+    num_items: int
+
+    def score_history(self, history: Ragged, out: Float[Tensor, "q m"] | None = None) -> Float[Tensor, "q m"]:
+        """Scores of every item for each list of item codes (no code twice in a list), written to ``out`` if given."""
+        ...
+
+
+@runtime_checkable
+class FeatureModel(Protocol):
+    """A model that makes vectors of items and users whom training did not see, as it is; scores are inner products."""
+
+    num_items: int
+
+    def encode_items(self, features: Features) -> Float[Tensor, "m d"]:
+        """Vectors of new items, by their features."""
+        ...
+
+    def encode_users(self, features: Features | None = None, *, history: Ragged | None = None) -> Float[Tensor, "q d"]:
+        """Vectors of new users, by their features or by the items that each knows."""
+        ...
+
+    def query_vectors(self, queries: Int[Tensor, " q"]) -> Float[Tensor, "q d"]:
+        """Vectors of users of training."""
+        ...
+
+    def item_vectors(self, items: Int[Tensor, " m"] | None = None) -> Float[Tensor, "m d"]:
+        """Vectors of items of training; of the whole catalogue for None."""
         ...
 
 

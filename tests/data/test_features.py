@@ -71,3 +71,19 @@ def test_bad_columns():
         encode(TABLE.drop("genres"))
     with pytest.raises(DataError, match="column 'vector' must hold 2 numbers a row, as the first table: row 0 has 3"):
         encode(pl.DataFrame({"vector": [[1.0, 2.0, 3.0]], "genres": [None]}))
+
+
+def test_numbers_that_are_not_finite_are_missing_and_no_texts():
+    table = pl.DataFrame({"year": ["1995", "NaN", "inf", " "], "price": [1.0, float("inf"), float("nan"), None]})
+    features = FeatureEncoder.fit(table, ["year", "price"])(table)
+    assert features.num_categories == 0 and features.numbers.isnan().tolist() == [[False] * 2, *[[True] * 2] * 3]
+    unread = FeatureEncoder.fit(pl.DataFrame({"year": ["NaN", ""]}), ["year"])
+    assert unread.categories == {"year": {"NaN": 0}}  # nothing there is a number
+
+
+def test_a_text_among_new_numbers_is_an_error():
+    encode = FeatureEncoder.fit(TABLE, ["year", "vector"])
+    with pytest.raises(DataError, match="column 'year' must hold numbers, as the first table: row 1 has 'soon'"):
+        encode(pl.DataFrame({"year": ["1999", "soon"], "vector": [None, None]}))
+    with pytest.raises(DataError, match="column 'vector' must hold lists of 2 numbers, as the first table: got String"):
+        encode(pl.DataFrame({"year": ["1999"], "vector": ["1 2"]}))

@@ -1,8 +1,9 @@
+import numpy as np
 import polars as pl
 import pytest
 import torch
 
-from rankwell.data import ItemColumns, read_items
+from rankwell.data import ItemColumns, read_items, read_users
 from rankwell.errors import ConfigError, DataError
 
 IDS = pl.Series(["007", "b", "7"])
@@ -90,7 +91,7 @@ def test_groups_of_a_value_that_looks_missing():
         ("shop.csv", "item,price\nb,2\nb,3\n", DataError, r"each item must have one row: 'b' has several"),
         ("shop.csv", "item,price,price\nb,2,3\n", DataError, r"column names must differ: 'price'"),
         ("shop.csv", "item,price\nb\n", DataError, r"line 2: each line must have the 2 fields of the header: got 1"),
-        ("shop.json", "{}", ConfigError, r"must end in \.csv, \.tsv, \.item or \.parquet: got '\.json'"),
+        ("shop.json", "{}", ConfigError, r"must end in \.csv, \.tsv, \.item, \.user or \.parquet: got '\.json'"),
         ("shop.parquet", "no", DataError, r"must be readable as Parquet"),
     ],
 )
@@ -124,3 +125,27 @@ def test_columns_of_lists_and_of_true_and_false(tmp_path):
         columns.groups("tags")
     with pytest.raises(DataError, match="column 'tags' must hold finite numbers"):
         columns.weights("tags")
+
+
+def test_users_are_read_as_items(write):
+    ids = pl.Series(["b", "a"])
+    columns = read_users(write("user,club\na,x\nb,y\nc,z\n"), ids)
+    assert columns.frame.rows() == [("y",), ("x",)]
+    assert columns.notes == ("shop.csv: 1 of its 3 users have no interaction and are left out",)
+    assert read_users(write("user_id:token\tclub:token\na\tx\nb\ty\n", "shop.user"), ids).frame.rows() == [
+        ("y",),
+        ("x",),
+    ]
+    with pytest.raises(
+        DataError, match=r"every user must have a row: 1 of 2 have none \('b'\).*--data.missing_users default"
+    ):
+        read_users(write("user,club\na,x\n"), ids)
+    with pytest.raises(DataError, match=r"the column of user ids, 'user', must be in the header.*--data.users_id"):
+        read_users(write("who,club\na,x\n"), ids)
+    with pytest.raises(DataError, match="each user must have one row: 'a' has several"):
+        read_users(write("user,club\na,x\na,y\n"), ids)
+
+
+def test_rows_in_another_order(write):
+    columns = read_items(write("item,price\n7,1.5\n007,2\nb,0\n"), IDS).in_order(np.array([2, 0, 1]))
+    assert columns.item_ids.to_list() == ["7", "007", "b"] and columns.weights("price").tolist() == [1.5, 2.0, 0.0]

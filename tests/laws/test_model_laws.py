@@ -10,10 +10,13 @@ from rankwell.losses import bpr_loss
 from rankwell.models import MODELS
 from rankwell.samplers import UniformSampler
 from rankwell.training import ContrastObjective, TrainingSettings, fit
-from rankwell.types import Ragged
+from rankwell.types import HistoryScorer, Ragged
 
 USERS, ITEMS = 12, 16
-TASTELESS = {"popularity": "scores are the same for every user"}
+TASTELESS = {
+    "popularity": "scores are the same for every user",
+    "feature_knn": "without features all items score 0",
+}
 
 
 def chequerboard() -> tuple[Ragged, torch.Tensor]:
@@ -53,6 +56,22 @@ def test_the_held_out_item_comes_first(name):
     for user in range(USERS):
         scores[user, take_lists(known, torch.tensor([user])).values] = -math.inf
     assert scores.argmax(1).equal(held_out)
+
+
+def test_new_users_are_told_by_their_history(name):
+    """Two items of one colour, of a user that training did not see: the others of that colour come first."""
+    model = trained(name)
+    if not isinstance(model, HistoryScorer):
+        pytest.skip("it scores users of training alone")
+    if name in TASTELESS:
+        pytest.skip(TASTELESS[name])
+    history = Ragged(torch.tensor([0, 2, 4]), torch.tensor([0, 6, 3, 9]))
+    out = torch.empty(2, ITEMS)
+    scores = model.score_history(history, out)
+    assert scores.data_ptr() == out.data_ptr() and model.num_items == ITEMS
+    out[torch.arange(2)[:, None], history.values.view(2, 2)] = -math.inf
+    best = out.topk(4).indices % 2
+    assert best.equal(torch.tensor([[0], [1]]).expand(2, 4))
 
 
 def test_same_seed_same_bits(name):

@@ -77,6 +77,10 @@ def r_precision(ranked: list[Item], known: list[Item], k: int, rel: float = 1) -
     return credit(ranked[: number(known, rel)], rel) / credit(known, rel)
 
 
+def ap_at_r(ranked: list[Item], known: list[Item], k: int, rel: float = 1) -> float:
+    return ap(ranked, known, number(known, rel), rel)
+
+
 def bpref(ranked: list[Item], known: list[Item], k: int, rel: float = 1) -> float:
     relevant, irrelevant = number(known, rel), sum(0 <= y < rel for y, _ in known)
     total = 0.0
@@ -126,7 +130,24 @@ def opa(ranked: list[Item], known: list[Item], k: int) -> float:
 
 DEFINITIONS = {
     f.__name__: f
-    for f in (dcg, ndcg, ap, mrr, hit_rate, recall, precision, f1, r_precision, bpref, err, rbp, auc, pauc, opa)
+    for f in (
+        dcg,
+        ndcg,
+        ap,
+        mrr,
+        hit_rate,
+        recall,
+        precision,
+        f1,
+        r_precision,
+        ap_at_r,
+        bpref,
+        err,
+        rbp,
+        auc,
+        pauc,
+        opa,
+    )
 }
 
 OWN: dict[str, list[dict[str, Any]]] = {

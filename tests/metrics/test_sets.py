@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from rankwell.errors import ConfigError, InputError
-from rankwell.metrics import Measure, bpref, f1, precision, r_precision, recall
+from rankwell.metrics import Measure, ap_at_r, bpref, f1, precision, r_precision, recall
 
 SCORES = torch.tensor([0.1, 0.9, 0.5, 0.7, 0.3])
 LABELS = torch.tensor([2.0, 0.0, 1.0, 2.0, 0.0])
@@ -39,6 +39,23 @@ def test_r_precision_cuts_a_tie_group() -> None:
     assert r_precision(scores, labels).item() == pytest.approx((1 + 1 / 3) / 2)
 
 
+def test_ap_at_r_by_hand() -> None:
+    # Labels by score 0, 2, 1, 0, 2: of three relevant items those at places 2 and 3 count, with precisions 1/2 and 2/3.
+    assert ap_at_r(SCORES, LABELS).item() == pytest.approx((1 / 2 + 2 / 3) / 3)
+    assert ap_at_r(SCORES, LABELS, rel=2).item() == pytest.approx((1 / 2) / 2)
+    # With two relevant items that were not retrieved, R = 5: the last place counts too, with precision 3/5.
+    assert ap_at_r(SCORES, LABELS, ideal=torch.tensor([2.0, 1.0, 2.0, 1.0, 1.0])).item() == pytest.approx(
+        (1 / 2 + 2 / 3 + 3 / 5) / 5
+    )
+
+
+def test_at_r_is_a_measure() -> None:
+    assert str(Measure.parse("MAP@R")) == "ap_at_r" == str(Measure.parse("ap_at_r"))
+    assert str(Measure.parse("P(rel=2)@r")) == str(Measure.parse("recall(rel=2)@R")) == "r_precision(rel=2)"
+    with pytest.raises(ConfigError, match="must be a whole number of at least 1: got 'r'"):
+        Measure.parse("ndcg@r")
+
+
 def test_bpref_by_hand() -> None:
     # Labels by score 0, 2, 1, 0, 2: R = 3, N = 2, irrelevant above 1, 1, 2.
     assert bpref(SCORES, LABELS).item() == pytest.approx(((1 - 1 / 2) + (1 - 1 / 2) + 0) / 3)
@@ -55,7 +72,7 @@ def test_bpref_takes_all_judgements_from_ideal() -> None:
 
 
 def test_a_depth_of_their_own() -> None:
-    for metric in (r_precision, bpref):
+    for metric in (r_precision, ap_at_r, bpref):
         with pytest.raises(InputError, match="has a depth of its own: it takes no k"):
             metric(SCORES, LABELS, k=3)
     with pytest.raises(ConfigError, match=r"bpref has a depth of its own: it takes no cut-off, got bpref@10"):

@@ -45,7 +45,7 @@ def item_by_hand(model: TwoTower, item: int | None, categories: list[int], numbe
     first = 0.0 if numbers[0] != numbers[0] else (numbers[0] - float(seen.mean())) / deviation
     scaled = torch.tensor([first, numbers[1] - 5.0])  # the second is constant in training: its scale is 1
     parts = [
-        torch.zeros(DIM) if item is None else tower.ids[item],
+        torch.zeros(DIM) if item in (None, 5) else tower.ids[item],  # item 5 does not occur: it has no id
         tower.categories[categories].mean(0) if categories else torch.zeros(DIM),
         scaled @ tower.projection,
     ]
@@ -222,3 +222,41 @@ def test_bad_settings():
         built().score_new_items(torch.tensor([0]), FEATURES._replace(numbers=NUMBERS[:, :1]))
     assert MODELS["two_tower"].function is TwoTower
     assert not {"user_features", "item_features"} & set(MODELS["two_tower"].parameters)
+
+
+def test_rows_that_training_did_not_see_have_no_id_on_sides_with_features():
+    model = built()
+    with torch.no_grad():
+        model.items.ids.normal_(0, 10, generator=torch.Generator().manual_seed(1))
+    new = Features(NUMBERS[5:], ragged([CATEGORIES[5]]), 3)
+    torch.testing.assert_close(model.item_vectors(torch.tensor([5])), model.encode_items(new))
+    assert not model.item_vectors(torch.tensor([4])).allclose(model.encode_items(FEATURES)[4])
+    # A side without features has nothing but ids: they stay.
+    plain = TwoTower(USERS, ITEMS, dim=DIM, init="normal")
+    plain.initialise(KNOWN, seed=0)
+    assert plain.item_vectors(torch.tensor([5])).norm() > 0.9
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+def test_new_users_are_told_by_their_items(similarity):
+    model = built(similarity=similarity)
+    history = Ragged(torch.tensor([0, 2, 2]), torch.tensor([1, 4]))
+    items = model.item_vectors()
+    mean = (items[1] + items[4]) / 2
+    mean = mean / mean.norm() if similarity == "cosine" else mean
+    torch.testing.assert_close(model.encode_users(history=history)[0], mean)
+    torch.testing.assert_close(model.score_history(history)[0], items @ mean)
+    assert model.encode_users(history=history)[1].tolist() == [0.0] * DIM
+    with pytest.raises(InputError, match="items of known must be codes from 0 to 5: got 1 to 6"):
+        model.encode_users(history=Ragged(torch.tensor([0, 2]), torch.tensor([1, 6])))
+    for given in ({}, {"features": FEATURES, "history": history}):
+        with pytest.raises(InputError, match="need features or a history, not both"):
+            model.encode_users(**given)
+
+
+def test_many_numbers_start_no_larger_than_few():
+    """The start of what 400 standard numbers add up to has about the deviation of a category's vector."""
+    numbers = torch.randn(ITEMS, 400, generator=torch.Generator().manual_seed(0))
+    model = TwoTower(USERS, ITEMS, dim=64, item_features=FEATURES._replace(numbers=numbers), init_std=0.1)
+    model.initialise(KNOWN, seed=0)
+    assert 0.07 < float((numbers @ model.items.projection.detach()).std()) < 0.14

@@ -326,5 +326,5 @@ def test_resumes_in_the_middle_of_an_epoch(tmp_path):
 
 
 def test_a_monitor_that_is_never_defined_is_said():
-    with pytest.raises(RunError, match=r"auc is defined for no validation user\. Choose another --evaluation\.monitor"):
+    with pytest.raises(RunError, match=r"auc is defined for nothing that validation holds\. Choose another"):
         fit(objective(), PAIRS, settings(), seed=0, validate=lambda: {"auc": math.nan}, monitor="auc")

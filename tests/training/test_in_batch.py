@@ -135,6 +135,26 @@ def test_a_models_own_term_is_added():
     torch.testing.assert_close(own.seen.pos, whole.diagonal())
 
 
+def test_vectors_of_a_row_are_mixed_of_what_its_user_does_not_know_and_for_it_alone():
+    make = HardMixing(KNOWN, ITEMS, DIM, seed=0, hardest=1, pairs=0, with_query=2)
+    seen = {}
+
+    def record(queries: Tensor, items: Tensor, **given: Any) -> Tensor:
+        seen.update(given, items=items)
+        return queries.sum()
+
+    of = model()
+    value(of, loss=record, generator=make)
+    own = torch.arange(10) // 2 == torch.arange(5)[:, None]
+    assert seen["where"].equal(torch.cat([torch.ones(5, 5, dtype=torch.bool), own], 1))
+    assert seen["positives"].equal(torch.cat([POSITIVES, torch.zeros(5, 10, dtype=torch.bool)], 1))
+    users, items = of.users[BATCH.users], of.items[BATCH.items]
+    hard = items[torch.where(POSITIVES, -torch.inf, users @ items.T).argmax(1)]
+    made = seen["items"][5:].view(5, 2, DIM)
+    share = (made - hard[:, None]) / (users - hard)[:, None]
+    torch.testing.assert_close(share, share[..., :1].expand_as(share), rtol=1e-3, atol=1e-3)
+
+
 class Scores(nn.Module):
     num_items = ITEMS
 
@@ -142,5 +162,3 @@ class Scores(nn.Module):
 def test_what_it_cannot_use_is_a_clear_error():
     with pytest.raises(ConfigError, match="and Scores hands out none"):
         EmbeddingObjective(Scores(), LOSS, KNOWN, seed=0)
-    with pytest.raises(ConfigError, match="choose a generator whose vectors the batch shares"):
-        value(model(), generator=HardMixing(KNOWN, ITEMS, DIM, seed=0))

@@ -20,11 +20,16 @@ def evaluate(
     """Measure a finished run on what its test holds: the whole catalogue without known items, or each query's documents."""
     saved = RunFolder(folder).load()
     texts = listed(measures) if measures else saved.config.evaluation.measures
-    with RunProgress(errors) as progress:
+    with RunProgress(errors, saved.task.units) as progress:
         progress.phase("evaluate", 0)
         chosen = [saved.task.check(Measure.parse(text)) for text in texts]
         data = saved.data
         result = saved.task.judge(saved.config, saved.model, chosen, data.train, data.test, progress.evaluating)
-    output.print(figures_table({str(saved.config.model["name"]): result.means()}))
+        slices = {
+            question: saved.task.judge(saved.config, part.view(saved.model), chosen, data.train, part.held_out).means()
+            for question, part in saved.task.slices(saved.config, data).items()
+        }
+    name = str(saved.config.model["name"])
+    output.print(figures_table({name: result.means(), **{f"{name}, {what}": means for what, means in slices.items()}}))
     without = f", {result.without_held_out:,} without test pairs" if result.without_held_out else ""
     output.print(f"{len(result.users):,} test {saved.task.units}{without}", markup=False)

@@ -11,6 +11,8 @@ import typer  # noqa: E402
 from rich.markup import escape  # noqa: E402
 
 from rankwell.cli.check import check  # noqa: E402
+from rankwell.cli.clicks import clicks  # noqa: E402
+from rankwell.cli.compare import compare  # noqa: E402
 from rankwell.cli.data import data  # noqa: E402
 from rankwell.cli.describe import describe  # noqa: E402
 from rankwell.cli.evaluate import evaluate  # noqa: E402
@@ -45,9 +47,11 @@ INTERRUPTED = 130
 
 OPEN = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command(context_settings=OPEN)(train)
+app.command(context_settings=OPEN)(compare)
 app.command()(evaluate)
 app.command()(recommend)
 app.command()(score)
+app.command()(clicks)
 app.command(context_settings=OPEN)(data)
 app.command(context_settings=OPEN)(describe)
 app.command()(mine)

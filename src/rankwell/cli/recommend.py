@@ -15,7 +15,7 @@ from rankwell.data import codes_of
 from rankwell.errors import ConfigError, DataError
 from rankwell.evaluation import top_items
 from rankwell.experiments import RunFolder
-from rankwell.tasks import Catalogue
+from rankwell.tasks import Catalogue, Newcomers
 
 __all__ = ["recommend"]
 
@@ -25,6 +25,23 @@ def recommend(
     users: Annotated[Optional[str], typer.Option(help="Users' ids, separated by commas.")] = None,  # noqa: UP045
     users_file: Annotated[Optional[Path], typer.Option(help="A file with one user id a line.")] = None,  # noqa: UP045
     everyone: Annotated[bool, typer.Option("--all", help="Every user.")] = False,
+    history: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="What users did whom training did not see: a file of the run's data's form. For all of them."
+        ),
+    ] = None,
+    new_users: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Columns of users whom training did not see, as --data.users has them. For all of them."),
+    ] = None,
+    new_items: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(
+            help="Columns of items that training did not see, as --data.items has them: ranked beside the others."
+        ),
+    ] = None,
+    only_new: Annotated[bool, typer.Option("--only-new", help="Rank the items of --new-items alone.")] = False,
     k: Annotated[int, typer.Option("-k", min=1, help="Items for each user.")] = 10,
     known: Annotated[bool, typer.Option("--known/--no-known", help="Whether known items may come back.")] = False,
     output_file: Annotated[
@@ -32,12 +49,22 @@ def recommend(
         typer.Option("--output", "-o", help="A .parquet or .csv file; the terminal without it."),
     ] = None,
 ) -> None:
-    """The best items for users, with scores, in the ids of your data."""
+    """The best items for users, with scores, in the ids of your data.
+
+    Users and items that training did not see need no training: users with a history or, like items, with the columns that the
+    run learnt from.
+    """
     saved = RunFolder(folder).load()
     if output_file is not None and output_file.suffix not in (".parquet", ".csv"):
         raise ConfigError(f"--output must end in .parquet or .csv: got {output_file}.")
-    catalogue = saved.task.catalogue(saved.model, saved.data)
-    queries = _codes(catalogue, users, users_file, everyone)
+    if only_new and new_items is None:
+        raise ConfigError("--only-new ranks the items of --new-items FILE alone: name the file.")
+    given = Newcomers(history, new_users, new_items, only_new)
+    if any(given):
+        catalogue = saved.task.catalogue_of_new(saved.config, saved.model, saved.data, given)
+    else:
+        catalogue = saved.task.catalogue(saved.model, saved.data)
+    queries = _codes(catalogue, users, users_file, everyone, new=(history, new_users))
     with RunProgress(errors) as progress:
         progress.phase("recommend", 0)
         best = top_items(
@@ -57,11 +84,16 @@ def recommend(
     output.print(f"{len(table):,} rows for {len(queries):,} users: {output_file}", markup=False)
 
 
-def _codes(catalogue: Catalogue, users: str | None, users_file: Path | None, everyone: bool) -> torch.Tensor:
+def _codes(
+    catalogue: Catalogue, users: str | None, users_file: Path | None, everyone: bool, new: tuple[Path | None, ...]
+) -> torch.Tensor:
     """The users asked for, as codes."""
-    if sum(choice is not None for choice in (users, users_file)) + everyone != 1:
-        raise ConfigError("say for whom: one of --users u1,u2, --users-file FILE or --all.")
-    if everyone:
+    if sum(choice is not None for choice in (users, users_file, *new)) + everyone != 1:
+        raise ConfigError(
+            "say for whom: one of --users u1,u2, --users-file FILE or --all; or, for users whom training did not see, of"
+            " --history FILE and --new-users FILE."
+        )
+    if everyone or any(new):
         return torch.arange(len(catalogue.user_ids))
     if users is not None:
         asked = [part.strip() for part in users.split(",") if part.strip()]

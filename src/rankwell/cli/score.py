@@ -16,7 +16,7 @@ __all__ = ["score"]
 
 def score(
     folder: Annotated[Path, typer.Argument(help="A finished run's folder.")],
-    files: Annotated[list[Path], typer.Argument(help="Files of lists, in the format that the run was trained on.")],
+    files: Annotated[list[Path], typer.Argument(help="Files of lists or rows, as the run was trained on.")],
     output_file: Annotated[
         Path, typer.Option("--output", "-o", help="A .parquet file, or a run file for trec_eval: .tsv, .run or .txt.")
     ],
@@ -26,11 +26,11 @@ def score(
     ] = None,
     tag: Annotated[str, typer.Option(help="The name of the run, in a run file.")] = "rankwell",
 ) -> None:
-    """Rank the documents of new lists by a finished run. Labels are not looked at, and tables need none."""
+    """Rank the documents of new lists, or all labels for new rows, by a finished run. Labels there are not looked at."""
     if output_file.suffix not in (".parquet", ".tsv", ".run", ".txt"):
         raise ConfigError(f"--output must end in .parquet, .tsv, .run or .txt: got {output_file}.")
     saved = RunFolder(folder).load()
-    with RunProgress(errors) as progress:
+    with RunProgress(errors, saved.task.units) as progress:
         progress.phase("score", 0)
         table = saved.task.score(
             saved.config, saved.model, saved.data, files, document=document, progress=progress.evaluating
@@ -40,13 +40,15 @@ def score(
             table.write_parquet(temporary)
     else:
         write_text(output_file, _run_file(table, tag))
-    output.print(f"{len(table):,} documents of {table['query'].n_unique():,} queries: {output_file}", markup=False)
+    who, what = table.columns[:2]
+    output.print(f"{len(table):,} {what}s of {table[who].n_unique():,} {saved.task.units}: {output_file}", markup=False)
 
 
 def _run_file(table: pl.DataFrame, tag: str) -> str:
     """A line a document, as trec_eval reads it: query, Q0, document, rank, score, tag."""
-    for name, values in (("query", table["query"]), ("document", table["document"]), ("--tag", pl.Series([tag]))):
+    who, what = table.columns[:2]
+    for name, values in ((who, table[who]), (what, table[what]), ("--tag", pl.Series([tag]))):
         if (odd := values.filter(~values.str.contains(r"^\S+$"))).len():
             raise DataError(f"{name} {odd[0]!r} must be one word in a run file. Write .parquet, or give other ids.")
-    rows = table.select("query", pl.lit("Q0"), "document", "rank", "score", pl.lit(tag).alias("tag")).iter_rows()
+    rows = table.select(who, pl.lit("Q0"), what, "rank", "score", pl.lit(tag).alias("tag")).iter_rows()
     return "".join(f"{' '.join(map(str, row[:4]))} {row[4]:.9g} {row[5]}\n" for row in rows)

@@ -101,8 +101,8 @@ def facts_table(rows: Iterable[tuple[str, str]]) -> Table:
 class RunProgress:
     """A run's progress on the screen: a bar with loss, speed and time left; a line for each validated epoch."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    def __init__(self, console: Console, units: str = "users") -> None:
+        self.console, self.units = console, units
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -149,7 +149,7 @@ class RunProgress:
     def evaluating(self, done: int, users: int) -> None:
         """Move the bar of an evaluation."""
         if self._task is not None:
-            self.bar.update(self._task, completed=done, total=users, said=f"{done:,} of {users:,} users")
+            self.bar.update(self._task, completed=done, total=users, said=f"{done:,} of {users:,} {self.units}")
 
     def say(self, text: str) -> None:
         """A note."""

@@ -61,7 +61,7 @@ def train(
     if dry_run:
         _show_plan(settings)
         return
-    with RunProgress(errors) as progress:
+    with RunProgress(errors, task_of(settings.task).units) as progress:
         result = run(settings, folder, resume=resume is not None, reporter=progress)
     _show_result(settings, result, folder)
 
@@ -90,6 +90,9 @@ def _show_result(settings: Config, result: Result, folder: RunFolder) -> None:
     model = str(settings.model["name"])
     name = f"{model}, {settings.loss['name']}" if result.epochs else model
     output.print(figures_table({**{name: result.test}, **result.baselines}))
+    for question, figures in result.slices.items():
+        output.print(f"\n{question}:", markup=False)
+        output.print(figures_table(figures))
     units = task_of(settings.task).units
     trained = f"{result.epochs} epochs" if result.epochs else "closed form"
     chosen = ""
@@ -110,8 +113,6 @@ def _show_result(settings: Config, result: Result, folder: RunFolder) -> None:
         output.print(
             f"\nOn generated data the best possible ranking is known: {name} covers {share:.0%} of the way from"
             f" popularity to it in {monitor}."
-            f"\nTry another loss:        {call} train synthetic --loss mml --out runs/mml"
-            f"\nRecommend for two users: {call} recommend {folder.path} --users u000,u001"
-            f"\nYour own data:           {call} data FILE, then {call} train FILE --dry-run",
+            + "".join(f"\n{hint.format(call=call, folder=folder.path)}" for hint in task_of(settings.task).hints),
             markup=False,
         )

@@ -18,12 +18,20 @@ from rankwell.data.batching import (
     num_batches,
 )
 from rankwell.data.features import FeatureEncoder
-from rankwell.data.item_columns import ItemColumns, Missing, read_items
+from rankwell.data.item_columns import ItemColumns, Missing, read_items, read_users
 from rankwell.data.readers import Dataset, Format, Unseen, read_dataset, read_interactions
 from rankwell.data.schema import Interactions, codes_of
-from rankwell.data.splits import Split, split_global_time, split_leave_last, split_random
+from rankwell.data.splits import (
+    Split,
+    split_balanced,
+    split_cold_items,
+    split_global_time,
+    split_leave_last,
+    split_random,
+)
 from rankwell.data.statistics import Statistics, describe
 from rankwell.data.synthetic import Synthetic, synthesise
+from rankwell.data.synthetic_features import Featured, synthesise_features
 
 __all__ = [
     "BATCHES",
@@ -32,6 +40,7 @@ __all__ = [
     "ClassBalancedBatches",
     "Dataset",
     "FeatureEncoder",
+    "Featured",
     "Format",
     "HighLossBatches",
     "Interactions",
@@ -51,8 +60,12 @@ __all__ = [
     "read_dataset",
     "read_interactions",
     "read_items",
+    "read_users",
+    "split_balanced",
+    "split_cold_items",
     "split_global_time",
     "split_leave_last",
     "split_random",
     "synthesise",
+    "synthesise_features",
 ]

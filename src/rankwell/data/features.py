@@ -24,7 +24,7 @@ class FeatureEncoder:
 
     A column all of whose values are numbers is one number (a year, a price); one of lists or arrays of numbers is as many, such
     as a text's embedding; any other is a text, whose values, split at ``|``, are categories. What is missing is no category, or
-    NaN. A value that the first table did not have is left out.
+    NaN, and so are numbers that are not finite. A category that the first table did not have is left out.
 
     >>> table = pl.DataFrame({"genres": ["Drama|War", "War"], "year": ["1995", ""]})
     >>> encode = FeatureEncoder.fit(table, ["genres", "year"])
@@ -49,7 +49,7 @@ class FeatureEncoder:
             column = table[name]
             if column.dtype.is_nested():
                 numbers[name] = _width(column, source)
-            elif column.dtype.is_numeric() or _as_numbers(column).null_count() == _missing(column) < len(column):
+            elif column.dtype.is_numeric() or (_readable(column).all() and _as_numbers(column).count()):
                 numbers[name] = 1
             else:
                 values = _split(column).explode().drop_nulls().unique(maintain_order=True).to_list()
@@ -98,9 +98,10 @@ def _as_numbers(column: pl.Series) -> pl.Series:
     return floats.set(floats.is_infinite() | floats.is_nan(), None)
 
 
-def _missing(column: pl.Series) -> int:
-    """How many are null, or an empty text."""
-    return int((column.cast(pl.String).str.strip_chars().fill_null("") == "").sum())
+def _readable(column: pl.Series) -> pl.Series:
+    """Whether each is a number, finite or not, or empty: NaN in a column of numbers does not make it one of texts."""
+    texts = column.cast(pl.String).str.strip_chars().fill_null("")
+    return texts.cast(pl.Float64, strict=False).is_not_null() | (texts == "")
 
 
 def _width(column: pl.Series, source: str) -> int:
@@ -119,6 +120,15 @@ def _width(column: pl.Series, source: str) -> int:
 def _block(column: pl.Series, width: int) -> NDArray[np.float32]:
     """The numbers of a column, ``[rows, width]``."""
     if not column.dtype.is_nested():
+        if width > 1:
+            raise DataError(
+                f"column {column.name!r} must hold lists of {width} numbers, as the first table: got {column.dtype}."
+            )
+        if not column.dtype.is_numeric() and not (readable := _readable(column)).all():
+            row = int((~readable).arg_true()[0])
+            raise DataError(
+                f"column {column.name!r} must hold numbers, as the first table: row {row} has {column[row]!r}. Correct it."
+            )
         return _as_numbers(column).fill_null(float("nan")).to_numpy().astype(np.float32)[:, None]
     block = np.full((len(column), width), np.nan, dtype=np.float32)
     for row, values in enumerate(column.to_list()):

@@ -1,8 +1,8 @@
-"""Columns of items, from a file beside the interactions: prices, categories, years."""
+"""Columns of items or users, from a file beside the interactions: prices, categories, years."""
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -10,24 +10,27 @@ import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rankwell.data.tables import read_text_columns
 from rankwell.data.text_files import unreadable
 from rankwell.errors import ConfigError, DataError, nearest
 
-__all__ = ["ItemColumns", "Missing", "read_items"]
+__all__ = ["ItemColumns", "Missing", "read_items", "read_table", "read_users"]
 
 Missing: TypeAlias = Literal["error", "default"]
-"""What becomes of items that the file does not tell about: an error, or 0 as a number and a group of their own as a text."""
+"""What becomes of items that the file does not tell about: an error, or 0 as a number and a group of their own as a text;
+as a feature of a model, nothing."""
 
-SUFFIXES: Mapping[str, str] = {".csv": ",", ".tsv": "\t", ".item": "\t"}
+SUFFIXES: Mapping[str, str] = {".csv": ",", ".tsv": "\t", ".item": "\t", ".user": "\t"}
 """Delimiters of text tables; Parquet has none."""
 
 
 @dataclass(frozen=True, eq=False)
 class ItemColumns:
-    """A row an item code, in their order; what the file does not tell is null. ``notes`` are sentences on what did not match.
+    """A row an item code, or user code, in their order; what the file does not tell is null. ``notes`` are sentences on what
+    did not match.
 
     >>> columns = ItemColumns("shop.csv", pl.DataFrame({"price": ["2", "0.5"], "kind": ["tea", "jam"]}), pl.Series(["a", "b"]))
     >>> columns.weights("price"), columns.groups("kind")
@@ -65,6 +68,10 @@ class ItemColumns:
     def rows(self) -> list[tuple[str, str]]:
         """Each column and what it holds, for a table."""
         return [(name, _said(self.frame[name])) for name in self.frame.columns]
+
+    def in_order(self, order: NDArray[np.int64]) -> "ItemColumns":
+        """The rows in another order of items: old codes, each once."""
+        return replace(self, frame=self.frame[order], item_ids=self.item_ids.gather(order))
 
     def fingerprint(self) -> str:
         """SHA-256, in hex, of all columns and their names."""
@@ -123,35 +130,58 @@ def read_items(
     >>> columns.weights("price"), columns.notes
     (tensor([2.0000, 1.5000], dtype=torch.float64), ('shop.csv: 1 of its 3 items have no interaction and are left out',))
     """
+    return _matched(Path(path), item_ids, "item", item, missing)
+
+
+def read_users(
+    path: str | Path, user_ids: pl.Series, *, user: str | None = None, missing: Missing = "error"
+) -> ItemColumns:
+    """Read the columns of these users, as :func:`read_items` does; RecBole's file is .user, its ids ``user_id``."""
+    return _matched(Path(path), user_ids, "user", user, missing)
+
+
+def read_table(path: str | Path, what: str, key: str | None = None) -> tuple[pl.Series, pl.DataFrame]:
+    """Ids, as texts, and columns of all items or users of a file, ``what`` they are; ``key`` names the column of ids.
+
+    Raises as :func:`read_items`, for no row, and for an id that stands there twice.
+    """
     path = Path(path)
     frame = _read(path)
-    key = item or ("item_id" if "item" not in frame.columns and path.suffix.lower() == ".item" else "item")
+    key = key or (f"{what}_id" if what not in frame.columns and path.suffix.lower() == f".{what}" else what)
     if key not in frame.columns:
         raise DataError(
-            f"{path}: the column of item ids, {key!r}, must be in the header: its columns are {', '.join(frame.columns)}."
-            f" Name the right one: --data.items_id. {nearest(key, frame.columns)}"
+            f"{path}: the column of {what} ids, {key!r}, must be in the header: its columns are {', '.join(frame.columns)}."
+            f" Name the right one: --data.{what}s_id. {nearest(key, frame.columns)}"
         )
     ids = frame[key].cast(pl.String)
     repeated = ids.is_duplicated() | ids.is_null()
     if repeated.any():
         row = int(repeated.arg_true()[0])
-        raise DataError(f"{path}: each item must have one row: {ids[row]!r} has several, or none. Remove all but one.")
-    known = item_ids.cast(pl.String)
+        raise DataError(
+            f"{path}: each {what} must have one row: {ids[row]!r} has several, or none. Remove all but one."
+        )
+    return ids, frame.drop(key)
+
+
+def _matched(path: Path, wanted: pl.Series, what: str, key: str | None, missing: Missing) -> ItemColumns:
+    """The rows of these items or users."""
+    ids, frame = read_table(path, what, key)
+    known = wanted.cast(pl.String)
     rows = known.replace_strict(ids, np.arange(len(ids)), default=None, return_dtype=pl.Int64)
     lacking = known.filter(rows.is_null())
     if missing == "error" and len(lacking):
         named = ", ".join(map(repr, lacking.head(3))) + (", …" if len(lacking) > 3 else "")
         raise DataError(
-            f"{path}: every item must have a row: {len(lacking):,} of {len(known):,} have none ({named}). Add them, or"
-            " give --data.missing_items default."
+            f"{path}: every {what} must have a row: {len(lacking):,} of {len(known):,} have none ({named}). Add them, or"
+            f" give --data.missing_{what}s default."
         )
-    columns = frame.drop(key).select(pl.all().gather(rows))
+    columns = frame.select(pl.all().gather(rows))
     notes = []
     if unknown := len(frame) - (len(known) - len(lacking)):
-        notes.append(f"{path.name}: {unknown:,} of its {len(frame):,} items have no interaction and are left out")
+        notes.append(f"{path.name}: {unknown:,} of its {len(frame):,} {what}s have no interaction and are left out")
     if len(lacking):
-        notes.append(f"{path.name}: {len(lacking):,} of {len(known):,} items have no row: 0, or a group of their own")
-    return ItemColumns(path.name, columns, item_ids, missing, tuple(notes))
+        notes.append(f"{path.name}: {len(lacking):,} of {len(known):,} {what}s have no row: 0, or a group of their own")
+    return ItemColumns(path.name, columns, wanted, missing, tuple(notes))
 
 
 def _read(path: Path) -> pl.DataFrame:
@@ -167,7 +197,7 @@ def _read(path: Path) -> pl.DataFrame:
             raise DataError(f"{path}: the file must be readable as Parquet: {reason}. Write it again.") from error
     if suffix not in SUFFIXES:
         raise ConfigError(
-            f"{path}: a file of items must end in {', '.join(SUFFIXES)} or .parquet: got {suffix or 'none'!r}."
+            f"{path}: a file of items or users must end in {', '.join(SUFFIXES)} or .parquet: got {suffix or 'none'!r}."
         )
-    frame = read_text_columns(path, delimiter=SUFFIXES[suffix], typed_header=suffix == ".item")
+    frame = read_text_columns(path, delimiter=SUFFIXES[suffix], typed_header=suffix in (".item", ".user"))
     return frame.with_columns(pl.when(pl.all().str.strip_chars() != "").then(pl.all()))

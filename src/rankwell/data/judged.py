@@ -22,10 +22,10 @@ class JudgedLists:
 
     ``query_ids`` are those of the file, and ``names`` those of its columns of features, if they have names. Labels are at least
     0; higher is more relevant. A query may have no relevant document: measures then skip it, and so do the losses that
-    need one.
+    need one. ``weights``, if there are any, are one a document: what it counts in the loss.
 
-    Raises :class:`DataError` where shapes disagree, a query has no document, a feature or label is not finite, or a label is
-    below 0.
+    Raises :class:`DataError` where shapes disagree, a query has no document, a feature, label or weight is not finite, or a
+    label or weight is below 0.
 
     >>> labels = np.array([1, 0, 2], dtype=np.float32)
     >>> JudgedLists(np.eye(3, dtype=np.float32), labels, np.array([0, 2, 3]), pl.Series(["a", "b"]))
@@ -37,6 +37,7 @@ class JudgedLists:
     offsets: NDArray[np.int64]
     query_ids: pl.Series
     names: tuple[str, ...] = ()
+    weights: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         rows = len(self.labels)
@@ -53,13 +54,16 @@ class JudgedLists:
             raise DataError(
                 f"each query must have documents: {self.query_ids[int(empty[0])]!r} has none. Leave it out."
             )
-        for name, values in (("features", self.features), ("labels", self.labels)):
-            if not np.isfinite(values).all():
+        if self.weights is not None and self.weights.shape != (rows,):
+            raise DataError(f"weights must be one a document, {rows}: got {self.weights.shape}.")
+        for name, values in (("features", self.features), ("labels", self.labels), ("weights", self.weights)):
+            if values is not None and not np.isfinite(values).all():
                 row = int(np.argwhere(~np.isfinite(values))[0][0])
                 raise DataError(f"{name} must be finite numbers: document {row + 1} has another. Correct or remove it.")
-        if rows and self.labels.min() < 0:
-            row = int(self.labels.argmin())
-            raise DataError(f"labels must be at least 0: document {row + 1} has {self.labels[row]:g}.")
+        for name, values in (("labels", self.labels), ("weights", self.weights)):
+            if values is not None and rows and values.min() < 0:
+                row = int(values.argmin())
+                raise DataError(f"{name} must be at least 0: document {row + 1} has {values[row]:g}.")
 
     def __len__(self) -> int:
         return len(self.query_ids)
@@ -73,13 +77,18 @@ class JudgedLists:
         """Features, labels and offsets, sharing memory with the arrays."""
         return torch.from_numpy(self.features), torch.from_numpy(self.labels), torch.from_numpy(self.offsets)
 
+    def weight_tensor(self) -> Float[Tensor, " n"] | None:
+        """Weights likewise, if there are any."""
+        return None if self.weights is None else torch.from_numpy(self.weights)
+
     def take(self, queries: NDArray[np.int64]) -> "JudgedLists":
         """The lists of these queries, in that order."""
         sizes = np.diff(self.offsets)[queries]
         offsets = np.concatenate([np.zeros(1, dtype=np.int64), sizes.cumsum(dtype=np.int64)])
         rows = np.repeat(self.offsets[queries] - offsets[:-1], sizes) + np.arange(offsets[-1])
         ids = self.query_ids[queries]
-        return JudgedLists(self.features[rows], self.labels[rows], offsets, ids, self.names)
+        weights = None if self.weights is None else self.weights[rows]
+        return JudgedLists(self.features[rows], self.labels[rows], offsets, ids, self.names, weights)
 
     def without_relevant(self) -> int:
         """How many queries have no document with a label above 0."""
@@ -103,7 +112,8 @@ class JudgedLists:
     def fingerprint(self) -> str:
         """SHA-256, in hex, over everything in order."""
         digest = hashlib.sha256()
-        for array in (self.features, self.labels, self.offsets):
+        arrays = (self.features, self.labels, self.offsets, *(() if self.weights is None else (self.weights,)))
+        for array in arrays:
             digest.update(f"{array.dtype.str} {array.shape};".encode())
             digest.update(np.ascontiguousarray(array).data)
         digest.update(pl.DataFrame({"id": self.query_ids}).write_json().encode())
@@ -147,8 +157,11 @@ def synthesise_judged(
 
 
 def joined(parts: Sequence[JudgedLists], what: Sequence[str]) -> JudgedLists:
-    """The parts as one, one behind the other, with the same features: see :func:`aligned`."""
+    """The parts as one, one behind the other, with the same features: see :func:`aligned`. Where one has weights, documents of
+    a part without weigh 1."""
     parts = aligned(parts, what)
+    weighted = any(part.weights is not None for part in parts)
+    weights = [np.ones_like(part.labels) if part.weights is None else part.weights for part in parts]
     sizes = np.concatenate([np.zeros(1, dtype=np.int64), *(np.diff(part.offsets) for part in parts)])
     return JudgedLists(
         np.concatenate([part.features for part in parts]),
@@ -156,6 +169,7 @@ def joined(parts: Sequence[JudgedLists], what: Sequence[str]) -> JudgedLists:
         sizes.cumsum(),
         pl.concat([part.query_ids for part in parts]),
         parts[0].names,
+        np.concatenate(weights) if weighted else None,
     )
 
 
@@ -178,7 +192,7 @@ def with_features(lists: JudgedLists, width: int, names: tuple[str, ...], must: 
     Raises :class:`DataError`, which begins by what must hold, where columns differ or there are more than that.
     """
     if lists.names != names:
-        if odd := sorted(set(names) ^ set(lists.names)):
+        if odd := sorted(set(names) ^ set(lists.names), key=lambda name: (name.isdecimal(), name)):
             raise DataError(
                 f"{must}: {odd[0]!r} is not among both. Give the same columns, or leave out by --data.ignore."
             )

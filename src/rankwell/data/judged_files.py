@@ -1,9 +1,10 @@
 """Files of judged lists: svmlight with ``qid``, LightGBM's with a file of group sizes, CSV, TSV, Parquet."""
 
 import io
+import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -12,14 +13,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rankwell.data.judged import JudgedLists, joined
-from rankwell.data.text_files import line_of_record, read_text, unreadable
+from rankwell.data.number_tables import Source, finite_numbers, frame_of, opened
+from rankwell.data.text_files import read_text
 from rankwell.errors import ConfigError, DataError, require
 
 __all__ = ["JudgedFormat", "read_documents", "read_judged"]
 
 JudgedFormat: TypeAlias = Literal["svmlight", "csv", "tsv", "parquet"]
-
-_SUFFIXES: dict[str, JudgedFormat] = {".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".pq": "parquet"}
 
 _NUMBER = rb"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|nan|inf)"
 _LINE = re.compile(rb"\s*%b(\s+qid:\d+)?(\s+\d+:%b)*\s*" % (_NUMBER, _NUMBER), re.IGNORECASE)
@@ -34,6 +34,7 @@ def read_judged(
     query: str = "query",
     label: str = "label",
     ignore: Sequence[str] = (),
+    weight: str | None = None,
     labelled: bool = True,
 ) -> JudgedLists:
     """Read files as one, one behind the other: svmlight with ``qid`` or a ``.query`` file of group sizes, CSV, TSV, Parquet.
@@ -41,8 +42,11 @@ def read_judged(
     A table has a column of queries, one of labels, and a feature in every other column but those to ``ignore``; files must
     have the same columns. Documents of a query must follow each other. Feature numbers of svmlight start where they start:
     at 0 or at 1, which makes no difference but an empty column. Its queries are whole numbers; those of tables stay text.
-    Without ``labelled``, tables need no labels, and theirs are 0. Raises :class:`DataError` with the file and, of text, the
-    line.
+    A table whose features are called ``0``, ``1`` … in that order is as svmlight in this: they go by number.
+
+    Weights of documents are the column ``weight`` of a table, where it has one; of svmlight, the file ``.weight`` beside it, a
+    line a document, as LightGBM has it. Without ``labelled``, tables need no labels, and theirs are 0. Raises
+    :class:`DataError` with the file and, of text, the line.
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "train.txt"
@@ -52,7 +56,7 @@ def read_judged(
     """
     if not paths:
         raise ConfigError("judged lists need at least one file: got none.")
-    parts = [_read(Path(path), format, query, label, ignore, labelled) for path in paths]
+    parts = [_read(Path(path), format, query, label, ignore, weight, labelled) for path in paths]
     lists = joined(parts, [str(path) for path in paths])
     if (repeated := lists.query_ids.filter(lists.query_ids.is_duplicated())).len():
         raise DataError(
@@ -60,28 +64,6 @@ def read_judged(
             f" {', '.join(map(str, paths))}. Sort by query, or give queries of different files different ids."
         )
     return lists
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A file, for errors: where in it a document stands."""
-
-    path: Path
-    kind: JudgedFormat
-    text: bytes = b""
-
-    def at(self, document: int) -> str:
-        """File and line of a document, which are counted from 0; file and row, where there are no lines."""
-        if self.kind == "parquet":
-            return f"{self.path}, row {document + 1}"
-        if self.kind == "svmlight":
-            lines = self.text.split(b"\n")
-            line = [number for number, line in enumerate(lines, start=1) if line.partition(b"#")[0].strip()][document]
-        else:
-            line = line_of_record(
-                self.text, "\t" if self.kind == "tsv" else ",", document + 1, quoting=b'"' in self.text
-            )
-        return f"{self.path}, line {line}"
 
 
 def read_documents(
@@ -96,7 +78,7 @@ def read_documents(
 
     Raises :class:`DataError` where a query has an id twice.
     """
-    sources = [_opened(Path(path), format) for path in paths]
+    sources = [opened(Path(path), format, "svmlight") for path in paths]
     found = [_documents(source, column) for source in sources]
     queries = np.repeat(np.arange(len(lists)), np.diff(lists.offsets))
     if any(ids is None for ids in found):
@@ -112,7 +94,7 @@ def read_documents(
     return ids
 
 
-def _documents(source: _Source, column: str | None) -> pl.Series | None:
+def _documents(source: Source, column: str | None) -> pl.Series | None:
     if source.kind == "svmlight":
         if column is not None:
             raise ConfigError(f"{source.path} has no columns: leave the column of documents out.")
@@ -121,67 +103,40 @@ def _documents(source: _Source, column: str | None) -> pl.Series | None:
         return None if None in ids else pl.Series([match[1].decode() for match in ids if match])
     if column is None:
         return None
-    return _frame(source)[column].cast(pl.String).fill_null("")
-
-
-def _opened(path: Path, format: JudgedFormat | None) -> _Source:
-    kind = format or _SUFFIXES.get(path.suffix.lower(), "svmlight")
-    return _Source(path, kind, b"" if kind == "parquet" else read_text(path))
+    return frame_of(source)[column].cast(pl.String).fill_null("")
 
 
 def _read(
-    path: Path, format: JudgedFormat | None, query: str, label: str, ignore: Sequence[str], labelled: bool
+    path: Path,
+    format: JudgedFormat | None,
+    query: str,
+    label: str,
+    ignore: Sequence[str],
+    weight: str | None,
+    labelled: bool,
 ) -> JudgedLists:
-    source = _opened(path, format)
+    source = opened(path, format, "svmlight")
     if source.kind == "svmlight":
-        return _read_svmlight(source)
-    frame = _frame(source)
+        return _weighted(source, _read_svmlight(source))
+    frame = frame_of(source)
     for name in (query, *([label] if labelled else ()), *ignore):
         if name not in frame.columns:
             raise DataError(f"{path}: there is no column {name!r}: there are {', '.join(frame.columns[:20])}.")
-    columns = [name for name in frame.columns if name not in (query, label, *ignore)]
+    columns = [name for name in frame.columns if name not in (query, label, weight, *ignore)]
     if not columns or not len(frame):
         lacks = "column of features" if not columns else "document"
         raise DataError(f"{path}: there is no {lacks}. Give a file with at least one.")
     if (absent := frame[query].is_null().arg_true()).len():
         raise DataError(f"{source.at(int(absent[0]))}: column {query!r} must name the query: it is empty.")
-    features = np.stack([_numbers(source, frame[name]) for name in columns], axis=1)
-    labels = _numbers(source, frame[label]) if labelled else np.zeros(len(frame), dtype=np.float32)
-    return _grouped(source, features, labels, frame[query].cast(pl.String), tuple(columns))
+    features = np.stack([finite_numbers(source, frame[name]) for name in columns], axis=1)
+    labels = finite_numbers(source, frame[label]) if labelled else np.zeros(len(frame), dtype=np.float32)
+    numbered = columns == [str(place) for place in range(len(columns))]
+    names = () if numbered else tuple(columns)
+    weights = finite_numbers(source, frame[weight]) if weight in frame.columns else None
+    return _grouped(source, features, labels, frame[query].cast(pl.String), names, weights)
 
 
-def _frame(source: _Source) -> pl.DataFrame:
-    try:
-        if source.kind == "parquet":
-            return pl.read_parquet(source.path)
-        return pl.read_csv(source.text, separator="\t" if source.kind == "tsv" else ",", infer_schema=False)
-    except OSError as error:
-        raise unreadable(source.path, error) from error
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).partition("\n")[0]
-        raise DataError(
-            f"{source.path}: the file must be readable as {source.kind}: {reason}. Correct it, or name its format."
-        ) from error
-
-
-def _numbers(source: _Source, column: pl.Series) -> NDArray[np.float32]:
-    """A column as numbers; what is none is an error with its line."""
-    try:
-        numbers = column.cast(pl.Float32, strict=False)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(
-            f"{source.path}: column {column.name!r} must hold numbers: it holds {column.dtype}. Leave it out by --data.ignore."
-        ) from error
-    if (bad := (numbers.is_null() | ~numbers.is_finite().fill_null(False)).arg_true()).len():
-        row = int(bad[0])
-        raise DataError(
-            f"{source.at(row)}: column {column.name!r} must hold finite numbers: got {column[row]!r}."
-            " Correct the line, or leave the column out by --data.ignore."
-        )
-    return numbers.to_numpy()
-
-
-def _read_svmlight(source: _Source) -> JudgedLists:
+def _read_svmlight(source: Source) -> JudgedLists:
     datasets = require("sklearn.datasets", "ltr")
     sizes = source.path.with_name(source.path.name + ".query")
     try:
@@ -210,7 +165,29 @@ def _read_svmlight(source: _Source) -> JudgedLists:
     return _grouped(source, features, labels, pl.Series(queries).cast(pl.String))
 
 
-def _fault(source: _Source, reason: str) -> DataError:
+def _weighted(source: Source, lists: JudgedLists) -> JudgedLists:
+    """The lists with the weights of the file beside theirs, if there is one."""
+    file = source.path.with_name(source.path.name + ".weight")
+    if not file.is_file():
+        return lists
+    weights = []
+    for number, line in enumerate(read_text(file).split(b"\n"), start=1):
+        try:
+            weights.append(float(line))
+        except ValueError:
+            weights.append(math.nan)
+        if not 0 <= weights[-1] < math.inf:
+            said = line.decode(errors="replace")
+            raise DataError(f"{file}, line {number}: a weight must be a finite number, at least 0: got {said!r}.")
+    if len(weights) != len(lists.labels):
+        raise DataError(
+            f"{file}: there must be a weight for each of the {len(lists.labels)} documents of {source.path}: got"
+            f" {len(weights)}."
+        )
+    return replace(lists, weights=np.array(weights, dtype=np.float32))
+
+
+def _fault(source: Source, reason: str) -> DataError:
     """The first line that is not of the format, else the reader's own words."""
     for number, whole in enumerate(source.text.split(b"\n"), start=1):
         line = whole.partition(b"#")[0]
@@ -224,7 +201,7 @@ def _fault(source: _Source, reason: str) -> DataError:
     return DataError(f"{source.path}: the file must be readable as svmlight: {reason}. Correct it, or name its format.")
 
 
-def _by_sizes(source: _Source, file: Path, features: NDArray[np.float32], labels: NDArray[Any]) -> JudgedLists:
+def _by_sizes(source: Source, file: Path, features: NDArray[np.float32], labels: NDArray[Any]) -> JudgedLists:
     """Queries by a file of group sizes, as LightGBM has it; they are numbered."""
     sizes = []
     for number, line in enumerate(read_text(file).split(b"\n"), start=1):
@@ -243,11 +220,12 @@ def _by_sizes(source: _Source, file: Path, features: NDArray[np.float32], labels
 
 
 def _grouped(
-    source: _Source,
+    source: Source,
     features: NDArray[np.float32],
     labels: NDArray[Any],
     queries: pl.Series,
     names: tuple[str, ...] = (),
+    weights: NDArray[np.float32] | None = None,
 ) -> JudgedLists:
     """Queries by an id a document; equal ids that follow each other are one."""
     runs = queries.rle().struct.unnest()
@@ -258,10 +236,13 @@ def _grouped(
             f"{source.at(int(offsets[again[0]]))}: the documents of a query must follow each other: query {ids[again[0]]!r}"
             " comes again. Sort by query."
         )
-    return JudgedLists(features, _checked(source, labels), offsets, ids, names)
+    if weights is not None and (odd := np.flatnonzero(weights < 0)).size:
+        row = int(odd[0])
+        raise DataError(f"{source.at(row)}: weights must be at least 0: got {weights[row]:g}. Correct it.")
+    return JudgedLists(features, _checked(source, labels), offsets, ids, names, weights)
 
 
-def _checked(source: _Source, labels: NDArray[Any]) -> NDArray[np.float32]:
+def _checked(source: Source, labels: NDArray[Any]) -> NDArray[np.float32]:
     if (odd := np.flatnonzero(~(np.isfinite(labels) & (labels >= 0)))).size:
         row = int(odd[0])
         raise DataError(

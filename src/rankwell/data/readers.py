@@ -49,6 +49,8 @@ class Dataset:
     merged: int = 0
     items: ItemColumns | None = None
     """Columns of items, where a file tells them."""
+    users: ItemColumns | None = None
+    """Columns of users likewise."""
 
 
 def read_interactions(

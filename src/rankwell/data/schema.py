@@ -119,6 +119,13 @@ class Interactions:
             None if self.timestamps is None else self.timestamps[rows],
         )
 
+    def with_items(self, order: Codes) -> "Interactions":
+        """The same interactions, with the items' codes in this order: old codes, each once."""
+        places = np.empty(len(order), dtype=np.int64)
+        places[order] = np.arange(len(order))
+        ids = self.item_ids.gather(order)
+        return Interactions(self.users, places[self.items], self.user_ids, ids, self.weights, self.timestamps)
+
     def user_codes(self, ids: Sequence[Any] | pl.Series) -> Codes:
         """The codes of original user ids; :class:`DataError` names the unknown ones."""
         return codes_of(self.user_ids, ids, "user")

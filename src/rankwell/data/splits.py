@@ -14,7 +14,7 @@ from rankwell.data.keys import hash_ids, splitmix64
 from rankwell.data.schema import Interactions
 from rankwell.errors import ConfigError, DataError
 
-__all__ = ["Split", "split_global_time", "split_leave_last", "split_random"]
+__all__ = ["Split", "split_balanced", "split_cold_items", "split_global_time", "split_leave_last", "split_random"]
 
 Rows = NDArray[np.int64]
 
@@ -100,6 +100,74 @@ def split_global_time(data: Interactions, fraction: float) -> Split:
         users = len(np.unique(data.users[lost]))
         notes.append(f"{int(lost.sum()):,} held-out interactions of {users:,} users without training were dropped")
     return _split(data, held & ~lost, tuple(notes), train=~held)
+
+
+def split_balanced(data: Interactions, fraction: float, *, seed: int, most: float = 0.5) -> Split:
+    """Hold out pairs so that every item has as many as any other, as far as there are so many.
+
+    Each item gives the same number of pairs, or ``most`` of its own (rounded down) where that is fewer; the number is the one
+    that comes nearest to the fraction of all pairs from below, and one pair more of random items makes up the rest. The head
+    then counts no more than the tail, in contrast to a random split, whose test pairs are as unequal as the training pairs
+    are. Users keep one pair. Raises :class:`ConfigError` unless 0 < fraction < 1 and 0 < most < 1. Time O(n log n).
+
+    >>> import polars as pl
+    >>> users = np.concatenate([np.arange(10), np.arange(10)])  # all know item 0, six of them item 1, four item 2
+    >>> items = np.repeat([0, 1, 2], [10, 6, 4])
+    >>> data = Interactions(users, items, pl.Series(map(str, range(10))), pl.Series(list("abc")))
+    >>> split_balanced(data, 0.2, seed=0).held_out.popularity(), split_random(data, 0.2, seed=0).held_out.popularity()
+    (array([1, 1, 1]), array([6, 3, 1]))
+    """
+    _check_fraction(fraction)
+    if not 0 < most < 1:
+        raise ConfigError(f"most must lie between 0 and 1: got {most}.")
+    draws = _draws(data, seed)
+    order = np.lexsort((draws, data.items))
+    counts = data.popularity()
+    rank = np.empty(len(data), dtype=np.int64)  # of the pair within its item
+    rank[order] = np.arange(len(data)) - np.repeat(np.cumsum(counts) - counts, counts)
+    spare = rank < np.floor(most * counts + 1e-9)[data.items]
+    held = np.zeros(len(data), dtype=np.bool_)
+    # By rank, so that all items give one pair before any gives a second.
+    candidates = np.flatnonzero(spare)
+    wanted = min(round(fraction * len(data)), len(candidates))
+    held[candidates[np.lexsort((draws[candidates], rank[candidates]))[:wanted]]] = True
+    # A user of whom all would be held out keeps the pair with the last draw.
+    last = np.lexsort((draws, data.users))[np.cumsum(data.activity())[data.activity() > 0] - 1]
+    whole = np.bincount(data.users[~held], minlength=data.num_users) == 0
+    held[last[whole[data.users[last]]]] = False
+    return _split(data, held)
+
+
+def split_cold_items(data: Interactions, fraction: float, *, seed: int) -> Split:
+    """Hold out all interactions of a random fraction of the items: what is held out is new to training.
+
+    Of the n items with an interaction round(fraction · n) are new, at least one. Which ones depends on their ids and the seed
+    alone. Users who know nothing but new items have no training interaction: theirs are dropped, and counted in the notes.
+    Raises :class:`ConfigError` unless 0 < fraction < 1, :class:`DataError` where training keeps nothing. Time O(n).
+
+    >>> import polars as pl
+    >>> ids = pl.Series(["ann", "bo"]), pl.Series(list("abcd"))
+    >>> split = split_cold_items(Interactions(np.array([0, 0, 1, 1, 1]), np.array([0, 1, 1, 2, 3]), *ids), 0.5, seed=0)
+    >>> split.train.popularity() * split.held_out.popularity()  # an item has interactions in one part alone
+    array([0, 0, 0, 0])
+    """
+    _check_fraction(fraction)
+    there = np.flatnonzero(data.popularity())
+    draws = splitmix64(hash_ids(data.item_ids.gather(there)) ^ np.uint64(keyed.mix(seed)))
+    new = np.zeros(data.num_items, dtype=np.bool_)
+    new[there[np.argsort(draws, kind="stable")[: max(round(fraction * len(there)), 1)]]] = True
+    held = new[data.items]
+    lost = held & (np.bincount(data.users[~held], minlength=data.num_users) == 0)[data.users]
+    if held.all() or (lost == held).all():
+        raise DataError(
+            f"a split by items must leave users that know both kinds: holding out {int(new.sum()):,} of {len(there):,} items"
+            " leaves none. Use data with more interactions a user, or a smaller fraction."
+        )
+    notes: tuple[str, ...] = ()
+    if lost.any():
+        users = len(np.unique(data.users[lost]))
+        notes = (f"{users:,} users know new items alone: their {int(lost.sum()):,} interactions were dropped",)
+    return _split(data, held & ~lost, notes, train=~held)
 
 
 def _draws(data: Interactions, seed: int) -> NDArray[np.uint64]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rankwell.errors import ConfigError, InputError
@@ -62,6 +62,7 @@ def evaluate(
     *,
     known: Ragged,
     held_out: Ragged,
+    gains: Float[Tensor, " n"] | None = None,
     users: Int[Tensor, " n"] | None = None,
     block: int = 256,
     progress: Progress | None = None,
@@ -69,6 +70,7 @@ def evaluate(
     """Rank the catalogue without the known items for every user with held-out items, and measure the lists.
 
     ``known`` and ``held_out`` hold a list of item codes for each user; ``users`` chooses and orders users, None takes all.
+    ``gains`` are the grades of the held-out items, beside the values of ``held_out``; 1 each without.
     Each user is scored once, whatever the measures. The conventions are LightGCN's: recall divides by all held-out items,
     the ideal list has all of them, the mean is over users with at least one.
 
@@ -81,12 +83,14 @@ def evaluate(
     plus what :func:`top_items` states.
 
     Raises :class:`InputError` where there is nobody to evaluate, two measures are the same, or a score is NaN, and
-    :class:`ConfigError` for a measure that asks for graded relevance.
+    :class:`ConfigError` for a measure that asks for graded relevance where there are no ``gains``.
     """
     if not measures or len({str(measure) for measure in measures}) < len(measures):
         raise InputError(f"measures must be at least one, each once: got {[str(measure) for measure in measures]}.")
-    for measure in measures:
-        check_binary(measure)
+    if gains is None:
+        for measure in measures:
+            check_binary(measure)
+        gains = torch.ones(held_out.values.numel(), device=held_out.values.device)
     num_users = held_out.offsets.numel() - 1
     check_known(known, num_users, model.num_items)
     check_known(held_out, num_users, model.num_items)
@@ -95,7 +99,7 @@ def evaluate(
     if evaluated.numel() == 0:
         raise InputError(f"at least one user must have held-out items: none of {asked.numel()} has.")
     values: dict[str, list[Tensor]] = {str(measure): [] for measure in measures}
-    for part in _measured_parts(model, measures, evaluated, known, held_out, block, progress):
+    for part in _measured_parts(model, measures, evaluated, known, (held_out, gains), block, progress):
         for name, value in part.items():
             values[name].append(value.cpu())
     return Evaluation(
@@ -108,7 +112,7 @@ def _measured_parts(
     measures: Sequence[Measure],
     users: Tensor,
     known: Ragged,
-    held_out: Ragged,
+    held_out: tuple[Ragged, Tensor],
     block: int,
     progress: Progress | None,
 ) -> Iterator[dict[str, Tensor]]:
@@ -120,37 +124,49 @@ def _measured_parts(
     measured = 0
     for place, rows in scored_blocks(model, users, k, known, block, progress):
         if whole:
-            relevant, excluded = (take_lists(of, users[place]) for of in (held_out, known))
-            yield _measure_rows(whole, rows[:, : model.num_items], relevant, excluded)
+            relevant, excluded = _relevant(held_out, users[place]), take_lists(known, users[place])
+            yield _measure_rows(whole, rows[:, : model.num_items], *relevant, excluded)
         if not cut:
             continue
         lists.append(top_of_rows(rows, k).ids)
         if (place.stop - measured) * k >= LIST_VALUES or place.stop == users.numel():
-            relevant = take_lists(held_out, users[measured : place.stop])
-            yield _measure_lists(cut, torch.cat(lists), relevant, model.num_items)
+            relevant = _relevant(held_out, users[measured : place.stop])
+            yield _measure_lists(cut, torch.cat(lists), *relevant, model.num_items)
             lists, measured = [], place.stop
 
 
-def _measure_lists(measures: list[Measure], ids: Tensor, relevant: Ragged, num_items: int) -> dict[str, Tensor]:
+def _relevant(held_out: tuple[Ragged, Tensor], users: Tensor) -> tuple[Ragged, Tensor]:
+    """Held-out items of these users, and their gains."""
+    lists, gains = held_out
+    places = take_lists(Ragged(lists.offsets, torch.arange(lists.values.numel(), device=lists.values.device)), users)
+    return Ragged(places.offsets, lists.values[places.values]), gains[places.values].float()
+
+
+def _measure_lists(
+    measures: list[Measure], ids: Tensor, relevant: Ragged, gains: Tensor, num_items: int
+) -> dict[str, Tensor]:
     """Measures with a cut-off, of lists as they would be served."""
     ids = ids.to(relevant.values.device)
     rows = torch.arange(ids.shape[0], device=ids.device)
     # One number a pair of list and item; those of the relevant pairs are sorted, up to the order inside a list.
-    wanted = (_rows_of(relevant) * num_items + relevant.values).sort().values
+    wanted, order = (_rows_of(relevant) * num_items + relevant.values).sort()
     listed = rows[:, None] * num_items + ids
-    hits = wanted[torch.searchsorted(wanted, listed).clamp_(max=wanted.numel() - 1)] == listed
+    found = torch.searchsorted(wanted, listed).clamp_(max=wanted.numel() - 1)
+    labels = gains[order][found].where(wanted[found] == listed, 0)
     # Falling places instead of scores: the metric then meets no ties, and judges the order that a user would see.
     places = torch.arange(ids.shape[1], 0, -1, device=ids.device, dtype=torch.float32).expand(ids.shape)
-    ideal = Ragged(relevant.offsets, torch.ones_like(relevant.values, dtype=torch.float32))
-    return evaluate_measures(measures, places, hits.float(), where=ids >= 0, ideal=ideal, uncounted=torch.nan)
+    ideal = Ragged(relevant.offsets, gains)
+    return evaluate_measures(measures, places, labels, where=ids >= 0, ideal=ideal, uncounted=torch.nan)
 
 
-def _measure_rows(measures: list[Measure], scores: Tensor, relevant: Ragged, known: Ragged) -> dict[str, Tensor]:
+def _measure_rows(
+    measures: list[Measure], scores: Tensor, relevant: Ragged, gains: Tensor, known: Ragged
+) -> dict[str, Tensor]:
     """Measures without a cut-off, of the whole catalogue."""
     if bool(scores.isnan().any()):
         raise InputError("scores of items must not be NaN: the model gave NaN. Did its training diverge?")
     labels = torch.zeros_like(scores)
-    labels[_rows_of(relevant), relevant.values] = 1
+    labels[_rows_of(relevant), relevant.values] = gains.to(labels)
     where = torch.ones_like(scores, dtype=torch.bool)
     where[_rows_of(known), known.values] = False
     return evaluate_measures(measures, scores, labels, where=where, uncounted=torch.nan)

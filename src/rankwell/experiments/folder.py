@@ -17,10 +17,15 @@ from rankwell.evaluation import Evaluation
 from rankwell.tasks import Data, Task, task_of
 from rankwell.training import Epoch, checkpoint
 
-__all__ = ["RunFolder", "SavedRun"]
+__all__ = ["RunFolder", "SavedRun", "write_config"]
 
 PHASES = ("select", "refit")
 """Folders of checkpoints."""
+
+
+def write_config(path: Path, config: Config) -> None:
+    """Write a configuration as TOML."""
+    write_text(path, require("tomli_w", "cli").dumps(config.as_dict()))
 
 
 @dataclass(frozen=True)
@@ -65,9 +70,8 @@ class RunFolder:
 
     def create(self, config: Config, facts: Mapping[str, Any]) -> None:
         """Write what identifies the run, the configuration first: with it a run can be resumed."""
-        tomli_w = require("tomli_w", "cli")
         if not (self.path / "config.toml").is_file():
-            write_text(self.path / "config.toml", tomli_w.dumps(config.as_dict()))
+            write_config(self.path / "config.toml", config)
         self.write_json("run.json", facts)
 
     def discard_untrained(self) -> None:

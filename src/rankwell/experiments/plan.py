@@ -41,7 +41,7 @@ class Plan:
 def plan(config: Config) -> Plan:
     """Read the data and predict steps and peak memory."""
     task = task_of(config.task)
-    data = task.read(config)
+    data = task.read(config.splitting())
     config = with_epochs(config, task, data)
     trainable = bool(getattr(MODELS[config.model["name"]].function, "trainable", True))
     steps = task.batches(config, data, data.fit).steps(0) if trainable else 0

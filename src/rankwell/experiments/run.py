@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -55,6 +55,8 @@ class Result:
     """The monitored measure that chose them."""
     seconds: dict[str, float]
     """By phase."""
+    slices: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    """Of model and baselines, on parts of the test that have figures of their own."""
 
 
 def run(config: Config, folder: RunFolder, *, resume: bool = False, reporter: Reporter | None = None) -> Result:
@@ -92,7 +94,7 @@ def _carry_out(
         torch.set_num_threads(threads)
     clock = _Clock()
     task = task_of(config.task)
-    data = task.read(config)
+    data = task.read(config.splitting())
     clock.lap("read")
     config = with_epochs(config, task, data)
     facts = _facts(task, data)
@@ -110,8 +112,8 @@ def _carry_out(
     epochs, validation = _train(config, folder, task, data, model, reporter, clock)
     measures = [Measure.parse(text) for text in config.evaluation.measures]
 
-    def judge(ranker: nn.Module) -> Evaluation:
-        return task.judge(config, ranker, measures, data.train, data.test, reporter.evaluating if reporter else None)
+    def judge(ranker: nn.Module, held_out: Any = data.test) -> Evaluation:
+        return task.judge(config, ranker, measures, data.train, held_out, reporter.evaluating if reporter else None)
 
     if reporter:
         reporter.phase("evaluate", 0)
@@ -119,9 +121,17 @@ def _carry_out(
     clock.lap("evaluate")
     folder.save_model(model, task, data)
     folder.write_evaluation(task.rows(data, evaluation), evaluation, task.unit)
-    baselines = {name: judge(ranker).means() for name, ranker in task.baselines(config, data).items()}
+    rankers = task.baselines(config, data)
+    baselines = {name: judge(ranker).means() for name, ranker in rankers.items()}
     clock.lap("baselines")
-    result = Result(evaluation.means(), baselines, len(evaluation.users), epochs, validation, clock.seconds)
+    named = {str(config.model["name"]): model, **rankers}
+    slices = {
+        question: {name: judge(view(ranker), held_out).means() for name, ranker in named.items()}
+        for question, (held_out, view) in task.slices(config, data).items()
+    }
+    if slices:
+        clock.lap("slices")
+    result = Result(evaluation.means(), baselines, len(evaluation.users), epochs, validation, clock.seconds, slices)
     folder.write_json("metrics.json", asdict(result))
     folder.drop_checkpoints()
     return result

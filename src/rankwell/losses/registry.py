@@ -261,6 +261,7 @@ _ELSEWHERE = MappingProxyType(
         "cross_entropy": "softmax",
         "dice": "soft_dice",
         "huber": "smooth_l1",
+        "irgan": "irgan_generator",
         "kl_div": "kl",
         "lambdamart": "lambda_rank",
         "lambdarank": "lambda_rank",

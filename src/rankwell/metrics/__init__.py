@@ -5,6 +5,7 @@
 value (``ndcg@10``), and :func:`evaluate_measures` computes several on one ranking.
 """
 
+from rankwell.metrics.at_relevant import ap_at_r
 from rankwell.metrics.binary import ap, hit_rate, mrr, precision, recall
 from rankwell.metrics.cascade import err, rbp
 from rankwell.metrics.correlation import kendall_tau, opa, spearman
@@ -30,6 +31,7 @@ __all__ = [
     "Metric",
     "RecommendedMetric",
     "ap",
+    "ap_at_r",
     "auc",
     "bpref",
     "calibration",

@@ -12,7 +12,7 @@ from rankwell.metrics.ranked import Ranked, Ratio
 from rankwell.metrics.registry import evaluate, metric
 from rankwell.types import Empty, Labels, Mask, Offsets, Reduction, Scores, Ties, Values, Weights
 
-__all__ = ["ap", "hit_rate", "hits", "mrr", "precision", "recall"]
+__all__ = ["ap", "hit_rate", "hits", "mrr", "precision", "precisions", "recall"]
 
 Total: TypeAlias = Literal["relevant", "reachable"]
 Depth: TypeAlias = Literal["k", "reachable"]
@@ -42,8 +42,8 @@ def _precision(view: Ranked, k: int | None, rel: float = 1.0, depth: Depth = "k"
 def _ap(view: Ranked, k: int | None, rel: float = 1.0, total: Total = "relevant", at: At = "items") -> Ratio:
     if total not in ("relevant", "reachable"):
         raise InputError(f"total must be 'relevant' or 'reachable': got {total!r}.")
-    precisions = _precisions(view, k, rel, at)
-    gained = (view.inside_weight(rel, k) / view.size[..., :k] * precisions).sum(-1)
+    found = precisions(view, k, rel, at)
+    gained = (view.inside_weight(rel, k) / view.size[..., :k] * found).sum(-1)
     every = view.positives(rel)
     if total == "reachable" and k is not None:
         number = view.number(rel)
@@ -51,7 +51,7 @@ def _ap(view: Ranked, k: int | None, rel: float = 1.0, total: Total = "relevant"
     return Ratio(gained, every)
 
 
-def _precisions(view: Ranked, k: int | None, rel: float, at: At) -> Tensor:
+def precisions(view: Ranked, k: int | None, rel: float, at: At) -> Tensor:
     """Precision down to a relevant item at each of the first k positions, or down to the end of its tie group."""
     if at not in ("items", "thresholds"):
         raise InputError(f"at must be 'items' or 'thresholds': got {at!r}.")

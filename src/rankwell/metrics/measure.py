@@ -58,6 +58,9 @@ _UNCUT = {"whole": "needs the whole list", "uncut": "has a depth of its own"}
 
 _SHAPE = re.compile(r"(?P<name>[^()@]+)(?:\((?P<own>[^()]*)\))?(?:@(?P<k>[^()@]*))?")
 
+_AT_R: Mapping[str, str] = MappingProxyType({"ap": "ap_at_r", "precision": "r_precision", "recall": "r_precision"})
+"""Metrics at R, the number of relevant items: ``map@r``."""
+
 _TREC = re.compile(r"(ndcg|map)_cut_(\d+)|(p|recall|success)_(\d+)", re.IGNORECASE)
 """How pytrec_eval writes a name and a cut-off."""
 
@@ -97,7 +100,8 @@ class Measure:
     def parse(cls, text: str, *, preset: str | None = None) -> "Measure":
         """Read ``name``, ``name@k`` or ``name(parameter=value, …)@k``; a preset fills in what the text does not say.
 
-        pytrec_eval's names are read too (``ndcg_cut_10``, ``P_10``); its values are those of the preset ``trec``.
+        pytrec_eval's names are read too (``ndcg_cut_10``, ``P_10``); its values are those of the preset ``trec``. ``map@r`` and
+        ``P@r`` are at the number of relevant items.
 
         >>> Measure.parse("nDCG@10")
         Measure(name='ndcg', k=10, parameters=())
@@ -114,6 +118,8 @@ class Measure:
         if trec is not None:
             name, cut = filter(None, trec.groups())
         entry = _entry(name)
+        if cut is not None and cut.lower() == "r" and entry.name in _AT_R:
+            entry, cut = _entry(_AT_R[entry.name]), None
         if cut is not None and not (cut.isdecimal() and int(cut) > 0):
             raise ConfigError(
                 f"measure {text!r}: the cut-off behind @ must be a whole number of at least 1: got {cut!r}."

@@ -7,12 +7,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rankwell.errors import InputError, require
-from rankwell.lists import check_count
+from rankwell.lists import check_count, take_lists
 from rankwell.models.registry import MODELS, check_known
 from rankwell.registry import Search
 from rankwell.types import Ragged
 
 __all__ = ["ALS"]
+
+USERS = 64
+"""New users whose vectors are solved for at a time."""
 
 
 @MODELS.register("interactions", name="als", paper="hu2008", complexity="items · dim a query")
@@ -23,7 +26,11 @@ class ALS(nn.Module):
         \qquad c_{ui} = \alpha \text{ for known items, } 1 \text{ for others}
 
     What many services run. It is fitted by implicit (extra ``als``), in seconds; the model here keeps its vectors and
-    scores by one matrix product.
+    scores by one matrix product. A new user's vector solves the same problem with the items' vectors as they are,
+
+    .. math:: p = \alpha \Big(Q^\top Q + \lambda I + (\alpha - 1) \sum_{i \in H} q_i q_i^\top\Big)^{-1} \sum_{i \in H} q_i
+
+    in O(history · dim² + dim³).
 
     Args:
         dim: length of the vectors.
@@ -84,3 +91,22 @@ class ALS(nn.Module):
     def score_all(self, queries: Int[Tensor, " q"], out: Float[Tensor, "q m"] | None = None) -> Float[Tensor, "q m"]:
         """Scores of every item for each user."""
         return torch.mm(self.users[queries], self.items.T, out=out)
+
+    def score_history(self, history: Ragged, out: Float[Tensor, "q m"] | None = None) -> Float[Tensor, "q m"]:
+        """Scores of every item for each list of item codes (no code twice in a list): of new users."""
+        asked = torch.arange(len(history.offsets) - 1, device=history.offsets.device)
+        users = [self._solved(take_lists(history, block)) for block in torch.split(asked, USERS) if len(block)]
+        return torch.mm(torch.cat([self.users[:0], *users]), self.items.T, out=out)
+
+    def _solved(self, history: Ragged) -> Tensor:
+        """The vectors of new users."""
+        sizes = history.offsets.diff()
+        rows = torch.repeat_interleave(sizes, output_size=len(history.values))
+        places = torch.arange(len(rows), device=rows.device) - history.offsets[:-1][rows]
+        known = self.items.new_zeros(len(sizes), max(int(sizes.max()), 1), self.items.shape[1])
+        known[rows, places] = self.items[history.values]
+        own = (self.alpha - 1) * known.mT @ known + self.items.T @ self.items
+        own.diagonal(dim1=1, dim2=2).add_(self.regularisation)
+        # Without regularisation and with few items there are several solutions: of least squares, the shortest.
+        inverse: Tensor = torch.linalg.pinv(own, hermitian=True)
+        return (inverse @ (self.alpha * known.sum(1))[..., None])[..., 0]

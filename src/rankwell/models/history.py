@@ -6,13 +6,14 @@ from typing import Any, ClassVar
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rankwell.lists import take_lists
 from rankwell.models.registry import check_known
 from rankwell.models.spectral import compressed, normalised_interactions
 from rankwell.types import Ragged
 
-__all__ = ["HistoryModel", "co_occurrences"]
+__all__ = ["HistoryModel", "co_occurrences", "mean_of_items"]
 
 BLOCK_VALUES = 1 << 24
 """Counts held at a time."""
@@ -80,6 +81,16 @@ class HistoryModel(nn.Module):
     def _of_any_length(self) -> tuple[str, ...]:
         """Buffers whose length only the data know."""
         return ("history_items",)
+
+
+def mean_of_items(items: Float[Tensor, "m d"], history: Ragged) -> Float[Tensor, "q d"]:
+    """The mean vector of the items of each list; zeros for an empty one.
+
+    >>> mean_of_items(torch.tensor([[1.0, 0.0], [0.0, 3.0]]), Ragged(torch.tensor([0, 2, 2]), torch.tensor([0, 1])))
+    tensor([[0.5000, 1.5000],
+            [0.0000, 0.0000]])
+    """
+    return functional.embedding_bag(history.values, items, history.offsets[:-1], mode="mean")
 
 
 def co_occurrences(known: Ragged, num_items: int) -> Iterator[tuple[int, Float[Tensor, "items block"]]]:

@@ -49,10 +49,11 @@ class BestFeature(nn.Module):
         offsets: Int[Tensor, " lists_plus_1"],
         *,
         seed: int,  # noqa: ARG002 - the contract's; nothing is drawn
+        weights: Float[Tensor, " n"] | None = None,
     ) -> None:
-        """Find the feature."""
+        """Find the feature; ``weights`` are those of the documents' gains."""
         reached = [
-            (float(ndcg(sign * column, labels, k=10, offsets=offsets)), -place, sign)
+            (float(ndcg(sign * column, labels, k=10, offsets=offsets, weights=weights)), -place, sign)
             for place, column in enumerate(features.T)
             for sign in (1.0, -1.0)
         ]
@@ -124,14 +125,20 @@ class LambdaMART(nn.Module):
         offsets: Int[Tensor, " lists_plus_1"],
         *,
         seed: int,
+        weights: Float[Tensor, " n"] | None = None,
     ) -> None:
-        """Grow the trees."""
+        """Grow the trees; ``weights`` are LightGBM's of rows."""
         lightgbm = require("lightgbm", "ltr")
         if bool((labels != labels.round()).any()) or bool((labels > 30).any()):
             raise InputError(f"lambdamart takes whole labels of at most 30: got {float(labels.max()):g} at most.")
         if len(offsets) > 1 and (longest := int(offsets.diff().max())) > LONGEST:
             raise InputError(f"lambdamart takes lists of at most {LONGEST:,} documents: got one of {longest:,}.")
-        given = lightgbm.Dataset(features.cpu().numpy(), label=labels.cpu().numpy(), group=offsets.diff().cpu().numpy())
+        given = lightgbm.Dataset(
+            features.cpu().numpy(),
+            label=labels.cpu().numpy(),
+            group=offsets.diff().cpu().numpy(),
+            weight=None if weights is None else weights.cpu().numpy(),
+        )
         settings = {
             "objective": "lambdarank", "verbosity": -1, "seed": seed % 2**31, "deterministic": True, "force_row_wise": True,
             "num_threads": torch.get_num_threads(), "label_gain": [2**grade - 1 for grade in range(31)], **self.own,

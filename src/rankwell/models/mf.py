@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from rankwell.errors import InputError
 from rankwell.models.dropout import dropped
+from rankwell.models.history import mean_of_items
 from rankwell.models.registry import MODELS
 from rankwell.models.start import Init, check_tables, fill_tables
 from rankwell.registry import Search
@@ -123,6 +124,12 @@ class MatrixFactorisation(nn.Module):
     def score_all(self, queries: Int[Tensor, " q"], out: Float[Tensor, "q m"] | None = None) -> Float[Tensor, "q m"]:
         """Scores of every item for each user."""
         return torch.mm(self.query_vectors(queries), self.item_vectors().T, out=out)
+
+    def score_history(self, history: Ragged, out: Float[Tensor, "q m"] | None = None) -> Float[Tensor, "q m"]:
+        """Scores of every item for new users, by the mean vector of the items that each knows: an approximation, for users'
+        vectors of training are not means."""
+        items = self.item_vectors()
+        return torch.mm(self._compared(mean_of_items(items, history)), items.T, out=out)
 
     def query_vectors(self, queries: Int[Tensor, " q"]) -> Float[Tensor, "q dim"]:
         """Users' vectors, of length one under the cosine. No gradient."""

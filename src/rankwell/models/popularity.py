@@ -45,3 +45,7 @@ class Popularity(nn.Module):
         """The counts, one row a query; without ``out`` the rows are views of one."""
         rows = self.counts.expand(queries.numel(), -1)
         return rows if out is None else out.copy_(rows)
+
+    def score_history(self, history: Ragged, out: Float[Tensor, "q m"] | None = None) -> Float[Tensor, "q m"]:
+        """The same for new users."""
+        return self.score_all(history.offsets[1:], out)

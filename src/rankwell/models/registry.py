@@ -36,7 +36,16 @@ class Model(Protocol):
 
 
 MODELS: Registry[type[nn.Module]] = Registry(
-    "model", {"interactions": ("num_users", "num_items"), "lists": ("num_features",), "sequences": ("num_items",)}
+    "model",
+    {
+        "interactions": ("num_users", "num_items"),
+        "examples": ("shape",),
+        "lists": ("num_features",),
+        "sequences": ("num_items",),
+        "retrieval": (),
+        "rerank": (),
+        "labels": ("num_numbers", "num_categories", "num_labels"),
+    },
 )
 
 

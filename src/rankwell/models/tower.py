@@ -31,6 +31,8 @@ def check_features(features: Features, rows: int) -> None:
 class Tower(nn.Module):
     """Look-up of ids, mean of categories' vectors and a projection of numbers, fused, then a perceptron.
 
+    Where there are features, rows that do not occur in training have no id: what stood there would be left from the start.
+
     Built without features it takes those, and the shapes that follow from them, of the state that it loads. A part that is
     absent is a vector of zeros, which all fusions leave out.
     """
@@ -40,6 +42,7 @@ class Tower(nn.Module):
     codes: Tensor
     mean: Tensor
     scale: Tensor
+    occurs: Tensor
 
     def __init__(self, rows: int, dim: int, features: Features | None, fusion: Fusion, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -53,6 +56,7 @@ class Tower(nn.Module):
         self.register_buffer("numbers", features.numbers.float())
         self.register_buffer("offsets", features.categories.offsets.long())
         self.register_buffer("codes", features.categories.values.long())
+        self.register_buffer("occurs", torch.ones(rows, dtype=torch.bool))
         self.register_buffer("mean", torch.zeros(features.numbers.shape[1]))
         self.register_buffer("scale", torch.ones(features.numbers.shape[1]))
         entering = dim * (1 + bool(features.num_categories) + bool(self.numbers.shape[1]) if fusion == "concat" else 1)
@@ -69,6 +73,7 @@ class Tower(nn.Module):
     @torch.no_grad()
     def start(self, occur: Bool[Tensor, " rows"], init_std: float, generator: torch.Generator) -> None:
         """Scale numbers by those of rows that ``occur`` in training, and set all weights but the ids'."""
+        self.occurs.copy_(occur)
         seen = self.numbers[occur].double()
         there = seen.isfinite()
         counts = there.sum(0).clamp(min=1)
@@ -76,8 +81,12 @@ class Tower(nn.Module):
         spread = (torch.where(there, seen - mean, 0).square().sum(0) / counts).sqrt()
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(spread > 0, spread, 1))
-        for weights in (self.categories, self.projection):
-            weights.copy_(torch.empty(weights.shape).normal_(0, init_std, generator=generator))
+        # Numbers are about one each: however many there are, their sum starts with the deviation of a category's vector.
+        for weights, deviation in (
+            (self.categories, init_std),
+            (self.projection, init_std / max(len(self.projection), 1) ** 0.5),
+        ):
+            weights.copy_(torch.empty(weights.shape).normal_(0, deviation, generator=generator))
         if len(self.layers) == 1:  # the sum of its parts
             weights = self.layers[0].weight  # type: ignore[assignment]
             weights.copy_(torch.eye(weights.shape[0]).repeat(1, weights.shape[1] // weights.shape[0]))
@@ -91,8 +100,9 @@ class Tower(nn.Module):
     def forward(self, rows: Int[Tensor, " n"], kept: Bool[Tensor, " n"] | None = None) -> Float[Tensor, "n dim"]:
         """Vectors of these rows; without their ids where not ``kept``."""
         own = functional.embedding(rows, self.ids, sparse=True)
-        if kept is not None:
-            own = own * kept[:, None]
+        if self.featured:
+            there = self.occurs[rows]
+            own = own * (there if kept is None else there & kept)[:, None]
         return self._fused(own, self.numbers[rows], take_lists(Ragged(self.offsets, self.codes), rows))
 
     def of_features(self, features: Features) -> Float[Tensor, "n dim"]:
@@ -143,7 +153,7 @@ class Tower(nn.Module):
         if self.open:
             for name, tensor in [*self.named_parameters(), *self.named_buffers()]:
                 stored = state_dict.get(prefix + name)
-                if name in ("ids", "offsets") or stored is None or stored.shape == tensor.shape:
+                if name in ("ids", "offsets", "occurs") or stored is None or stored.shape == tensor.shape:
                     continue
                 owner, _, leaf = name.rpartition(".")
                 empty = tensor.detach().new_zeros(stored.shape)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from rankwell import keyed
 from rankwell.errors import InputError, UnknownName
+from rankwell.models.history import mean_of_items
 from rankwell.models.kept import state_of
 from rankwell.models.registry import MODELS, check_known
 from rankwell.models.start import Init, check_tables, fill_tables
@@ -43,8 +44,10 @@ class TwoTower(nn.Module):
     leaves as it is. :math:`\phi` is a perceptron, or a linear map for no widths, which starts as the sum of its parts. A side
     without features is an id: with neither it is :class:`~rankwell.models.MatrixFactorisation` and a linear map.
 
-    ``id_dropout`` replaces a share of the ids of training rows by zeros, on sides that have features. New items and
-    users have no id, and are scored by their features alone: :meth:`score_new_items`, :meth:`score_new_users`.
+    ``id_dropout`` replaces a share of the ids of training rows by zeros, on sides that have features. What training did not
+    see has no id there, and is told by its features: new items, new users, and rows without an interaction. A new user may
+    also be told by a history, as the mean vector of its items: :meth:`encode_items`, :meth:`encode_users`,
+    :meth:`score_history`.
 
     Ids and categories move with the batch (RowAdam), the other weights at each step. The catalogue's vectors are kept until
     a weight changes.
@@ -58,6 +61,7 @@ class TwoTower(nn.Module):
         widths: hidden units of both towers.
         id_dropout: share of rows that training sees without their id.
         columns: names of the columns of items that the trainer makes ``item_features`` of (see ``data.items``).
+        user_columns: those of users, and ``user_features`` (see ``data.users``).
         init: the start of the ids, as in MF.
         init_std: standard deviation of ``normal``, and of the start of categories and projections.
 
@@ -90,6 +94,7 @@ class TwoTower(nn.Module):
         widths: tuple[int, ...] = (),
         id_dropout: Annotated[float, Search(0.0, 0.5)] = 0.1,
         columns: tuple[str, ...] = (),
+        user_columns: tuple[str, ...] = (),
         init: Init = "spectral",
         init_std: float = 0.1,
     ) -> None:
@@ -102,7 +107,8 @@ class TwoTower(nn.Module):
         if not 0 <= id_dropout < 1:
             raise InputError(f"id_dropout must be in [0, 1): got {id_dropout}.")
         self.num_users, self.num_items, self.dim, self.similarity = num_users, num_items, dim, similarity
-        self.id_dropout, self.init, self.init_std, self.columns = id_dropout, init, init_std, columns
+        self.id_dropout, self.init, self.init_std = id_dropout, init, init_std
+        self.columns, self.user_columns = columns, user_columns
         self.users = Tower(num_users, dim, user_features, fusion, widths)
         self.items = Tower(num_items, dim, item_features, fusion, widths)
         self._kept: tuple[Any, Tensor] | None = None
@@ -156,14 +162,39 @@ class TwoTower(nn.Module):
         return torch.mm(self.query_vectors(queries), self.item_vectors().T, out=out)
 
     @torch.no_grad()
-    def score_new_items(self, queries: Int[Tensor, " q"], features: Features) -> Float[Tensor, "q m"]:
-        """Scores, for each user, of items that training did not see, by their features."""
-        return self.query_vectors(queries) @ self._compared(self.items.of_features(features)).T
+    def encode_items(self, features: Features) -> Float[Tensor, "m dim"]:
+        """Vectors of items that training did not see, by their features; of length one under the cosine."""
+        return self._compared(self.items.of_features(features))
 
     @torch.no_grad()
+    def encode_users(
+        self, features: Features | None = None, *, history: Ragged | None = None
+    ) -> Float[Tensor, "q dim"]:
+        """Vectors of users that training did not see: by their features, or by the items that each knows, lists of codes.
+
+        The second is the mean of the items' vectors: an approximation, for users' vectors of training are no means.
+        """
+        if (features is None) == (history is None):
+            raise InputError(
+                "new users need features or a history, not both: got " + ("both." if features else "none.")
+            )
+        if features is not None:
+            return self._compared(self.users.of_features(features))
+        assert history is not None
+        check_known(history, len(history.offsets) - 1, self.num_items)
+        return self._compared(mean_of_items(self.item_vectors(), history))
+
+    def score_new_items(self, queries: Int[Tensor, " q"], features: Features) -> Float[Tensor, "q m"]:
+        """Scores, for each user, of items that training did not see, by their features."""
+        return self.query_vectors(queries) @ self.encode_items(features).T
+
     def score_new_users(self, features: Features) -> Float[Tensor, "q m"]:
         """Scores of every item for users that training did not see, by their features."""
-        return self._compared(self.users.of_features(features)) @ self.item_vectors().T
+        return self.encode_users(features) @ self.item_vectors().T
+
+    def score_history(self, history: Ragged, out: Float[Tensor, "q m"] | None = None) -> Float[Tensor, "q m"]:
+        """Scores of every item for users that training did not see, by the items that each knows."""
+        return torch.mm(self.encode_users(history=history), self.item_vectors().T, out=out)
 
     @torch.no_grad()
     def query_vectors(self, queries: Int[Tensor, " q"]) -> Float[Tensor, "q dim"]:

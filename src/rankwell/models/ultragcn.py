@@ -38,6 +38,10 @@ class UltraGCN(MatrixFactorisation):
     :class:`~rankwell.models.MatrixFactorisation`, and so is the cost of a step but for ``neighbours`` more items a row.
     The fit counts co-occurrences once: O(interactions · items) time, in blocks.
 
+    Inner products of a spectral start want small steps and a loss that is made for them: ``bpr`` with a learning rate of .001.
+    With larger steps they leave the start for the training pairs, as MF's do; ``bsl``, made for cosines, lets them grow without
+    bound.
+
     Args:
         dim: length of the vectors.
         similarity: how they are compared.

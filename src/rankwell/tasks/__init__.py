@@ -8,11 +8,15 @@ from rankwell.errors import UnknownName, require
 
 require("pydantic", "cli")
 
+from rankwell.tasks.classes import MetricLearning  # noqa: E402
 from rankwell.tasks.interactions import Recommendation  # noqa: E402
+from rankwell.tasks.labels import Labelling  # noqa: E402
 from rankwell.tasks.lists import LearningToRank  # noqa: E402
+from rankwell.tasks.reranking import Reranking  # noqa: E402
+from rankwell.tasks.retrieval import TextRetrieval  # noqa: E402
 from rankwell.tasks.sequences import NextItem  # noqa: E402
 from rankwell.tasks.settings import NAMED, Config, EvaluationConfig, Section, listed  # noqa: E402
-from rankwell.tasks.task import Catalogue, Data, Description, Task  # noqa: E402
+from rankwell.tasks.task import Catalogue, Data, Description, Newcomers, Task  # noqa: E402
 
 __all__ = [
     "NAMED",
@@ -22,18 +26,23 @@ __all__ = [
     "Data",
     "Description",
     "EvaluationConfig",
+    "Labelling",
     "LearningToRank",
+    "MetricLearning",
+    "Newcomers",
     "NextItem",
     "Recommendation",
+    "Reranking",
     "Section",
     "Task",
+    "TextRetrieval",
     "listed",
     "task_of",
 ]
 
-TASKS: Mapping[str, Task[Any]] = MappingProxyType(
-    {task.name: task for task in (Recommendation(), LearningToRank(), NextItem())}
-)
+KINDS = Recommendation, LearningToRank, NextItem, Labelling, MetricLearning, TextRetrieval, Reranking
+
+TASKS: Mapping[str, Task[Any]] = MappingProxyType({kind.name: kind() for kind in KINDS})
 """Every task by its name."""
 
 

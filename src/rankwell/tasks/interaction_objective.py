@@ -1,5 +1,6 @@
 """The objective of interactions: loss, sampler, miner, generator and positives, put together as configured."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ from rankwell.losses.styles import as_contrast
 from rankwell.miners import MINERS, Miner, is_one, parse
 from rankwell.registry import Entry
 from rankwell.samplers import POSITIVES, SAMPLERS
+from rankwell.tasks.interaction_data import InteractionData, trained_items
+from rankwell.tasks.interaction_inputs import build_fills, build_rival, split_parameters
 from rankwell.tasks.settings import Config
 from rankwell.text.table import Table
 from rankwell.training import ContrastObjective, EmbeddingObjective, NegativesSeen, Observer
+from rankwell.training.adversarial_objective import AdversarialObjective
 from rankwell.training.generated import check_vectors
 
 __all__ = ["build_batches", "build_miner", "build_objective", "build_observer"]
@@ -26,12 +30,14 @@ __all__ = ["build_batches", "build_miner", "build_objective", "build_observer"]
 def build_batches(config: Config, data: Interactions, items: ItemColumns | None = None) -> PairBatches:
     """How the pairs come in batches."""
     chosen = BATCHES[config.batches["name"]]
-    own = _filled(config, "batches", chosen, items)
+    own = _filled(config, "batches", chosen, items, data.num_items)
     return chosen.function(data.tensors(), config.training.batch_size, seed=config.seed, **own)
 
 
-def _filled(config: Config, section: str, entry: Entry[Any], items: ItemColumns | None) -> dict[str, Any]:
-    """Own parameters, and the declared inputs, which the named column of items fills."""
+def _filled(
+    config: Config, section: str, entry: Entry[Any], items: ItemColumns | None, catalogue: int
+) -> dict[str, Any]:
+    """Own parameters, and the declared inputs, which the named column of the first ``catalogue`` items fills."""
     own = config.parameters(section)
     column = own.pop("column", None)
     if column is None:
@@ -44,7 +50,7 @@ def _filled(config: Config, section: str, entry: Entry[Any], items: ItemColumns 
     if items is None:
         raise ConfigError(f"{section}.column names a column of items: give their file, --data.items FILE.")
     filled = {
-        name: items.weights(column) if given.holds == "number" else items.groups(column)
+        name: (items.weights(column) if given.holds == "number" else items.groups(column))[:catalogue]
         for name, given in entry.inputs.items()
     }
     return {**own, **filled}
@@ -70,12 +76,14 @@ def build_objective(
     if LOSSES[config.loss["name"]].kind == "embedding":
         return _of_embeddings(config, model, data)
     entry = as_contrast(LOSSES[config.loss["name"]])
-    own = config.parameters("loss")
+    own, more = split_parameters(entry, config.parameters("loss"))
+    fills, rival = build_fills(entry, more, items), build_rival(entry, config, model, data)
+    kind: Callable[..., ContrastObjective] = partial(AdversarialObjective, rival=rival) if rival else ContrastObjective
     chosen = SAMPLERS[config.sampler["name"]]
-    built_from = data.known(), data.num_items
-    sampler = chosen.function(*built_from, seed=config.seed, **_filled(config, "sampler", chosen, items))
+    built_from = data.known(), _catalogue(config, data)
+    sampler = chosen.function(*built_from, seed=config.seed, **_filled(config, "sampler", chosen, items, built_from[1]))
     several = POSITIVES[config.positives["name"]].function
-    return ContrastObjective(
+    return kind(
         model,
         partial(entry.function, **own),
         sampler,
@@ -83,6 +91,7 @@ def build_objective(
         correct=entry.softmax,
         temperature=own.get("temperature", 1.0),
         inputs=entry.inputs,
+        fills=fills,
         weights=None if data.weights is None else torch.from_numpy(data.weights),
         miner=build_miner(config),
         observer=observer,
@@ -90,6 +99,11 @@ def build_objective(
         per_row=getattr(BATCHES[config.batches["name"]].function, "learns", False),
         generator=_generator(config, model, data),
     )
+
+
+def _catalogue(config: Config, data: Interactions) -> int:
+    """How many items there are to draw from."""
+    return trained_items(config.data, data) if isinstance(config.data, InteractionData) else data.num_items
 
 
 def _of_embeddings(config: Config, model: nn.Module, data: Interactions) -> EmbeddingObjective:
@@ -136,7 +150,9 @@ def _generator(config: Config, model: nn.Module, data: Interactions) -> Generato
             " choose another."
         )
     check_vectors(model)
-    made: Generator = chosen.function(data.known(), data.num_items, model.dim, seed=config.seed, **own, **texts)
+    made: Generator = chosen.function(
+        data.known(), _catalogue(config, data), model.dim, seed=config.seed, **own, **texts
+    )
     return made
 
 

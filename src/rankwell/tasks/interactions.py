@@ -1,6 +1,7 @@
 """Recommendation from interactions: who took what, and nothing else need be known."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from rankwell.atomic import write_atomically
-from rankwell.data import Batch, FeatureEncoder, Interactions, describe, synthesise
+from rankwell.data import Batch, Interactions, describe, synthesise
 from rankwell.data.batching import Batches
 from rankwell.errors import ConfigError
-from rankwell.evaluation import Evaluation, evaluate
+from rankwell.evaluation import Among, Evaluation, evaluate
 from rankwell.evaluation.full import check_binary
 from rankwell.evaluation.top import GROUP, Progress
 from rankwell.generators import GENERATORS
@@ -23,12 +24,15 @@ from rankwell.metrics import Measure
 from rankwell.models import MODELS, Popularity
 from rankwell.registry import Entry
 from rankwell.samplers import SAMPLERS
-from rankwell.tasks.interaction_data import InteractionData, ids_of, load, read
+from rankwell.tasks.interaction_data import InteractionData, columns_of, ids_of, load, read
+from rankwell.tasks.interaction_inputs import rival_of, with_inputs
 from rankwell.tasks.interaction_objective import build_batches, build_objective, build_observer
+from rankwell.tasks.new_interactions import catalogue_of_new
 from rankwell.tasks.settings import NAMED, Config, Section
-from rankwell.tasks.task import Catalogue, Data, Description, Task
+from rankwell.tasks.side_features import features_of
+from rankwell.tasks.task import Catalogue, Data, Description, Newcomers, Slice, Task
 from rankwell.training import Objective, checkpoint
-from rankwell.types import Features, Ragged
+from rankwell.types import Ragged
 
 __all__ = ["Recommendation"]
 
@@ -68,10 +72,16 @@ class Recommendation(Task[Interactions]):
     """bench/LOG.md has what was compared on validation pairs; CCL's rate is taken over from MML, and the decoupled softmax's
     temperature from the sampled one."""
 
+    hints: ClassVar[Sequence[str]] = (
+        "Try another loss:        {call} train synthetic --loss mml --out runs/mml",
+        "Recommend for two users: {call} recommend {folder} --users u000,u001",
+        "Your own data:           {call} data FILE, then {call} train FILE --dry-run",
+    )
+
     def loss(self, name: str) -> Entry[Any]:
-        """A loss of embeddings as it is, others as contrast losses."""
+        """A loss of embeddings as it is, others as contrast losses, with what fills their inputs."""
         entry = LOSSES[name]
-        return entry if entry.kind == "embedding" else as_contrast(entry)
+        return entry if entry.kind == "embedding" else with_inputs(as_contrast(entry))
 
     def implied(self, names: Mapping[str, str], given: Mapping[str, Any]) -> Mapping[str, Any]:
         """With losses of embeddings the batch is the sampler; naming another is an error."""
@@ -100,6 +110,8 @@ class Recommendation(Task[Interactions]):
         tables = {"": describe(dataset.train, merged=dataset.merged).rows()}
         if dataset.items is not None:
             tables["columns of items:"] = dataset.items.rows()
+        if dataset.users is not None:
+            tables["columns of users:"] = dataset.users.rows()
         if dataset.test is not None:
             tables[f"test pairs: {len(dataset.test):,}"] = []
         return Description(dataset.notes, tables)
@@ -113,8 +125,8 @@ class Recommendation(Task[Interactions]):
         return data.train.num_users, data.train.num_items
 
     def model(self, config: Config, data: Data[Interactions]) -> nn.Module:
-        """The model; one that takes features gets those of the columns of items that it names."""
-        own = {**config.parameters("model"), **_item_features(config, data)}
+        """The model; one that takes features gets those of the columns of items and users that it names."""
+        own = {**config.parameters("model"), **features_of(config, data)}
         return MODELS[config.model["name"]].function(*self.sizes(data), **own)
 
     def initialise(self, model: nn.Module, part: Interactions, *, seed: int) -> None:
@@ -163,6 +175,13 @@ class Recommendation(Task[Interactions]):
             rankers["ideal"] = _Fixed(data.ideal)
         return rankers
 
+    def slices(self, config: Config, data: Data[Interactions]) -> Mapping[str, Slice]:
+        """On a split by items, new items among new items."""
+        if _data(config).split != "cold_items":
+            return {}
+        new = torch.from_numpy(data.test.popularity() > 0)
+        return {f"among {int(new.sum()):,} new items": Slice(data.test, partial(Among, items=new))}
+
     def facts(self, data: Data[Interactions]) -> dict[str, Any]:
         """Counts and a fingerprint."""
         return {
@@ -173,6 +192,7 @@ class Recommendation(Task[Interactions]):
             "test": len(data.test),
             "fingerprint": f"{data.train.fingerprint()[:16]}-{data.test.fingerprint()[:16]}",
             **({"columns": data.items.fingerprint()[:16]} if data.items else {}),
+            **({"user columns": data.users.fingerprint()[:16]} if data.users else {}),
         }
 
     def rows(self, data: Data[Interactions], evaluation: Evaluation) -> pl.DataFrame:
@@ -187,7 +207,8 @@ class Recommendation(Task[Interactions]):
         (users, items), dim = self.sizes(data), config.model.get("dim", 64)
         memory = {"pairs": 48.0 * (len(data.train) + len(data.test) + (0 if data.valid is None else len(data.valid)))}
         if getattr(MODELS[config.model["name"]].function, "trainable", True):
-            memory["model"] = 16.0 * (users + items) * dim
+            players = 1 if rival_of(self.loss(str(config.loss["name"]))) is None else 2
+            memory["model"] = 16.0 * players * (users + items) * dim
             scores = config.training.batch_size * config.sampler.get("n", config.training.batch_size)
             memory["batch scores"] = 4.0 * SCORE_COPIES * scores
             if not config.sampler.get("shared", SAMPLERS[config.sampler["name"]].kind != "model"):
@@ -199,7 +220,7 @@ class Recommendation(Task[Interactions]):
         return {**memory, "evaluation": 4.0 * config.evaluation.block * (items + GROUP) * 1.2}
 
     def save(self, folder: Path, data: Data[Interactions]) -> None:
-        """Known and test pairs, and the ids of codes."""
+        """Known and test pairs, the ids of codes, and columns of items and users."""
         known, held_out = data.train.known(), data.test.known()
         pairs = {"known.offsets": known.offsets, "known.values": known.values}
         pairs |= {"held_out.offsets": held_out.offsets, "held_out.values": held_out.values}
@@ -207,6 +228,10 @@ class Recommendation(Task[Interactions]):
         for name, ids in (("users", data.train.user_ids), ("items", data.train.item_ids)):
             with write_atomically(folder / f"{name}.parquet", pl.exceptions.PolarsError) as temporary:
                 pl.DataFrame({"id": ids}).write_parquet(temporary)
+        for name, columns in (("item", data.items), ("user", data.users)):
+            if columns is not None:
+                with write_atomically(folder / f"{name}_columns.parquet", pl.exceptions.PolarsError) as temporary:
+                    columns.frame.write_parquet(temporary)
 
     def load(self, folder: Path, config: Config) -> Data[Interactions]:  # noqa: ARG002
         """Known and test pairs."""
@@ -214,12 +239,19 @@ class Recommendation(Task[Interactions]):
         ids = [ids_of(folder, name) for name in ("users", "items")]
         lists = (Ragged(pairs[f"{name}.offsets"], pairs[f"{name}.values"]) for name in ("known", "held_out"))
         train, test = (_as_pairs(each, *ids) for each in lists)
-        return Data(train, train, None, test)
+        users, items = (columns_of(folder, name, of) for name, of in zip(("user", "item"), ids, strict=True))
+        return Data(train, train, None, test, items=items, users=users)
 
     def catalogue(self, model: nn.Module, data: Data[Interactions]) -> Catalogue:
         """Users and items by their ids, and what users know."""
         ranker: Any = model  # every model of interactions ranks the catalogue
         return Catalogue(data.train.user_ids, data.train.item_ids, data.train.known(), ranker)
+
+    def catalogue_of_new(
+        self, config: Config, model: nn.Module, data: Data[Interactions], given: Newcomers
+    ) -> Catalogue:
+        """By histories, or by features."""
+        return catalogue_of_new(config, model, data, given)
 
 
 class _Fixed(nn.Module):
@@ -236,19 +268,6 @@ class _Fixed(nn.Module):
 def _data(config: Config) -> InteractionData:
     assert isinstance(config.data, InteractionData)
     return config.data
-
-
-def _item_features(config: Config, data: Data[Interactions]) -> dict[str, Features]:
-    """What the model is to know of items; nothing where it names no column, or a finished run's state has it."""
-    columns = config.model.get("columns")
-    if not columns or "item_features" not in MODELS[config.model["name"]].inputs:
-        return {}
-    if _data(config).items is None:
-        raise ConfigError("model.columns names columns of items: give their file, --data.items FILE.")
-    if data.items is None:
-        return {}
-    encode = FeatureEncoder.fit(data.items.frame, columns, source=data.items.source)
-    return {"item_features": encode(data.items.frame)}
 
 
 def _made(config: Config, dim: int) -> float:

@@ -44,6 +44,8 @@ class JudgedData(Section):
     """Of a table: the column of labels."""
     ignore: Annotated[list[str], BeforeValidator(listed)] = Field(default_factory=list)
     """Of a table: columns that are no features."""
+    weight: str | None = None
+    """Of a table: the column of what each training document counts in the loss. Beside svmlight, the file .weight says so."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the queries to hold out, where there is no test file."""
     valid_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
@@ -55,6 +57,11 @@ def read(given: JudgedData, seed: int) -> Data[JudgedLists]:
     parts: tuple[JudgedLists, JudgedLists | None, JudgedLists]
     parts = synthesise_judged(seed=seed) if given.path == "synthetic" else _files(given, seed)
     train, valid, test = parts
+    if given.weight is not None and train.weights is None:
+        raise ConfigError(
+            f"data.weight names a column of the training lists: there is no {given.weight!r}. Of svmlight, weights are read"
+            " from the file .weight beside it."
+        )
     named = [
         (what, part) for what, part in zip(("training", "validation", "test"), parts, strict=True) if part is not None
     ]
@@ -68,6 +75,9 @@ def read(given: JudgedData, seed: int) -> Data[JudgedLists]:
         for what, part in named[1:]
         if (shared := int(part.query_ids.is_in(train.query_ids.to_list()).sum()))
     ]
+    notes += [
+        f"measures do not use the weights of {what} documents" for what, part in named[1:] if part.weights is not None
+    ]
     whole = train if valid is None else joined([train, valid], ["training", "validation"])
     return Data(whole, train, valid, test, tuple(notes))
 
@@ -76,7 +86,7 @@ def _files(given: JudgedData, seed: int) -> tuple[JudgedLists, JudgedLists | Non
     paths = {name: _paths(Path(given.path), name, getattr(given, name)) for name in NAMES}
     if not paths["train"]:
         raise ConfigError(f"{given.path} has no file called train: name the files by --data.train A,B.")
-    how: dict[str, Any] = {"format": given.format, "query": given.query, "label": given.label, "ignore": given.ignore}
+    how: dict[str, Any] = {name: getattr(given, name) for name in ("format", "query", "label", "ignore", "weight")}
     there = {name: files for name, files in paths.items() if files}
     lists = [read_judged(files, **how) for files in there.values()]
     parts = dict(zip(there, aligned(lists, [", ".join(map(str, files)) for files in there.values()]), strict=True))

@@ -86,8 +86,9 @@ class LearningToRank(Task[JudgedLists]):
         return (data.train.features.shape[1],)
 
     def initialise(self, model: nn.Module, part: JudgedLists, *, seed: int) -> None:
-        """From features, labels and offsets."""
-        model.initialise(*part.tensors(), seed=seed)  # type: ignore[operator]
+        """From features, labels and offsets; what is fitted at once takes weights here, as no loss will see them."""
+        fitted = {} if model.trainable or part.weights is None else {"weights": part.weight_tensor()}
+        model.initialise(*part.tensors(), seed=seed, **fitted)  # type: ignore[operator]
 
     def objective(
         self,
@@ -105,7 +106,7 @@ class LearningToRank(Task[JudgedLists]):
 
     def batches(self, config: Config, data: Data[JudgedLists], part: JudgedLists) -> Batches[Any]:  # noqa: ARG002
         """Whole lists."""
-        return ListBatches(*part.tensors(), config.training.batch_size, seed=config.seed)
+        return ListBatches(*part.tensors(), config.training.batch_size, seed=config.seed, weights=part.weight_tensor())
 
     def judge(
         self,
@@ -122,7 +123,7 @@ class LearningToRank(Task[JudgedLists]):
     def baselines(self, config: Config, data: Data[JudgedLists]) -> Mapping[str, nn.Module]:  # noqa: ARG002
         """The one feature that ranks the training lists best."""
         best = BestFeature(*self.sizes(data))
-        best.initialise(*data.train.tensors(), seed=0)
+        best.initialise(*data.train.tensors(), seed=0, weights=data.train.weight_tensor())
         return {"best feature": best}
 
     def facts(self, data: Data[JudgedLists]) -> dict[str, Any]:
@@ -184,7 +185,13 @@ class LearningToRank(Task[JudgedLists]):
         assert isinstance(given, JudgedData)
         ignore = [name for name in (*given.ignore, document) if name is not None]
         lists = read_judged(
-            paths, format=given.format, query=given.query, label=given.label, ignore=ignore, labelled=False
+            paths,
+            format=given.format,
+            query=given.query,
+            label=given.label,
+            ignore=ignore,
+            weight=given.weight,
+            labelled=False,
         )
         ids = read_documents(paths, lists, column=document, format=given.format)
         width, names = data.test.features.shape[1], data.test.names

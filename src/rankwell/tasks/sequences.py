@@ -28,8 +28,9 @@ from rankwell.registry import Entry
 from rankwell.samplers import SAMPLERS
 from rankwell.tasks.interaction_data import ids_of
 from rankwell.tasks.interaction_objective import build_miner
+from rankwell.tasks.new_interactions import codes_in_history
 from rankwell.tasks.settings import Config, Section
-from rankwell.tasks.task import Catalogue, Data, Description, Task
+from rankwell.tasks.task import Catalogue, Data, Description, Newcomers, Task
 from rankwell.training import NegativesSeen, Objective, checkpoint
 from rankwell.training.sequence_objective import SequenceHeadObjective, SequenceObjective
 from rankwell.types import Ragged
@@ -264,6 +265,25 @@ class NextItem(Task[Any]):
         whole: Sequences = data.test.data
         next_items: Any = model
         return Catalogue(whole.user_ids, whole.item_ids, whole.known(), HistoryRanker(next_items, whole.lists()))
+
+    def catalogue_of_new(self, config: Config, model: nn.Module, data: Data[Any], given: Newcomers) -> Catalogue:
+        """What comes after new histories."""
+        if given.history is None or given.items is not None:
+            raise ConfigError(
+                "task sequences knows users and items by what users did: give --history FILE, and nothing else new."
+            )
+        settings, whole = self._given(config), data.test.data
+        new = read_sequences(
+            given.history,
+            user=settings.user,
+            item=settings.item,
+            timestamp=settings.timestamp,
+            delimiter=settings.delimiter,
+        )
+        codes = codes_in_history(given.history, new.item_ids, whole.item_ids)
+        told = Sequences(new.offsets, codes[new.items], new.user_ids, whole.item_ids)
+        next_items: Any = model
+        return Catalogue(told.user_ids, told.item_ids, told.known(), HistoryRanker(next_items, told.lists()))
 
     @staticmethod
     def _given(config: Config) -> SequenceData:

@@ -80,12 +80,18 @@ class Config(Section):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationConfig = EvaluationConfig()
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    split_seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    """Which random split; None: that of the seed. With it, several seeds share a split."""
     threads: Annotated[int, Field(ge=0)] = 0
     """Threads of the processor; 0 leaves it to torch."""
 
     def parameters(self, section: str) -> dict[str, Any]:
         """The own parameters of a chosen name."""
         return {key: value for key, value in getattr(self, section).items() if key != "name"}
+
+    def splitting(self) -> "Config":
+        """The same with the seed that splits the data."""
+        return self if self.split_seed is None else self.model_copy(update={"seed": self.split_seed})
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a TOML file; what is None is left out, and sections that the task has not."""

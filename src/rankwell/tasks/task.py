@@ -1,6 +1,6 @@
 """What a task is: one kind of ranking problem, from its files to its figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
@@ -19,7 +19,7 @@ from rankwell.tasks.settings import Config, Section
 from rankwell.training import Objective
 from rankwell.types import FullRanker, Ragged
 
-__all__ = ["Catalogue", "Data", "Description", "Task"]
+__all__ = ["Catalogue", "Data", "Description", "Newcomers", "Slice", "Task"]
 
 P = TypeVar("P")
 
@@ -40,6 +40,8 @@ class Data(Generic[P]):
     """True preferences, for generated data."""
     items: Any = None
     """Columns of items, where a file tells them."""
+    users: Any = None
+    """Columns of users likewise."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,27 @@ class Catalogue(NamedTuple):
     """The model, asked by the codes of users."""
 
 
+class Newcomers(NamedTuple):
+    """Files of users and items that training did not see."""
+
+    history: Path | None = None
+    """What new users did."""
+    users: Path | None = None
+    """What is known of new users."""
+    items: Path | None = None
+    """What is known of new items."""
+    only_new: bool = False
+    """Whether new items are ranked without those of training."""
+
+
+class Slice(NamedTuple):
+    """A further question to the test: who is asked about which part of it."""
+
+    held_out: Any
+    view: Callable[[nn.Module], nn.Module]
+    """What is judged, of a model."""
+
+
 class Task(Generic[P]):
     """One kind of ranking problem: its data, its batches, its objective, and how a model of it is judged.
 
@@ -77,10 +100,14 @@ class Task(Generic[P]):
     defaults: ClassVar[Mapping[str, Any]] = {}
     """What a configuration leaves open, where it is not what the sections say."""
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Settings that suit a loss better than the defaults, by the loss's name."""
+    """Settings that suit a loss, or a model, better than the defaults, by its name."""
     unit: ClassVar[str]
     units: ClassVar[str]
     """What has one value of each measure: a user, a query; and several of them."""
+
+    hints: ClassVar[Sequence[str]] = ()
+    """What to try next, said after a run on generated data whose ideal is known; ``{call}`` is the program, ``{folder}`` the
+    run's."""
 
     def loss(self, name: str) -> Entry[Any]:
         """The loss as this task calls it; :class:`ConfigError` for one that it cannot call."""
@@ -143,6 +170,10 @@ class Task(Generic[P]):
         """What every figure is to be read against, ready to be judged."""
         raise NotImplementedError
 
+    def slices(self, config: Config, data: Data[P]) -> Mapping[str, Slice]:  # noqa: ARG002
+        """Parts of the test that get figures of their own, by name; none unless the data have them."""
+        return {}
+
     def facts(self, data: Data[P]) -> dict[str, Any]:
         """Counts and a fingerprint, by which a resumed run knows its data."""
         raise NotImplementedError
@@ -173,9 +204,22 @@ class Task(Generic[P]):
         document: str | None = None,  # noqa: ARG002
         progress: Progress | None = None,  # noqa: ARG002
     ) -> pl.DataFrame:
-        """Rank the documents of lists in new files: a row a document, the best of each query first."""
+        """Rank the documents of lists in new files: a row a document, the best of each query first.
+
+        Columns are what is ranked for, what is ranked, ``rank`` and ``score``.
+        """
         raise ConfigError(f"task {self.name} has no lists of documents to rank.")
 
     def catalogue(self, model: nn.Module, data: Data[P]) -> Catalogue:  # noqa: ARG002
         """Who may be recommended what."""
         raise ConfigError(f"task {self.name} has no catalogue to recommend from.")
+
+    def catalogue_of_new(
+        self,
+        config: Config,  # noqa: ARG002
+        model: nn.Module,  # noqa: ARG002
+        data: Data[P],  # noqa: ARG002
+        given: Newcomers,  # noqa: ARG002
+    ) -> Catalogue:
+        """The same for users or items that training did not see."""
+        raise ConfigError(f"task {self.name} ranks no users or items that training did not see.")

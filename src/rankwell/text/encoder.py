@@ -13,7 +13,7 @@ from torch import Tensor
 from rankwell.errors import ConfigError, InputError, require
 from rankwell.similarity import normalise as unit_length
 
-__all__ = ["Progress", "SentenceEncoder", "TextEncoder", "load_encoder", "no_bar"]
+__all__ = ["Progress", "SentenceEncoder", "TextEncoder", "folder_of", "load_encoder", "no_bar"]
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Told how many are done, of how many."""
@@ -70,7 +70,7 @@ def load_encoder(name: str = "minilm", *, device: str | None = None, download: b
     unless ``download`` says so: a model that is not there is a :class:`~rankwell.errors.ConfigError`.
     """
     library = require("sentence_transformers", "text")
-    place = _place(name)
+    place = folder_of(name)
     try:
         with no_bar():
             model = library.SentenceTransformer(place, device=device, local_files_only=not download)
@@ -79,8 +79,8 @@ def load_encoder(name: str = "minilm", *, device: str | None = None, download: b
     return SentenceEncoder(model, name)
 
 
-def _place(name: str) -> str:
-    """The folder, or the name on the hub."""
+def folder_of(name: str) -> str:
+    """The folder of a model, or its name on the hub."""
     if name != "minilm":
         return name
     found = importlib.util.find_spec(PACKAGED)

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -16,8 +17,10 @@ from rankwell.errors import ConfigError, InputError, RunError
 from rankwell.registry import Search
 from rankwell.training import checkpoint
 from rankwell.training.allocator import keep_freed_memory
+from rankwell.training.norms import limit_norms
 from rankwell.training.objective import Objective
 from rankwell.training.row_adam import RowAdam
+from rankwell.training.smoothing import Smoothing
 
 __all__ = ["Epoch", "History", "TrainingSettings", "Watcher", "fit"]
 
@@ -26,6 +29,8 @@ LEAST = {
     "epochs": 1,
     "batch_size": 1,
     "weight_decay": 0,
+    "max_norm": 0,
+    "label_smoothing": 0,
     "patience": 0,
     "validate_every": 1,
     "checkpoint_seconds": 0,
@@ -46,8 +51,15 @@ class TrainingSettings:
     learning_rate: Annotated[float, Search(1e-4, 1e-1, log=True)] = 0.01
     schedule: Literal["constant", "cosine", "linear"] = "cosine"
     """How the learning rate falls over the epochs: not at all, by half a cosine to 0, or straight to 0."""
+    warmup: float = 0.0
+    """Share of the epochs over which the learning rate first rises, straight from 0."""
     weight_decay: float = 0.0
     """Decoupled decay of the rows of each batch."""
+    max_norm: float = 0.0
+    """Rows of tables are scaled back to this Euclidean norm after each update; 0 sets no limit. Of a model that looks up no
+    rows, the rows of all its matrices: vectors, or the incoming weights of a hidden number."""
+    label_smoothing: float = 0.0
+    """Share of the labels that is spread over the other items: see :class:`~rankwell.training.smoothing.Smoothing`."""
     patience: int = 5
     """Stop after so many validations without a better one; 0 never stops early."""
     validate_every: int = 1
@@ -64,8 +76,12 @@ class TrainingSettings:
             value = getattr(self, name)
             if value is not None and not value >= least:  # so that NaN is refused too
                 raise ConfigError(f"{name} must be at least {least}: got {value}.")
+        Smoothing(self.label_smoothing)  # which checks it
         if not 0 < self.learning_rate < math.inf:
             raise ConfigError(f"learning_rate must be a finite number above 0: got {self.learning_rate}.")
+
+        if not 0 <= self.warmup < 1:
+            raise ConfigError(f"warmup must be a share of the epochs, in [0, 1): got {self.warmup}.")
 
     @property
     def horizon(self) -> int:
@@ -155,6 +171,7 @@ def fit(
     keep_freed_memory()
     settings = settings.for_steps(batches.steps(0))
     last = min(stop_after or settings.horizon, settings.horizon)
+    _smooth(objective, Smoothing(settings.label_smoothing, seed))
     optimisers = {name: _optimisers(group, settings) for name, group in objective.groups.items()}
     store = _Store(
         folder, {**objective.groups, "batches": batches}, [one for group in optimisers.values() for one in group]
@@ -185,7 +202,10 @@ def fit(
             record.validation = validate()
             value = record.validation[monitor]
             if math.isnan(value):
-                raise RunError(f"{monitor} is defined for no validation user. Choose another --evaluation.monitor.")
+                raise RunError(
+                    f"{monitor} is defined for nothing that validation holds. Choose another --evaluation.monitor, or other"
+                    " validation data."
+                )
             at.stale += 1
             if value > at.best_value:
                 at.best_value, at.best_epoch, at.stale = value, at.epoch, 0
@@ -225,6 +245,16 @@ def _carry_out(
     return first, rows
 
 
+def _smooth(objective: Any, smoothing: Smoothing) -> None:
+    """Tell the objective, which meets the loss, how its labels are smoothed."""
+    if hasattr(objective, "smoothing"):
+        objective.smoothing = smoothing
+    elif smoothing.epsilon:
+        raise ConfigError(
+            f"training.label_smoothing: {type(objective).__name__} has no labels to smooth. Leave the option out."
+        )
+
+
 def _needed(rows: Tensor | None) -> Tensor:
     if rows is None:
         raise InputError(
@@ -238,14 +268,27 @@ def _optimisers(group: nn.Module, settings: TrainingSettings) -> list[Optimizer]
     names = set(getattr(group, "row_parameters", ()))
     rows = [value for name, value in group.named_parameters() if name in names]
     rest = [value for name, value in group.named_parameters() if name not in names]
-    both: list[tuple[type[RowAdam | AdamW], list[nn.Parameter]]] = [(RowAdam, rows), (AdamW, rest)]
-    return [
-        kind(values, lr=settings.learning_rate, weight_decay=settings.weight_decay) for kind, values in both if values
-    ]
+    usual: dict[str, Any] = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    made: list[Optimizer] = []
+    if rows:
+        made.append(RowAdam(rows, **usual, max_norm=settings.max_norm))
+    if rest:
+        made.append(AdamW(rest, **usual))
+        if settings.max_norm and not rows:
+            made[-1].register_step_post_hook(partial(_limit, [one for one in rest if one.ndim == 2], settings.max_norm))
+    return made
+
+
+def _limit(matrices: list[nn.Parameter], most: float, *_: Any) -> None:
+    for each in matrices:
+        limit_norms(each, most)
 
 
 def _learning_rate(settings: TrainingSettings, epochs_done: float) -> float:
     done = epochs_done / settings.horizon
+    if done < settings.warmup:
+        return settings.learning_rate * done / settings.warmup
+    done = (done - settings.warmup) / (1 - settings.warmup)
     left = {"constant": 1.0, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done}
     return settings.learning_rate * left[settings.schedule]
 

@@ -1,6 +1,6 @@
-"""Interactions for losses of embeddings: each user of a batch against all of its items."""
+"""Losses of embeddings: each query of a batch against all of its items, and what a generator adds to them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,47 +9,42 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rankwell import keyed
-from rankwell.errors import ConfigError
-from rankwell.generators import Embedded, Generator, Updated
+from rankwell.generators import Embedded, Generator, Made, Updated
 from rankwell.generators.known import known_in_pool
 from rankwell.miners import Miner
 from rankwell.samplers.collisions import KnownItems
 from rankwell.similarity import dot, normalise
 from rankwell.training.generated import check_vectors
 from rankwell.training.objective import DROPOUT, MINING, Play, own_term
+from rankwell.training.smoothing import Smoothing
 from rankwell.types import Auxiliary, Contrast, Mask, Ragged, Scorer
 
-__all__ = ["EmbeddingObjective"]
+__all__ = ["EmbeddingObjective", "InBatchObjective"]
 
 
 @dataclass
-class EmbeddingObjective:
-    """An embedding loss of the batch's users and items.
+class InBatchObjective:
+    """An embedding loss of the queries and the items of a batch: the steps of any of them.
 
-    A user's positives are its row's item and whatever else of the batch it knows; the others are its negatives. Nothing is
-    sampled and nothing corrected: the items are as popular as positives are. The loss compares by its own similarity; vectors
-    have length one where the model compares by the cosine.
+    A subclass says what it looks up, and which of the items are right for which query. Nothing is sampled and nothing
+    corrected. The loss compares by its own similarity; vectors have length one where the model compares by the cosine. Where a
+    batch has weights of its own, they multiply the values of its queries.
 
-    A ``generator`` may add vectors that the batch shares, as a memory does; what a user knows of them is left out for it. The
-    miner looks at the model's scores. ``weights`` holds one number for each row of the data. A model that is
-    :class:`~rankwell.types.Auxiliary` adds a term of its own. Memory O(b^2 + b d).
-
-    Raises :class:`~rankwell.errors.ConfigError` for a model without vectors, or a generator whose vectors are of rows.
+    A ``generator`` may add vectors: those that the batch shares, as a memory's, for every query; those of a row, for its own
+    query alone. It sees the batch's items as the negatives that it makes its own of, those that are right left out. The miner
+    looks at the model's scores. Memory O(b^2 + b d), and O(b^2 k + b k d) for k vectors a row.
     """
 
     model: nn.Module
     loss: Callable[..., Tensor]
-    known: Ragged
-    seed: int
-    weights: Float[Tensor, " n"] | None = None
-    miner: Miner = field(default_factory=Miner)
-    generator: Generator | None = None
+    seed: int = field(kw_only=True)
+    miner: Miner = field(default_factory=Miner, kw_only=True)
+    generator: Generator | None = field(default=None, kw_only=True)
     groups: dict[str, nn.Module] = field(init=False)
+    smoothing: Smoothing = field(default=Smoothing(), init=False)
 
     def __post_init__(self) -> None:
-        check_vectors(self.model)
         self.groups = {"model": self.model}
-        self._known = KnownItems(self.known, self.model.num_items)  # type: ignore[arg-type]
         self._beside: tuple[str, ...] = ()
         if isinstance(self.generator, nn.Module):
             self.groups["generator"] = self.generator
@@ -57,18 +52,24 @@ class EmbeddingObjective:
 
     def plays(self, batch: Any, *, epoch: int, step: int) -> Iterator[Play]:
         """One play: the mean loss of the batch."""
-        dropout = keyed.generator(self.seed, epoch, step, DROPOUT, device=batch.users.device)
-        seen = self._looked_up(batch, epoch, step, dropout)
-        items, where = seen.positives, None
-        positives = self._positives(batch)
+        dropout = keyed.generator(self.seed, epoch, step, DROPOUT, device=batch.index.device)
+        positives, where = self.pairs(batch)
+        seen = self.looked_up(batch, positives, epoch, step, dropout)
+        items = seen.negatives
         if self.generator is not None:
-            items, where = self._with_made(self.generator, seen)
-            positives = nn.functional.pad(positives, (0, len(items) - len(batch.items)))
+            made = self.generator(seen)
+            items, where = _with_made(seen, made, positives, where)
+            positives = nn.functional.pad(positives, (0, len(items) - len(seen.negatives)))
         if self.miner.steps:
-            drawn = keyed.generator(self.seed, epoch, step, MINING, device=batch.users.device)
+            drawn = keyed.generator(self.seed, epoch, step, MINING, device=batch.index.device)
             where = self.miner.in_batch(dot(seen.queries, items), positives, where=where, generator=drawn)
-        weights = None if self.weights is None else self.weights[batch.index][:, None]
-        value = self.loss(seen.queries, items, positives=positives, where=where, weights=weights)
+        given = {"positives": positives, "where": where, **self.given(batch, len(items))}
+        loss = self.smoothing.of_pairs(self.loss, epoch, step)
+        of_rows = getattr(batch, "weights", None)
+        if of_rows is None:
+            value = loss(seen.queries, items, **given)
+        else:
+            value = (loss(seen.queries, items, **given, reduction="none") * of_rows).mean()
         if isinstance(self.model, Auxiliary):
             value = value + own_term(self.model, self._as_contrast(seen, positives), self.seed)
         yield Play(value, beside=self._beside)
@@ -76,8 +77,54 @@ class EmbeddingObjective:
         if isinstance(maker, Updated):
             maker.update(seen)
 
-    def _looked_up(self, batch: Any, epoch: int, step: int, dropout: torch.Generator) -> Embedded:
+    def pairs(self, batch: Any) -> tuple[Mask, Mask | None]:
+        """``positives`` and ``where`` of the batch, as the loss takes them."""
+        raise NotImplementedError
+
+    def looked_up(self, batch: Any, positives: Mask, epoch: int, step: int, dropout: torch.Generator) -> Embedded:
         """The vectors of the batch; its items stand for the sampled negatives, which there are none of."""
+        raise NotImplementedError
+
+    def given(self, batch: Any, num_items: int) -> Mapping[str, Any]:  # noqa: ARG002
+        """What else the loss is called with."""
+        return {}
+
+    def _as_contrast(self, seen: Embedded, positives: Mask) -> Contrast:
+        """The batch as rows of one positive and negatives: the items that the user does not know."""
+        scores, users, items = dot(seen.queries, seen.positives), seen.query_ids, seen.positive_ids
+        where = ~positives[:, : len(items)]
+        return Contrast(
+            users, items, items, None, None, scores.diagonal(), scores, where, None, epoch=seen.epoch, step=seen.step
+        )
+
+
+@dataclass
+class EmbeddingObjective(InBatchObjective):
+    """An embedding loss of the batch's users and items.
+
+    A user's positives are its row's item and whatever else of the batch it knows; the others are its negatives: as popular as
+    positives are. What a user knows of a memory is left out for it. ``weights`` holds one number for each row of the data. A
+    model that is :class:`~rankwell.types.Auxiliary` adds a term of its own.
+
+    Raises :class:`~rankwell.errors.ConfigError` for a model without vectors.
+    """
+
+    known: Ragged
+    weights: Float[Tensor, " n"] | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_vectors(self.model)
+        super().__post_init__()
+        self._known = KnownItems(self.known, self.model.num_items)  # type: ignore[arg-type]
+
+    def pairs(self, batch: Any) -> tuple[Mask, Mask | None]:
+        """What each user knows of the batch's items."""
+        pool, order = batch.items.sort()
+        found = known_in_pool(self._known, pool, batch.users, batch.items)
+        return torch.empty_like(found).index_copy_(1, order, found), None
+
+    def looked_up(self, batch: Any, positives: Mask, epoch: int, step: int, dropout: torch.Generator) -> Embedded:
+        """The vectors of users and items."""
         looked = self.model.contrast_vectors(  # type: ignore[operator]
             batch.users, batch.items, batch.items[:0], generator=dropout
         )
@@ -85,7 +132,7 @@ class EmbeddingObjective:
             looked.queries,
             looked.positives,
             looked.positives,
-            None,
+            ~positives,
             batch.users,
             batch.items,
             batch.items,
@@ -97,29 +144,20 @@ class EmbeddingObjective:
             self.model if isinstance(self.model, Scorer) else None,
         )
 
-    def _as_contrast(self, seen: Embedded, positives: Mask) -> Contrast:
-        """The batch as rows of one positive and negatives: the items that the user does not know."""
-        scores, users, items = dot(seen.queries, seen.positives), seen.query_ids, seen.positive_ids
-        where = ~positives[:, : len(items)]
-        return Contrast(
-            users, items, items, None, None, scores.diagonal(), scores, where, None, epoch=seen.epoch, step=seen.step
-        )
+    def given(self, batch: Any, num_items: int) -> Mapping[str, Any]:  # noqa: ARG002
+        """Weights of rows."""
+        return {"weights": None if self.weights is None else self.weights[batch.index][:, None]}
 
-    def _positives(self, batch: Any) -> Mask:
-        pool, order = batch.items.sort()
-        found = known_in_pool(self._known, pool, batch.users, batch.items)
-        return torch.empty_like(found).index_copy_(1, order, found)
 
-    def _with_made(self, generator: Generator, seen: Embedded) -> tuple[Tensor, Mask]:
-        """The batch's items and those that the generator adds, and which pairs count."""
-        made = generator(seen)
-        if made.vectors.ndim != 2:
-            raise ConfigError(
-                "losses of embeddings compare every user with every item: choose a generator whose vectors the batch shares,"
-                " as memory, or none."
-            )
-        vectors = normalise(made.vectors) if seen.unit else made.vectors
-        b = len(seen.queries)
-        there = torch.ones(b, len(vectors), dtype=torch.bool, device=vectors.device)
-        there = there if made.where is None else there & made.where
-        return torch.cat([seen.positives, vectors]), torch.cat([there.new_ones(b, b), there], 1)
+def _with_made(seen: Embedded, made: Made, positives: Mask, where: Mask | None) -> tuple[Tensor, Mask]:
+    """The batch's items and those that the generator adds, and which pairs count."""
+    vectors = normalise(made.vectors) if seen.unit else made.vectors
+    b = len(seen.queries)
+    there = torch.ones(b, vectors.shape[-2], dtype=torch.bool, device=vectors.device)
+    there = there if made.where is None else there & made.where
+    if vectors.ndim == 3:  # each row's for its own query: blocks on the diagonal
+        own = torch.eye(b, dtype=torch.bool, device=vectors.device)
+        vectors, there = vectors.flatten(0, 1), (own[:, :, None] & there[:, None]).flatten(1)
+    batch = torch.ones_like(positives) if where is None else where
+    batch = batch if made.beside else batch & positives
+    return torch.cat([seen.negatives, vectors]), torch.cat([batch, there], 1)

@@ -10,6 +10,7 @@ from rankwell import keyed
 from rankwell.errors import ConfigError
 from rankwell.registry import Input
 from rankwell.training.objective import DROPOUT, NOISE, Play
+from rankwell.training.smoothing import Smoothing
 
 __all__ = ["ListObjective"]
 
@@ -19,7 +20,8 @@ class ListObjective:
     """A list loss, with its parameters bound, on ``model(features, offsets)``: ragged lists as they are.
 
     ``inputs`` are the declared extra inputs that the loss takes: it goes without those that are not required and that nobody
-    offers. Offered are ``query_ids`` and ``key``. Labels are multiplied by ``scale``, for losses that want them in [0, 1].
+    offers. Offered are ``query_ids`` and ``key``. Where a batch has weights of its documents, the loss gets them. Labels are
+    multiplied by ``scale``, for losses that want them in [0, 1].
     """
 
     model: nn.Module
@@ -28,6 +30,7 @@ class ListObjective:
     inputs: Mapping[str, Input] = field(default_factory=dict)
     scale: float = 1.0
     groups: dict[str, nn.Module] = field(init=False)
+    smoothing: Smoothing = field(default=Smoothing(), init=False)
 
     def __post_init__(self) -> None:
         self.groups = {"model": self.model}
@@ -39,8 +42,12 @@ class ListObjective:
 
     def plays(self, batch: Any, *, epoch: int, step: int) -> Iterator[Play]:
         """One play: the mean loss of the batch's lists."""
-        drawn = keyed.generator(self.seed, epoch, step, DROPOUT, device=batch.features.device)
+        drawn = keyed.generator(self.seed, epoch, step, DROPOUT, device=batch.labels.device)
         scores = self.model(batch.features, batch.offsets, generator=drawn)
         offered = {"query_ids": batch.index, "key": keyed.mix(self.seed, epoch, step, NOISE)}
         extra = {name: value for name, value in offered.items() if name in self.inputs}
-        yield Play(self.loss(scores, self.scale * batch.labels, offsets=batch.offsets, **extra))
+        if (weights := getattr(batch, "weights", None)) is not None:
+            extra["weights"] = weights
+        yield Play(
+            self.smoothing.of_lists(self.loss)(scores, self.scale * batch.labels, offsets=batch.offsets, **extra)
+        )

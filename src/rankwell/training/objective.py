@@ -16,6 +16,7 @@ from rankwell.miners import Miner
 from rankwell.registry import Input
 from rankwell.samplers import Positives, PositiveSampler, Sampler
 from rankwell.training.generated import Scored, check_vectors, generated
+from rankwell.training.smoothing import Smoothing
 from rankwell.transforms import correct_log_q
 from rankwell.types import Auxiliary, Contrast, Scorer
 
@@ -103,8 +104,9 @@ class ContrastObjective:
     miner looks at the model's own scores, before the correction, whose n stays the number of draws.
 
     ``inputs`` are the declared extra inputs that the loss takes: it goes without those that are not required and that nobody
-    offers. ``weights`` holds one number for each row of the data. The sampler gets the positives of the batch, and the model
-    if it is a :class:`~rankwell.types.Scorer`. The ``observer`` is shown what each step puts before the loss.
+    offers. ``fills`` makes some of them, by name, of what the step puts before the loss. ``weights`` holds one number for each
+    row of the data. The sampler gets the positives of the batch, and the model if it is a :class:`~rankwell.types.Scorer`. The
+    ``observer`` is shown what each step puts before the loss.
 
     A ``generator`` makes negatives of the vectors of what was sampled. Its own are corrected only where they state a log q, and
     n then counts both kinds. Its parameters fall with the model's; what it takes in from a step comes when that is done.
@@ -130,7 +132,9 @@ class ContrastObjective:
     generator: Generator | None = None
     positives: PositiveSampler | None = None
     per_row: bool = False
+    fills: Mapping[str, Callable[[Contrast], Tensor | None]] = field(default_factory=dict)
     groups: dict[str, nn.Module] = field(init=False)
+    smoothing: Smoothing = field(default=Smoothing(), init=False)
 
     def __post_init__(self) -> None:
         self.groups = {"model": self.model}
@@ -144,7 +148,7 @@ class ContrastObjective:
             if isinstance(self.generator, nn.Module):
                 self.groups["generator"] = self.generator
                 self._beside = ("generator",) if any(True for _ in self.generator.parameters()) else ()
-        offered = self._offered(torch.zeros(0), key=0)
+        offered = {*self._offered(torch.zeros(0), key=0), *self.fills}
         if unknown := [name for name, given in self.inputs.items() if given.required and name not in offered]:
             raise ConfigError(
                 f"the loss needs {', '.join(unknown)}, which interactions do not tell. Choose another loss."
@@ -176,7 +180,9 @@ class ContrastObjective:
             weights = weights[:, None]  # of a row's positives: all weigh as its own
         offered = self._offered(batch.users, keyed.mix(self.seed, epoch, step, NOISE))
         extra = {name: value for name, value in offered.items() if name in self.inputs}
-        value, rows = self._value(batch, pos, neg, {**masks, "weights": weights, **extra})
+        extra |= {name: fill(before) for name, fill in self.fills.items() if name in self.inputs}
+        loss = self.smoothing.of_rows(self.loss, epoch, step)
+        value, rows = self._value(loss, batch, pos, neg, {**masks, "weights": weights, **extra})
         if made is not None and made.penalty is not None:
             value = value + made.penalty
         if isinstance(self.model, Auxiliary):
@@ -186,12 +192,14 @@ class ContrastObjective:
         if seen is not None and isinstance(maker, Updated):
             maker.update(seen)
 
-    def _value(self, batch: Any, pos: Tensor, neg: Tensor, given: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
+    def _value(
+        self, loss: Callable[..., Tensor], batch: Any, pos: Tensor, neg: Tensor, given: dict[str, Any]
+    ) -> tuple[Tensor, Tensor | None]:
         """The mean loss and, where somebody needs them, the losses of rows that it is the mean of."""
         weights = getattr(batch, "weights", None)
         if not self.per_row and weights is None:
-            return self.loss(pos, neg, **given), None
-        rows = self.loss(pos, neg, **given, reduction="none")
+            return loss(pos, neg, **given), None
+        rows = loss(pos, neg, **given, reduction="none")
         there = given.get("pos_where")
         valid = None if there is None else there.any(-1)  # as losses count rows
         return reduce(rows if weights is None else rows * weights, valid, "mean"), rows.detach()

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from rankwell.errors import InputError
+from rankwell.training.norms import limit_norms
 
 __all__ = ["RowAdam"]
 
@@ -26,6 +27,7 @@ class RowAdam(Optimizer):
     deterministic. Time O(rows · dim); state 8 bytes a weight, and 8 bytes a row to find repeated ones.
 
     ``weight_decay`` (λ) is decoupled and acts on the rows of the batch alone: a table's decay is per visit, not per step.
+    Where ``max_norm`` is not 0, these rows are then scaled back to that Euclidean norm at most.
 
     >>> table = torch.nn.Parameter(torch.ones(3, 2))
     >>> optimiser = RowAdam([table], lr=0.1)
@@ -47,13 +49,17 @@ class RowAdam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        max_norm: float = 0.0,
     ) -> None:
         if lr < 0 or eps <= 0 or weight_decay < 0 or not all(0 <= beta < 1 for beta in betas):
             raise InputError(
                 f"lr and weight_decay must be at least 0, eps above 0, betas in [0, 1): got lr {lr},"
                 f" weight_decay {weight_decay}, eps {eps}, betas {betas}."
             )
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        if not max_norm >= 0:
+            raise InputError(f"max_norm must be at least 0, which sets no limit: got {max_norm}.")
+        own = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "max_norm": max_norm}
+        super().__init__(params, own)
         self._slots: dict[Tensor, Tensor] = {}
 
     @torch.no_grad()
@@ -90,6 +96,8 @@ class RowAdam(Optimizer):
         if group["weight_decay"]:
             weights.mul_(1 - group["lr"] * group["weight_decay"])
         weights.addcdiv_(first, spread, value=-group["lr"] / correction1)
+        if group["max_norm"]:
+            limit_norms(weights, group["max_norm"])
         state["moments"].index_copy_(0, rows, moments)
         table.index_copy_(0, rows, weights)
 
@@ -102,8 +110,7 @@ class RowAdam(Optimizer):
         if table not in self._slots:
             self._slots[table] = torch.zeros(len(table), dtype=torch.int64, device=table.device)
         slots = self._slots[table]
-        places = torch.arange(len(rows), device=rows.device)
-        slots.scatter_reduce_(0, rows, places, "amax", include_self=False)
+        slots.index_copy_(0, rows, torch.arange(len(rows), device=rows.device))  # any one of the occurrences will do
         representative = slots.index_select(0, rows)
-        sums = torch.zeros_like(row_grads).scatter_add_(0, representative[:, None].expand_as(row_grads), row_grads)
+        sums = torch.zeros_like(row_grads).index_add_(0, representative, row_grads)
         return sums.index_select(0, representative)

@@ -14,6 +14,7 @@ from rankwell.registry import Input
 from rankwell.similarity import by_row
 from rankwell.training.generated import Scored
 from rankwell.training.objective import DROPOUT, NOISE, ContrastObjective, Play
+from rankwell.training.smoothing import Smoothing
 
 __all__ = ["EventScorer", "SequenceHeadObjective", "SequenceObjective"]
 
@@ -34,6 +35,7 @@ class SequenceHeadObjective:
     seed: int
     inputs: Mapping[str, Input] = field(default_factory=dict)
     groups: dict[str, nn.Module] = field(init=False)
+    smoothing: Smoothing = field(default=Smoothing(), init=False)
 
     def __post_init__(self) -> None:
         self.groups = {"model": self.model}
@@ -53,7 +55,8 @@ class SequenceHeadObjective:
             "generator": keyed.generator(key, device=states.device),
         }
         extra = {name: value for name, value in offered.items() if name in self.inputs}
-        yield Play(self.loss(states, model.item_vectors(), batch.items, **extra))
+        loss = self.smoothing.of_targets(self.loss, epoch, step)
+        yield Play(loss(states, model.item_vectors(), batch.items, **extra))
 
 
 @dataclass

@@ -21,6 +21,7 @@ class ListBatch(NamedTuple):
     labels: Float[Tensor, " n"]
     offsets: Int[Tensor, " lists_plus_1"]
     index: Int[Tensor, " lists"]  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
+    weights: Float[Tensor, " n"] | None = None
 
 
 class ListBatches(Batches[ListBatch]):
@@ -39,9 +40,10 @@ class ListBatches(Batches[ListBatch]):
         batch_size: int,
         *,
         seed: int,
+        weights: Float[Tensor, " n"] | None = None,
     ) -> None:
         super().__init__(len(offsets) - 1, batch_size, seed=seed)
-        self.features, self.labels, self.offsets = features, labels, offsets
+        self.features, self.labels, self.offsets, self.weights = features, labels, offsets, weights
         self._documents = Ragged(offsets, torch.arange(len(labels), device=offsets.device))
 
     def rows(self, epoch: int) -> Ragged:
@@ -52,4 +54,5 @@ class ListBatches(Batches[ListBatch]):
     def batch(self, index: Int[Tensor, " lists"]) -> ListBatch:
         """These lists, whole."""
         taken = take_lists(self._documents, index)
-        return ListBatch(self.features[taken.values], self.labels[taken.values], taken.offsets, index)
+        weights = None if self.weights is None else self.weights[taken.values]
+        return ListBatch(self.features[taken.values], self.labels[taken.values], taken.offsets, index, weights)

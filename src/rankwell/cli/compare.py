@@ -1,0 +1,109 @@
+"""``rankwell compare``."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from rankwell.cli.screen import dotted, errors, output
+from rankwell.config import listed, load_toml, with_option
+from rankwell.errors import ConfigError
+from rankwell.experiments.cell import Outcome
+from rankwell.experiments.compare import Budget, Cell, Comparison, contenders, plan_cells
+from rankwell.experiments.compare import compare as carry_out
+from rankwell.experiments.report import finding, write_report
+from rankwell.experiments.standings import standings
+
+__all__ = ["compare"]
+
+
+def compare(
+    context: typer.Context,
+    path: Annotated[Optional[str], typer.Argument(help="Data: a file or folder. 'synthetic' generates some.")] = None,  # noqa: UP045
+    losses: Annotated[str, typer.Option(help="Losses to compare: bpr,bsl,'mml(neg_weight=400)'.")] = "",
+    samplers: Annotated[str, typer.Option(help="Samplers to compare, each with each loss.")] = "",
+    models: Annotated[str, typer.Option(help="Models to compare, each with each loss.")] = "",
+    seeds: Annotated[int, typer.Option(help="Seeds of start, order and draws; all share one split.")] = 3,
+    steps: Annotated[Optional[int], typer.Option(help="Budget of each run, rounded up to whole epochs.")] = None,  # noqa: UP045
+    seconds: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Or a budget in seconds of training; one run at a time."),
+    ] = None,
+    jobs: Annotated[Optional[int], typer.Option(help="Runs side by side; as many as cores without it.")] = None,  # noqa: UP045
+    config: Annotated[Optional[Path], typer.Option(help="A TOML file; options override it.")] = None,  # noqa: UP045
+    out: Annotated[Path, typer.Option(help="The comparison's folder; runs that are there are kept.")] = Path(
+        "runs/compare"
+    ),
+) -> None:
+    """Compare losses, samplers or models on your data at an equal budget, and write a report.
+
+    Every combination is trained under every seed, chosen on validation and judged once on the test. Runs are kept in the
+    folder: the same command goes on after an interruption, and one with more losses trains only these. Settings for all are
+    options --section.key VALUE, as of 'rankwell train'; those of one loss stand in its parentheses.
+    """
+    raw: dict[str, Any] = load_toml(config) if config else {}
+    plain = dotted(path, context.args, raw)
+    if plain is not None:
+        with_option(raw, "data.path", plain)
+    budget = Budget(steps, seconds)
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"--jobs must be at least 1: got {jobs}.")
+    named = contenders(*(listed(texts) if texts else [] for texts in (losses, samplers, models)))
+    cells, facts = plan_cells(raw, named, seeds, budget, out)
+    command = shlex.join(["rankwell", *sys.argv[1:]])
+    with _Bar(len(cells)) as bar:
+        comparison = carry_out(
+            cells, facts, out, jobs=jobs, budget=budget, command=command, watcher=bar.ended, say=bar.say
+        )
+    _show(comparison)
+
+
+class _Bar:
+    """A bar of runs, and a line for each that ended."""
+
+    def __init__(self, cells: int) -> None:
+        columns = (
+            TextColumn("compare"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("runs"),
+            TimeElapsedColumn(),
+        )
+        self.bar = Progress(*columns, console=errors, transient=True)
+        self.task = self.bar.add_task("", total=cells)
+
+    def __enter__(self) -> "_Bar":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def ended(self, cell: Cell, outcome: Outcome) -> None:
+        """A run ended."""
+        how = (
+            f"[red]failed:[/] {escape(outcome.error)}"
+            if outcome.error
+            else f"{outcome.processor_seconds:.0f} s of processor"
+        )
+        errors.print(f"{escape(cell.contender)}, seed {cell.seed}: {how}")
+        self.bar.advance(self.task)
+
+    def say(self, text: str) -> None:
+        """A note."""
+        errors.print(f"[yellow]note:[/] {escape(text)}")
+
+
+def _show(comparison: Comparison) -> None:
+    found = standings(comparison)
+    report = write_report(found, comparison.folder)
+    for each in found.contenders:
+        if each.seeds:
+            summary = each.summaries[found.measure]
+            output.print(f"{summary.mean:.4f} ± {summary.over_seeds:.4f}  {each.name}", markup=False)
+    output.print(finding(found), markup=False)
+    output.print(f"report: {report}", markup=False)

@@ -1,0 +1,137 @@
+"""One cell of a comparison: a run in a process of its own, so that it can fail alone."""
+
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from rankwell.config import Config, load_toml, resolve
+from rankwell.errors import RankwellError, RunError
+from rankwell.experiments.folder import RunFolder, write_config
+from rankwell.experiments.run import run
+from rankwell.tasks import task_of
+from rankwell.training import fit
+
+__all__ = ["Outcome", "carry_out", "read_outcome"]
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
+"""How libraries learn how many threads they may use."""
+
+COUNTERS = "/sys/class/powercap"
+"""Where Linux counts the energy of processor packages, in microjoules."""
+
+KILLED = 9
+"""The signal that a system without memory sends."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a cell ended."""
+
+    error: str = ""
+    """Why it failed; empty where it did not."""
+    processor_seconds: float = 0.0
+    """Of the last process, where it was interrupted; 0 where the system does not tell."""
+    peak_bytes: int = 0
+    """The same."""
+    joules: float | None = None
+    """Of the processor packages while it ran alone; None where others ran beside it, or the system does not tell."""
+
+
+def read_outcome(folder: Path) -> Outcome | None:
+    """How the cell in this folder ended; None where it has not, or was interrupted."""
+    found = RunFolder(folder).read_json("outcome.json")
+    try:
+        return None if found is None else Outcome(**found)
+    except TypeError as error:
+        raise RunError(f"{folder / 'outcome.json'} is corrupt: {error}. Delete {folder}.") from error
+
+
+def carry_out(
+    config: Config, folder: Path, *, threads: int, seconds: float | None = None, alone: bool = False
+) -> Outcome:
+    """Run a cell, or go on with it, in a process of its own; its run's folder is ``folder/run``.
+
+    With ``seconds``, it trains for as many epochs as fit into them, by the time of one. The outcome tells errors of the run,
+    also that its process was killed. An interruption leaves no outcome, and the next call goes on from the last checkpoint.
+    """
+    write_config(folder / "config.toml", config)
+    command = [sys.executable, "-m", __name__, str(folder), *([] if seconds is None else [str(seconds)])]
+    before = _joules() if alone else None
+    environment = {**os.environ, **dict.fromkeys(THREADS, str(threads))}
+    with (folder / "said.txt").open("wb") as said:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment)
+        try:
+            processor, peak = _wait(process)
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    after = _joules() if alone else None
+    joules = (
+        None if before is None or after is None or after < before else after - before
+    )  # counters start again at some value
+    outcome = Outcome(_error(process.returncode, folder / "said.txt"), processor, peak, joules)
+    RunFolder(folder).write_json("outcome.json", asdict(outcome))
+    return outcome
+
+
+def _wait(process: "subprocess.Popen[bytes]") -> tuple[float, int]:
+    """Wait for the process; gives seconds of the processor, and bytes."""
+    if not hasattr(os, "wait4"):
+        process.wait()
+        return 0.0, 0
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return used.ru_utime + used.ru_stime, used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _joules() -> float | None:
+    """What the processor packages have used so far; None where nobody tells."""
+    try:
+        return sum(int(file.read_text()) for file in Path(COUNTERS).glob("intel-rapl:?/energy_uj")) / 1e6 or None
+    except (OSError, ValueError):
+        return None
+
+
+def _error(code: int, said: Path) -> str:
+    """Why the process failed, by its exit code and the last that it said."""
+    if code == 0:
+        return ""
+    if code == -KILLED:
+        return "its process was killed, as by a system without memory. Take a smaller batch, or fewer jobs at a time."
+    lines = said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"its process ended with code {code}, and said nothing."
+
+
+def _fitting(config: Config, seconds: float) -> Config:
+    """The configuration with as many epochs as fit into the seconds, one at least, by the time of one that is thrown away."""
+    task = task_of(config.task)
+    data = task.read(config.splitting())
+    model = task.model(config, data)
+    if not getattr(model, "trainable", True):
+        return config
+    task.initialise(model, data.fit, seed=config.seed)
+    objective, batches = task.objective(config, model, data, data.fit, None), task.batches(config, data, data.fit)
+    history = fit(objective, batches, replace(config.training, epochs=1), seed=config.seed)
+    epochs = max(1, int(seconds / history.epochs[0].seconds))
+    return config.model_copy(update={"training": replace(config.training, epochs=epochs)})
+
+
+def main(folder: Path, seconds: float | None) -> None:
+    """What the process of a cell does."""
+    config = resolve(load_toml(folder / "config.toml"), str(folder / "config.toml"))
+    started = RunFolder(folder / "run")
+    try:
+        if (started.path / "config.toml").is_file():
+            config = started.config()  # with the epochs that it was started with
+        elif seconds is not None:
+            config = _fitting(config, seconds)
+        run(config, started, resume=True)
+    except RankwellError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else None)

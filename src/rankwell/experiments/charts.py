@@ -1,0 +1,147 @@
+"""Pictures of a comparison, as SVG."""
+
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from rankwell.errors import require
+from rankwell.experiments.standings import Contender, Standings
+from rankwell.pictures import COLOURS
+
+__all__ = ["charts"]
+
+MARKERS = "osD^vPX*<>"
+
+
+def charts(found: Standings) -> dict[str, str]:
+    """By its title, each picture that the comparison has data for."""
+    alive = [each for each in found.contenders if each.seeds]
+    made: dict[str, Callable[[Any], None] | None] = {
+        "Quality, with 95 % intervals over users and the single seeds": lambda figure: _quality(figure, found, alive),
+        "Critical differences: mean rank over users": (lambda figure: _ranks(figure, found, alive))
+        if len(alive) > 1
+        else None,
+        "Quality against training time": lambda figure: _time(figure, found, alive),
+        "Learning curves": (lambda figure: _curves(figure, found, alive)) if any(map(_validated, alive)) else None,
+        "Gradient by rank and popularity of the negative": (
+            (lambda figure: _gradient(figure, alive)) if any(each.negatives for each in alive) else None
+        ),
+    }
+    return {title: _drawn(draw, len(alive)) for title, draw in made.items() if draw}
+
+
+def _validated(contender: Contender) -> bool:
+    return any(contender.curves)
+
+
+def _drawn(draw: Callable[[Any], None], lines: int) -> str:
+    matplotlib = require("matplotlib", "cli")
+    figure = require("matplotlib.figure", "cli").Figure(figsize=(7.5, 2 + 0.32 * max(lines, 4)), layout="constrained")
+    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "rankwell", "font.size": 9}):
+        draw(figure)
+        for axes in figure.axes:
+            axes.spines[["top", "right"]].set_visible(False)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()
+
+
+def _style(place: int) -> dict[str, Any]:
+    return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+
+
+def _quality(figure: Any, found: Standings, alive: Sequence[Contender]) -> None:
+    axes = figure.subplots()
+    for place, each in enumerate(alive):
+        summary = each.summaries[found.measure]
+        axes.plot(
+            [summary.low, summary.high], [place, place], color="0.6", linewidth=4, solid_capstyle="butt", zorder=1
+        )
+        seeds = np.nanmean(each.values[found.measure], axis=1)
+        axes.scatter(seeds, [place] * len(seeds), s=14, color="0.2", marker="|", zorder=3)
+        axes.plot(summary.mean, place, markersize=6, linestyle="", zorder=2, **_style(place))
+    for name, values in found.baselines.items():
+        axes.axvline(values[found.measure], color="0.5", linestyle=":", linewidth=1)
+        axes.annotate(
+            name, (values[found.measure], -0.8), fontsize="x-small", color="0.4", ha="center", annotation_clip=False
+        )
+    axes.set_yticks(range(len(alive)), [each.name for each in alive])
+    axes.invert_yaxis()
+    axes.set(xlabel=f"{found.measure} (bar: 95 % interval over {found.units}; strokes: seeds)")
+
+
+def _ranks(figure: Any, found: Standings, alive: Sequence[Contender]) -> None:
+    axes = figure.subplots()
+    order = sorted(alive, key=lambda each: each.rank)
+    for place, each in enumerate(order):
+        axes.plot([each.rank, each.rank], [0, place + 1], color="0.7", linewidth=0.8, zorder=1)
+        axes.plot(each.rank, 0, markersize=6, clip_on=False, **_style(place))
+        axes.annotate(f" {each.name} ({each.rank:.2f})", (each.rank, place + 1), fontsize="small", va="center")
+    apart = {frozenset((pair.better, pair.worse)) for pair in found.pairs if pair.apart}
+    for depth, (first, last) in enumerate(_together([each.name for each in order], apart)):
+        low, high = order[first].rank, order[last].rank
+        axes.plot([low, high], [-0.5 - 0.35 * depth] * 2, color="0.1", linewidth=3, solid_capstyle="round")
+    axes.axhline(0, color="0.1", linewidth=0.8)
+    axes.set(
+        xlabel=f"mean rank by {found.measure}, 1 is best; thick lines join those that are not told apart", yticks=[]
+    )
+    axes.spines["left"].set_visible(False)
+    axes.margins(x=0.25)
+
+
+def _together(names: Sequence[str], apart: set[frozenset[str]]) -> list[tuple[int, int]]:
+    """Longest runs of neighbours of which no two are told apart, by first and last place.
+
+    >>> _together(["a", "b", "c"], {frozenset("ac")})
+    [(0, 1), (1, 2)]
+    """
+    runs: list[tuple[int, int]] = []
+    for first in range(len(names)):
+        last = first
+        while last + 1 < len(names) and all(
+            frozenset((names[last + 1], name)) not in apart for name in names[first : last + 1]
+        ):
+            last += 1
+        if last > first and not (runs and runs[-1][1] >= last):
+            runs.append((first, last))
+    return runs
+
+
+def _time(figure: Any, found: Standings, alive: Sequence[Contender]) -> None:
+    axes = figure.subplots()
+    for place, each in enumerate(alive):
+        seconds = [used.training_seconds for used in each.used]
+        seeds = np.nanmean(each.values[found.measure], axis=1)
+        axes.scatter(seconds, seeds, s=26, label=each.name, **_style(place))
+    axes.set(xlabel="seconds of training (one mark a seed)", ylabel=found.measure)
+    axes.set_xlim(left=0)
+    axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _curves(figure: Any, found: Standings, alive: Sequence[Contender]) -> None:
+    axes = figure.subplots()
+    for place, each in enumerate(alive):
+        for number, curve in enumerate(each.curves):
+            if curve:
+                label = each.name if number == 0 else None
+                axes.plot(*zip(*curve, strict=True), linewidth=1, markersize=3, label=label, **_style(place))
+    axes.set(xlabel="seconds of training (one line a seed)", ylabel=f"{found.monitor} in validation")
+    axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _gradient(figure: Any, alive: Sequence[Contender]) -> None:
+    left, right = figure.subplots(1, 2)
+    for place, each in enumerate(alive):
+        if each.negatives is None:
+            continue
+        ranks, shares = each.negatives["by_rank"]["ranks"], each.negatives["by_rank"]["gradient"]
+        left.plot(ranks[: len(shares)], shares, linewidth=1, markersize=3, label=each.name, **_style(place))
+        if each.negatives["by_popularity"] is not None:
+            by_popularity = each.negatives["by_popularity"]["gradient"]
+            right.plot(range(1, len(by_popularity) + 1), by_popularity, linewidth=1, markersize=3, **_style(place))
+    left.tick_params(axis="x", rotation=45)
+    left.set(xlabel="rank among the row's negatives", ylabel="share of gradient, last epoch")
+    right.set(xlabel="tenth of the items, least popular first", ylabel="share of gradient, last epoch")
+    left.legend(frameon=False, fontsize="x-small")

@@ -1,0 +1,244 @@
+"""Comparisons: contenders and seeds at an equal budget, each cell a run that is kept and can be gone on with."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import rankwell
+from rankwell.config import Config, resolve, with_option
+from rankwell.errors import ConfigError, RunError
+from rankwell.experiments.cell import Outcome, carry_out, read_outcome
+from rankwell.experiments.folder import RunFolder
+from rankwell.models import MODELS
+from rankwell.tasks import task_of
+
+__all__ = ["Budget", "Cell", "Comparison", "Watcher", "compare", "contenders", "plan_cells"]
+
+NAME = re.compile(r"(?P<name>[\w/.-]+)(?:\((?P<own>.*)\))?")
+"""``mml(neg_weight=400,margins=[0.8,0.9])``"""
+
+Raw = dict[str, Any]
+Watcher = Callable[["Cell", Outcome], None]
+"""Told of each cell that ended."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What each cell may use: steps, or seconds of training; epochs as configured without either."""
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.seconds is not None:
+            raise ConfigError("a budget is in steps or in seconds: give one of the two.")
+        for name, value in (("steps", self.steps), ("seconds", self.seconds)):
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"a budget in {name} must be above 0: got {value}.")
+
+    def __str__(self) -> str:
+        if self.steps is not None:
+            return f"{self.steps:,} steps, rounded up to whole epochs"
+        if self.seconds is not None:
+            return f"{self.seconds:g} seconds of training, in whole epochs"
+        return "the configured epochs"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One contender under one seed."""
+
+    contender: str
+    seed: int
+    config: Config
+    folder: Path
+    """``folder/run`` is its run's folder."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A finished comparison: its cells, and how they ended."""
+
+    folder: Path
+    cells: tuple[Cell, ...]
+    outcomes: tuple[Outcome, ...]
+    facts: Mapping[str, Any]
+    """``comparison.json``: command, budget, versions, data, notes."""
+
+
+def contenders(
+    losses: Sequence[str], samplers: Sequence[str] = (), models: Sequence[str] = ()
+) -> dict[str, dict[str, Raw]]:
+    """Sections of every combination, by a short name; parameters stand in parentheses.
+
+    >>> contenders(["bpr", "mml(neg_weight=400)"], ["uniform", "dns"])["mml(neg_weight=400), dns"]
+    {'loss': {'name': 'mml', 'neg_weight': '400'}, 'sampler': {'name': 'dns'}}
+    """
+    axes = {"loss": losses, "sampler": samplers, "model": models}
+    given = {section: texts for section, texts in axes.items() if texts}
+    if not given:
+        raise ConfigError("a comparison needs something to compare: give --losses A,B, --samplers or --models.")
+    named: dict[str, dict[str, Raw]] = {}
+    for texts in itertools.product(*given.values()):
+        told = [text for text, each in zip(texts, given.values(), strict=True) if len(each) > 1] or texts[:1]
+        name = ", ".join(told)
+        if name in named:
+            raise ConfigError(f"{name!r} is compared twice: name each contender once.")
+        named[name] = {section: _parsed(text, section) for section, text in zip(given, texts, strict=True)}
+    return named
+
+
+def _parsed(text: str, section: str) -> Raw:
+    """A name with parameters in parentheses, as a section."""
+    found = NAME.fullmatch(text.strip())
+    if found is None:
+        raise ConfigError(f"{section} {text!r} must read NAME or NAME(parameter=value,…).")
+    own: Raw = {"name": found["name"]}
+    for part in re.split(r",(?![^\[(]*[\])])", found["own"] or ""):
+        if part.strip():
+            key, equals, value = part.partition("=")
+            if not equals:
+                raise ConfigError(f"{section} {text!r}: {part!r} must read parameter=value.")
+            own[key.strip()] = value.strip()
+    return own
+
+
+def plan_cells(
+    raw: Mapping[str, Any], named: Mapping[str, Mapping[str, Raw]], seeds: int, budget: Budget, folder: Path
+) -> tuple[list[Cell], dict[str, Any]]:
+    """Every cell with its configuration and folder, and what the data are; the data are read once for each way to read them.
+
+    All seeds share the split of ``split_seed`` (0 where it is open), so that their values are of the same users. There is no
+    refit where it is open: it would take as many steps again as validation chose.
+
+    Raises:
+        ConfigError: for fewer than one seed, or a configuration that does not resolve.
+    """
+    if seeds < 1:
+        raise ConfigError(f"a comparison needs at least one seed: got {seeds}.")
+    cells: list[Cell] = []
+    facts: dict[str, Any] = {}
+    read: dict[str, tuple[Any, dict[str, Any]]] = {}
+    for (name, sections), seed in itertools.product(named.items(), range(seeds)):
+        given = json.loads(json.dumps(raw))
+        for section, values in sections.items():
+            for key, value in values.items():
+                with_option(given, f"{section}.{key}", value)
+        given.setdefault("split_seed", 0)
+        given.setdefault("training", {}).setdefault("refit", False)
+        config = resolve({**given, "seed": int(raw.get("seed", 0)) + seed}, name)
+        config = config.model_copy(update={"threads": 0})
+        task = task_of(config.task)
+        key = json.dumps([config.task, config.as_dict()["data"], config.split_seed], sort_keys=True)
+        if key not in read:
+            data = task.read(config.splitting())
+            read[key] = data, task.facts(data)
+        data, facts = read[key]
+        config = _budgeted(config, task, data, budget)
+        cells.append(Cell(name, seed, config, folder / "cells" / _folder(name, seed, config, facts, budget)))
+    return cells, facts
+
+
+def _budgeted(config: Config, task: Any, data: Any, budget: Budget) -> Config:
+    """With the epochs that so many steps make; a budget in seconds is for the cell to turn into epochs."""
+    if budget.steps is None or not getattr(MODELS[config.model["name"]].function, "trainable", True):
+        return config
+    steps = task.batches(config, data, data.fit).steps(0)
+    epochs = math.ceil(budget.steps / steps)
+    return config.model_copy(update={"training": dataclasses.replace(config.training, epochs=epochs)})
+
+
+def _folder(name: str, seed: int, config: Config, facts: Mapping[str, Any], budget: Budget) -> str:
+    """A name for people, and a hash of all that decides the cell's numbers."""
+    content = [config.as_dict(), facts, budget.seconds, rankwell.__version__, torch.__version__]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.seed{seed}.{digest[:12]}"
+
+
+def compare(
+    cells: Sequence[Cell],
+    facts: Mapping[str, Any],
+    folder: Path,
+    *,
+    jobs: int | None = None,
+    budget: Budget,
+    command: str = "",
+    watcher: Watcher | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Comparison:
+    """Carry out every cell that has not ended, ``jobs`` at a time; those that have are taken as they are.
+
+    Cells side by side have one thread each; a budget in seconds takes one cell at a time with all threads, since others
+    would steal its seconds. Each cell is a process, and fails alone. Interrupted at any moment, the same call goes on.
+    """
+    cores = os.cpu_count() or 1
+    jobs = 1 if budget.seconds is not None else min(jobs or cores, len(cells))
+    about: dict[str, Any] = {
+        "command": command,
+        "budget": str(budget),
+        "jobs": jobs,
+        "threads": max(1, cores // jobs),
+        "rankwell": rankwell.__version__,
+        "torch": torch.__version__,
+        "data": dict(facts),
+        "cells": [cell.folder.name for cell in cells],
+    }
+    about["notes"] = _changed(RunFolder(folder).read_json("comparison.json"), about, folder)
+    for note in about["notes"]:
+        say(note)
+    RunFolder(folder).write_json("comparison.json", about)
+    outcomes: dict[Path, Outcome] = {}
+    for cell, outcome in _carried_out(cells, jobs, about["threads"], budget):
+        outcomes[cell.folder] = outcome
+        if watcher:
+            watcher(cell, outcome)
+    return Comparison(folder, tuple(cells), tuple(outcomes[cell.folder] for cell in cells), about)
+
+
+def _carried_out(cells: Sequence[Cell], jobs: int, threads: int, budget: Budget) -> Iterator[tuple[Cell, Outcome]]:
+    """Cells as they end: first those that have ended before."""
+    open_cells = []
+    for cell in cells:
+        outcome = read_outcome(cell.folder)
+        if outcome is None or outcome.error:  # what failed may succeed with more memory
+            open_cells.append(cell)
+        else:
+            yield cell, outcome
+    with ThreadPoolExecutor(jobs) as pool:
+        running: dict[Future[Outcome], Cell] = {}
+        try:
+            for cell in open_cells:
+                future = pool.submit(
+                    carry_out, cell.config, cell.folder, threads=threads, seconds=budget.seconds, alone=jobs == 1
+                )
+                running[future] = cell
+            while running:
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _changed(before: Any, now: Mapping[str, Any], folder: Path) -> list[str]:
+    """Sentences on what has changed since the last comparison in the folder, whose cells are then computed again."""
+    if before is None:
+        return []
+    names = {"data": "the data", "rankwell": "rankwell's version", "torch": "torch's version", "budget": "the budget"}
+    try:
+        changed = [words for key, words in names.items() if before[key] != now[key]]
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{folder / 'comparison.json'} is corrupt: it lacks {error}. Give another --out.") from error
+    said = f"{' and '.join(changed)} changed since the last comparison in {folder}: its cells are computed again"
+    return [said] if changed else []

@@ -1,0 +1,309 @@
+"""A comparison told: one HTML file that needs no network, the same as Markdown, and as JSON."""
+
+import base64
+import html
+import json
+import math
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rankwell.atomic import write_text
+from rankwell.evaluation.significance import LEAST_UNITS
+from rankwell.experiments.charts import charts
+from rankwell.experiments.standings import Contender, Pair, Standings
+
+__all__ = ["finding", "write_report"]
+
+STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; margin: 0 auto; max-width: 62rem; padding: 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .9rem; } th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid #444; vertical-align: bottom; }
+tbody tr:nth-child(even) { background: #f4f4f4; } button { all: unset; cursor: pointer; font-weight: bold; }
+button:focus-visible { outline: 2px solid #0072B2; } button::after { content: " \\2195"; color: #777; }
+img { max-width: 100%; height: auto; } figure { margin: 1rem 0; } figcaption { font-weight: bold; }
+pre { background: #f4f4f4; padding: .6rem; overflow-x: auto; } .best { font-weight: bold; }
+"""
+
+SCRIPT = """
+for (const button of document.querySelectorAll("th button")) button.addEventListener("click", () => {
+  const head = button.closest("th"), table = head.closest("table"), at = [...head.parentNode.children].indexOf(head);
+  const up = head.getAttribute("aria-sort") !== "descending";
+  for (const other of head.parentNode.children) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", up ? "descending" : "ascending");
+  const value = row => { const cell = row.children[at]; return cell.dataset.value ?? cell.textContent; };
+  const order = (a, b) => { const [x, y] = [value(a), value(b)], d = Number(x) - Number(y);
+    return Number.isNaN(d) ? x.localeCompare(y) : d; };
+  const body = table.tBodies[0], rows = [...body.rows].sort((a, b) => up ? order(b, a) : order(a, b));
+  body.append(...rows);
+});
+"""
+
+PAGE = """<!doctype html>
+<html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width,initial-scale=1">
+<title>{title}</title><style>{style}</style></head>
+<body>
+{body}
+<script>{script}</script></body></html>
+"""
+
+Cell = tuple[str, float | str]
+"""What is shown, and what it is sorted by."""
+
+
+def write_report(found: Standings, folder: Path) -> Path:
+    """Write ``report.html``, ``report.md`` and ``report.json`` to the folder; gives the first."""
+    pictures = charts(found)
+    write_text(folder / "report.json", json.dumps(_plain(found), indent=1) + "\n")
+    write_text(folder / "report.md", _markdown(found))
+    write_text(folder / "report.html", _html(found, pictures))
+    return folder / "report.html"
+
+
+def finding(found: Standings) -> str:
+    """The comparison in a few sentences.
+
+    Which contender is first, from how many it is told apart, and what that does not say.
+    """
+    alive = [each for each in found.contenders if each.seeds]
+    best = alive[0]
+    summary = best.summaries[found.measure]
+    said = (
+        f"{best.name} is first by {found.measure}: {summary.mean:.4f} (95 % interval over {summary.units:,} {found.units}"
+        f" {summary.low:.4f} to {summary.high:.4f})."
+    )
+    against = [pair for pair in found.pairs if pair.better == best.name]
+    if against and found.count < LEAST_UNITS:
+        return f"{said} {found.count} {found.units} are too few for any test: at least {LEAST_UNITS} are needed."
+    if against:
+        apart = [pair.worse for pair in against if pair.apart]
+        said += f" It is told apart from {len(apart)} of {len(against)} others at the level .05, adjusted for all pairs (Holm)."
+        if level := [pair.worse for pair in against if not pair.apart]:
+            said += f" Not told apart from it: {', '.join(level)}."
+        if same := [pair.worse for pair in against if pair.difference.identical]:
+            said += f" Identical to it, value by value: {', '.join(same)}."
+        said += f" {_scope(found)}"
+    return said
+
+
+def _scope(found: Standings) -> str:
+    """What the tests know of."""
+    if found.several_seeds:
+        return f"The tests know the variance over {found.units} and over seeds."
+    return (
+        f"With one seed the tests know only the variance over {found.units}: they say whether these trained models differ, not"
+        " whether the losses would with other seeds. Give --seeds 3 or more."
+    )
+
+
+def _number(value: float, form: str = ".4f") -> Cell:
+    return ("" if math.isnan(value) else format(value, form), value if math.isfinite(value) else -1.0)
+
+
+def _table(found: Standings) -> tuple[list[str], list[list[Cell]]]:
+    """The ranked table: heads, and rows."""
+    alive = [each for each in found.contenders if each.seeds]
+    against = {pair.worse: pair for pair in found.pairs if pair.better == alive[0].name}
+    heads = [
+        "contender",
+        found.measure,
+        "95 % over " + found.units,
+        "sd over seeds",
+        "sd over " + found.units,
+        "less the first",
+    ]
+    heads += ["95 % of that", "p (Holm)", "effect", "wins/ties/losses", *found.measures[1:]]
+    heads += ["seconds", "epochs", "peak MB", "joules", "seeds"]
+    return heads, [_row(found, each, against.get(each.name)) for each in alive]
+
+
+def _row(found: Standings, each: Contender, pair: Pair | None) -> list[Cell]:
+    summary = each.summaries[found.measure]
+    row: list[Cell] = [(each.name, each.name), _number(summary.mean)]
+    row += [
+        (f"{summary.low:.4f} to {summary.high:.4f}", summary.low),
+        _number(summary.over_seeds),
+        _number(summary.over_units),
+    ]
+    if pair is None:
+        row += [("", 0.0)] * 5
+    else:
+        gap = pair.difference
+        counts = f"{gap.losses:,}/{gap.ties:,}/{gap.wins:,}"  # of the worse of the two
+        row += [
+            _number(-gap.mean, "+.4f"),
+            (f"{-gap.high:+.4f} to {-gap.low:+.4f}", -gap.high),
+            _number(pair.adjusted, ".2g"),
+        ]
+        row += [_number(-gap.effect, "+.2f"), (counts, gap.losses)]
+    others = [each.summaries.get(measure) for measure in found.measures[1:]]
+    row += [_number(math.nan if other is None else other.mean) for other in others]
+    joules = [used.joules for used in each.used if used.joules is not None]
+    row += [_number(each.seconds, ".1f"), _number(float(np.mean([used.epochs for used in each.used])), ".1f")]
+    row += [_number(max(used.peak_bytes for used in each.used) / 1e6, ",.0f")]
+    row += [_number(float(np.mean(joules)) if joules else math.nan, ",.0f"), (str(len(each.seeds)), len(each.seeds))]
+    return row
+
+
+def _protocol(found: Standings) -> list[str]:
+    """How it was done, a sentence each."""
+    alive = [each for each in found.contenders if each.seeds]
+    settings = alive[0].settings
+    data = ", ".join(f"{key} {value}" for key, value in settings["data"].items())
+    training = settings["training"]
+    said = [
+        f"Task {settings['task']}; data: {data}; split by seed {settings['split_seed']}, the same for all.",
+        f"Each contender had {found.about['budget']} and {len(alive[0].seeds)} seed(s) of start, order and draws. It stopped"
+        f" early after {training['patience']} validations without a better {found.monitor} (0: never).",
+        f"The epoch was chosen by {found.monitor} in validation; the test part was looked at once a run, and nothing was chosen"
+        " by it.",
+        "Measures break ties by their expectation over all orders of the tied items, unless a measure's name says otherwise.",
+        f"Intervals are bootstrap percentiles over {found.units}; p is two-sided, adjusted for all {len(found.pairs)} pairs by"
+        f" Holm's method; effect is the mean difference over its standard deviation over {found.units}. {_scope(found)}",
+        "Not tried: other values of any parameter than those listed below. A loss that needs tuning is shown untuned.",
+    ]
+    if found.about["jobs"] > 1:
+        said.append(
+            f"{found.about['jobs']} runs went side by side, {found.about['threads']} thread(s) each: seconds are of that."
+        )
+    return [*said, *(f"Note: {note}." for note in found.about["notes"])]
+
+
+def _settings(each: Contender) -> str:
+    """The contender's own sections in a line."""
+    parts = []
+    for section, values in each.settings.items():
+        if isinstance(values, Mapping) and "name" in values:
+            own = ", ".join(f"{key}={value}" for key, value in values.items() if key != "name")
+            parts.append(f"{section} {values['name']}" + (f"({own})" if own else ""))
+    rate = each.settings["training"]
+    return "; ".join(
+        [*parts, f"learning rate {rate['learning_rate']:g}, batch {rate['batch_size']:,}, {rate['epochs']} epochs"]
+    )
+
+
+def _failures(found: Standings) -> list[str]:
+    return [f"{each.name}, seed {seed}: {why}" for each in found.contenders for seed, why in each.failed.items()]
+
+
+def _machine(found: Standings) -> str:
+    processor = platform.processor() or platform.machine()
+    return (
+        f"rankwell {found.about['rankwell']}, torch {found.about['torch']}, Python {platform.python_version()},"
+        f" {platform.system()}, {processor}, {os.cpu_count()} cores"
+    )
+
+
+def _slices(found: Standings) -> tuple[list[str], list[list[Cell]]]:
+    alive = [each for each in found.contenders if each.seeds]
+    names = list(alive[0].slices)
+    rows: list[list[Cell]] = [
+        [(each.name, each.name), *(_number(each.slices.get(name, {}).get("mean", math.nan)) for name in names)]
+        for each in alive
+    ]
+    return ["contender", *names], rows
+
+
+def _markdown(found: Standings) -> str:
+    def table(heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[str]:
+        lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+        return [*lines, *("| " + " | ".join(cell for cell, _ in row) + " |" for row in rows), ""]
+
+    lines = ["# Comparison", "", finding(found), "", *table(*_table(found))]
+    lines += [f"Baseline {name}: {values[found.measure]:.4f}." for name, values in found.baselines.items()]
+    if failed := _failures(found):
+        lines += ["", "## Failed", "", *(f"- {each}" for each in failed)]
+    if len(_slices(found)[0]) > 1:
+        lines += ["", f"## {found.measure} by slices", "", *table(*_slices(found))]
+    lines += ["", "## Protocol", "", *(f"- {each}" for each in _protocol(found)), ""]
+    lines += ["## Settings", "", *(f"- **{each.name}**: {_settings(each)}" for each in found.contenders), ""]
+    return "\n".join([*lines, f"`{found.about['command']}`", "", _machine(found), ""])
+
+
+def _html(found: Standings, pictures: Mapping[str, str]) -> str:
+    escape = html.escape
+
+    def table(heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+        head = "".join(f"<th scope=col><button>{escape(name)}</button></th>" for name in heads)
+        body = "".join("<tr>" + "".join(_td(cell, value) for cell, value in row) + "</tr>" for row in rows)
+        return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+    def points(items: Iterable[str]) -> str:
+        return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
+
+    parts = [f"<h1>Which is best? {escape(' · '.join(each.name for each in found.contenders))}</h1>"]
+    parts += [f"<p>{escape(finding(found))}</p>", table(*_table(found))]
+    parts += [
+        f"<p>Baseline {escape(name)}: {values[found.measure]:.4f}.</p>" for name, values in found.baselines.items()
+    ]
+    if failed := _failures(found):
+        parts += ["<h2>Failed</h2>", points(failed)]
+    for title, svg in pictures.items():
+        source = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+        name = escape(title)
+        parts.append(f'<figure><figcaption>{name}</figcaption><img alt="{name}" src="{source}"></figure>')
+    if len(_slices(found)[0]) > 1:
+        parts += [f"<h2>{escape(found.measure)} by slices</h2>", table(*_slices(found))]
+    parts += ["<h2>Protocol</h2>", points(_protocol(found))]
+    parts += ["<h2>Settings</h2>", points(f"{each.name}: {_settings(each)}" for each in found.contenders)]
+    parts += ["<h2>Again</h2>", f"<pre>{escape(found.about['command'])}</pre>", f"<p>{escape(_machine(found))}</p>"]
+    return PAGE.format(
+        title=escape(f"Comparison by {found.measure}"), style=STYLE, body="\n".join(parts), script=SCRIPT
+    )
+
+
+def _td(cell: str, value: float | str) -> str:
+    return f'<td data-value="{html.escape(str(value))}">{html.escape(cell)}</td>'
+
+
+def _plain(found: Standings) -> dict[str, Any]:
+    """Everything as JSON; NaN as null."""
+    contenders = [
+        {
+            "name": each.name,
+            "settings": each.settings,
+            "seeds": each.seeds,
+            "failed": {str(seed): why for seed, why in each.failed.items()},
+            "measures": {name: asdict(summary) for name, summary in each.summaries.items()},
+            "by_seed": {name: np.nanmean(values, axis=1).tolist() for name, values in each.values.items()},
+            "mean_rank": each.rank,
+            "used": [asdict(used) for used in each.used],
+            "curves": each.curves,
+            "negatives": each.negatives,
+            "slices": each.slices,
+        }
+        for each in found.contenders
+    ]
+    pairs = [
+        {"better": pair.better, "worse": pair.worse, **asdict(pair.difference), "p_holm": pair.adjusted}
+        for pair in found.pairs
+    ]
+    content = {
+        "measure": found.measure,
+        "monitor": found.monitor,
+        found.units: found.count,
+        "finding": finding(found),
+        "contenders": contenders,
+        "pairs": pairs,
+        "baselines": found.baselines,
+        "protocol": _protocol(found),
+        "about": found.about,
+    }
+    cleaned: dict[str, Any] = _finite(content)
+    return cleaned
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, (list, tuple)) else value

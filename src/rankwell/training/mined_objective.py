@@ -1,0 +1,73 @@
+"""Losses of embeddings with more items than the batch's own: those that were mined for its rows."""
+
+# mypy: allow-untyped-calls
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from rankwell.generators import Embedded
+from rankwell.generators.known import known_in_pool
+from rankwell.samplers import Sampler
+from rankwell.training.in_batch import EmbeddingObjective
+from rankwell.training.objective import Play
+from rankwell.types import Mask, Scorer
+
+__all__ = ["MinedEmbeddingObjective"]
+
+
+class _Widened(NamedTuple):
+    """A batch, and the items that its queries are compared with: its own, then the others."""
+
+    users: Int[Tensor, " b"]
+    items: Int[Tensor, " b"]
+    index: Int[Tensor, " b"]  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
+    pool: Int[Tensor, " n"]
+
+
+@dataclass
+class MinedEmbeddingObjective(EmbeddingObjective):
+    """An embedding loss of the batch's queries, and of its items and those that a sampler adds, each once.
+
+    All of :class:`EmbeddingObjective`; the sampler's items are compared with every query, not with the row's alone, and are
+    positives of those that know them. What the sampler says of log q is not looked at.
+    """
+
+    sampler: Sampler = field(kw_only=True)
+
+    def plays(self, batch: Any, *, epoch: int, step: int) -> Iterator[Play]:
+        """One play: the mean loss of the batch."""
+        drawn = self.sampler(batch.users, batch.index, epoch=epoch, step=step, positives=batch.items)
+        ids = drawn.ids.unique()
+        pool = torch.cat([batch.items, ids[~torch.isin(ids, batch.items)]])
+        yield from super().plays(_Widened(batch.users, batch.items, batch.index, pool), epoch=epoch, step=step)
+
+    def pairs(self, batch: Any) -> tuple[Mask, Mask | None]:
+        """What each query knows of the items."""
+        pool, order = batch.pool.sort()
+        found = known_in_pool(self._known, pool, batch.users, batch.items)
+        return torch.empty_like(found).index_copy_(1, order, found), None
+
+    def looked_up(self, batch: Any, positives: Mask, epoch: int, step: int, dropout: torch.Generator) -> Embedded:
+        """The vectors of queries and items."""
+        more = batch.pool[len(batch.items) :]
+        looked = self.model.contrast_vectors(batch.users, batch.items, more, generator=dropout)  # type: ignore[operator]
+        return Embedded(
+            looked.queries,
+            looked.positives,
+            torch.cat([looked.positives, looked.negatives]),
+            ~positives,
+            batch.users,
+            batch.items,
+            batch.pool,
+            batch.index,
+            epoch,
+            step,
+            self.model.similarity == "cosine",
+            looked.hops,
+            self.model if isinstance(self.model, Scorer) else None,
+        )

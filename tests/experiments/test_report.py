@@ -1,0 +1,149 @@
+"""The report of a comparison, from contenders made by hand; in a browser, where there is one."""
+
+import json
+import math
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rankwell.evaluation.significance import difference, holm, summarise
+from rankwell.experiments.charts import _together
+from rankwell.experiments.report import finding, write_report
+from rankwell.experiments.standings import Contender, Pair, Standings, Used
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def made(values: dict[str, np.ndarray], failed: dict[str, str] | None = None) -> Standings:
+    """Standings of contenders with these values ``[seeds, users]`` of one measure, the best first."""
+    seen = {
+        "by_rank": {"ranks": ["1", "2-3"], "gradient": [0.7, 0.3]},
+        "by_popularity": {"gradient": [0.1] * 10},
+    }
+    settings = {
+        "task": "interactions",
+        "data": {"path": "x.csv"},
+        "split_seed": 0,
+        "loss": {"name": "bpr"},
+        "training": {"patience": 5, "learning_rate": 0.01, "batch_size": 4, "epochs": 2},
+    }
+    alive = [
+        Contender(
+            name,
+            settings,
+            tuple(range(len(each))),
+            {},
+            {"ndcg@10": each},
+            {"ndcg@10": summarise(each)},
+            place + 1.0,
+            tuple(Used(1.5, 2, 3.0, 400_000_000, None) for _ in each),
+            tuple([(0.5, 0.1), (1.5, 0.2)] for _ in each),
+            seen,
+            {"history up to 3": {"count": 2.0, "mean": 0.25}},
+        )
+        for place, (name, each) in enumerate(values.items())
+    ]
+    dead = [
+        Contender(name, settings, (), {0: why}, {}, {}, math.nan, (), (), None, {})
+        for name, why in (failed or {}).items()
+    ]
+    pairs = [(first, second) for at, first in enumerate(alive) for second in alive[at + 1 :]]
+    gaps = [difference(first.values["ndcg@10"], second.values["ndcg@10"]) for first, second in pairs]
+    several = all(len(each.seeds) > 1 for each in alive)
+    adjusted = holm([gap.p if several else gap.p_permutation for gap in gaps])
+    found = tuple(Pair(a.name, b.name, gap, p) for (a, b), gap, p in zip(pairs, gaps, adjusted, strict=True))
+    about = {
+        "command": "rankwell compare x.csv --losses a,b",
+        "budget": "4 steps, rounded up to whole epochs",
+        "jobs": 2,
+        "threads": 1,
+        "rankwell": "0",
+        "torch": "0",
+        "notes": [],
+    }
+    count = len(next(iter(values.values()))[0])
+    baselines = {"popularity": {"ndcg@10": 0.1}}
+    names = "ndcg@10", ("ndcg@10",), "ndcg@10", "user", "users"
+    return Standings(*names, count, (*alive, *dead), found, several, baselines, about)
+
+
+GENERATOR = np.random.default_rng(0)
+USERS = GENERATOR.random(30)
+NOISE = GENERATOR.normal(scale=0.01, size=(2, 3, 30))
+GOOD = {"a<b>": USERS + 0.5 + NOISE[0], "c": USERS + NOISE[1]}
+
+
+def test_what_is_found_is_said():
+    said = finding(made(GOOD))
+    assert said.startswith("a<b> is first by ndcg@10") and "told apart from 1 of 1 others" in said
+    assert "variance over users and over seeds" in said
+
+
+def test_one_seed_claims_no_more_than_it_knows():
+    said = finding(made({name: values[:1] for name, values in GOOD.items()}))
+    assert "whether these trained models differ, not whether the losses would" in said
+
+
+def test_too_few_users_are_said():
+    said = finding(made({name: values[:, :7] for name, values in GOOD.items()}))
+    assert said.endswith("7 users are too few for any test: at least 10 are needed.") and "told apart" not in said
+
+
+def test_identical_contenders_are_said():
+    said = finding(made({"a": GOOD["c"], "b": GOOD["c"]}))
+    assert "told apart from 0 of 1" in said and "Identical to it, value by value: b." in said
+
+
+def test_the_three_files(tmp_path):
+    report = write_report(made(GOOD, {"d": "training diverged"}), tmp_path)
+    text = report.read_text()
+    assert "a&lt;b&gt;" in text and "<b>" not in text.replace("a&lt;b&gt;", "")
+    assert (
+        "d, seed 0: training diverged" in text
+        and "d, seed 0: training diverged" in (tmp_path / "report.md").read_text()
+    )
+    assert not re.search(r'(src|href)="?https?:', text)  # no network
+    content = json.loads(
+        (tmp_path / "report.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON")
+    )
+    assert content["contenders"][0]["measures"]["ndcg@10"]["mean"] == pytest.approx(GOOD["a<b>"].mean())
+    assert content["pairs"][0]["p_holm"] < 0.05
+
+
+def test_runs_of_what_is_not_told_apart():
+    assert _together(list("abcd"), {frozenset("ac"), frozenset("ad"), frozenset("bd")}) == [(0, 1), (1, 2), (2, 3)]
+    assert _together(list("abc"), set()) == [(0, 2)]
+    assert _together(list("ab"), {frozenset("ab")}) == []
+
+
+PROBE = """<script>
+window.addEventListener("load", () => {
+  const heads = document.querySelectorAll("th button"); heads[1].click();
+  const down = document.querySelector("tbody tr td").textContent; heads[1].click();
+  const up = document.querySelector("tbody tr td").textContent;
+  const pictures = [...document.images].every(image => image.complete && image.naturalWidth > 0);
+  const frame = document.createElement("iframe"); frame.style.width = "390px"; frame.srcdoc = PAGE;
+  frame.onload = () => {
+    const page = frame.contentDocument.documentElement;
+    document.title = JSON.stringify([down, up, pictures, page.scrollWidth <= 390]);
+  };
+  document.body.append(frame);
+});
+</script>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+def test_in_a_browser(tmp_path: Path):
+    report = write_report(made(GOOD), tmp_path).read_text()
+    page = json.dumps(report).replace("</", "<\\/")
+    (tmp_path / "probe.html").write_text(report.replace("</body>", PROBE.replace("PAGE", page) + "</body>"))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=8000"]
+    command = [str(BROWSER), *options, "--dump-dom", (tmp_path / "probe.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    title = re.search(r"<title>(.*?)</title>", done.stdout)
+    assert title and json.loads(title[1].replace("&lt;", "<").replace("&gt;", ">")) == ["a<b>", "c", True, True]
+    assert "CONSOLE" not in done.stderr
