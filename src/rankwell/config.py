@@ -164,7 +164,7 @@ def _model(task: Task[Any], name: str, given: Mapping[str, Any], where: str) -> 
     """A model of the task's kind."""
     entry = MODELS[name]
     if entry.kind != task.models:
-        known = ", ".join(each.name for each in MODELS if each.kind == task.models)
+        known = ", ".join(sorted(each.name for each in MODELS if each.kind == task.models))
         raise ConfigError(f"{where}: {name} is a model of {entry.kind}; task {task.name} has {known}.")
     return _chosen(entry, given, where)
 

@@ -119,17 +119,16 @@ def test_an_interrupted_comparison_goes_on(tiny, tmp_path, monkeypatch):
         assert all((first.values[name] == second.values[name]).all() for name in first.values)
 
 
+def _diverging(cell):
+    training = replace(cell.config.training, learning_rate=1e30)
+    model = {**cell.config.model, "similarity": "dot"}
+    return replace(cell, config=cell.config.model_copy(update={"training": training, "model": model}))
+
+
 @pytest.mark.usefixtures("quick")
 def test_one_failing_contender_fails_alone(tiny, tmp_path):
     cells, facts = planned(tiny, tmp_path, losses=("bpr", "mse", "bsl"))
-    broken = [
-        replace(
-            cell, config=cell.config.model_copy(update={"training": replace(cell.config.training, learning_rate=1e30)})
-        )
-        if cell.contender == "mse"
-        else cell
-        for cell in cells
-    ]
+    broken = [_diverging(cell) if cell.contender == "mse" else cell for cell in cells]
     found = standings(compare(broken, facts, tmp_path, budget=FOUR))
     assert [each.name for each in found.contenders][-1] == "mse"
     assert set(found.contenders[-1].failed) == {0, 1} and "diverged" in found.contenders[-1].failed[0]

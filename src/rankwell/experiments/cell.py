@@ -119,7 +119,7 @@ def _fitting(config: Config, seconds: float) -> Config:
     return config.model_copy(update={"training": replace(config.training, epochs=epochs)})
 
 
-def main(folder: Path, seconds: float | None) -> None:
+def _main(folder: Path, seconds: float | None) -> None:
     """What the process of a cell does."""
     config = resolve(load_toml(folder / "config.toml"), str(folder / "config.toml"))
     started = RunFolder(folder / "run")
@@ -134,4 +134,4 @@ def main(folder: Path, seconds: float | None) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else None)
+    _main(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else None)
