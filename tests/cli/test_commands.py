@@ -154,7 +154,10 @@ def test_recommend_for_a_file_of_users(rankwell, finished, tmp_path):
         (["--users", "3"], "1 unknown user id: '3'. Known ids look like '000', '001', '002'."),
         (["--users", "003,00x,zz"], "2 unknown user ids: '00x', 'zz'."),
         (["--users", ","], "no user was named: give at least one id."),
-        ([], "say for whom: one of --users u1,u2, --users-file FILE or --all; or, for users whom training did not see,"),
+        (
+            [],
+            "say for whom: one of --users u1,u2, --users-file FILE or --all; or, for users whom training did not see,",
+        ),
         (["--users", "003", "--all"], "say for whom"),
         (["--users-file", "none.txt"], "none.txt cannot be read"),
         (["--all", "-o", "top.xlsx"], "--output must end in .parquet or .csv: got top.xlsx."),
