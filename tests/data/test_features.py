@@ -87,3 +87,18 @@ def test_a_text_among_new_numbers_is_an_error():
         encode(pl.DataFrame({"year": ["1999", "soon"], "vector": [None, None]}))
     with pytest.raises(DataError, match="column 'vector' must hold lists of 2 numbers, as the first table: got String"):
         encode(pl.DataFrame({"year": ["1999"], "vector": ["1 2"]}))
+
+
+def test_a_new_column_of_another_kind_is_an_error():
+    encode = FeatureEncoder.fit(TABLE, ["vector", "genres"])
+    with pytest.raises(DataError, match=r"column 'genres' must hold texts, as the first table: got List"):
+        encode(pl.DataFrame({"vector": [None], "genres": [["a", "b"]]}))
+    for lists in ([["a", "b"]], [[["a"], ["b"]]]):
+        with pytest.raises(DataError, match=r"column 'vector' must hold numbers, as the first table: got List"):
+            encode(pl.DataFrame({"vector": lists, "genres": ["Drama"]}))
+
+
+@pytest.mark.parametrize("empty", [None, " "])
+def test_an_empty_column_of_new_rows_tells_nothing(empty):
+    encode = FeatureEncoder.fit(TABLE, ["vector", "year"])
+    assert encode(pl.DataFrame({"vector": [empty], "year": [empty]})).numbers.isnan().all()

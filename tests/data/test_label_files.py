@@ -39,6 +39,12 @@ def test_formats(file, tmp_path, suffix):
     assert table.features.columns == ["title", "year"] and not table.notes
 
 
+def test_arrays_of_parquet(tmp_path):
+    labels = pl.Series([["b", "a"], ["a", "c"]], dtype=pl.Array(pl.String, 2))
+    pl.DataFrame({"id": [7, 8], "x": [1.0, 2.0], "labels": labels}).write_parquet(tmp_path / "a.parquet")
+    assert pairs(read_labelled(tmp_path / "a.parquet")) == [("7", "b"), ("7", "a"), ("8", "a"), ("8", "c")]
+
+
 def test_lists_of_parquet(tmp_path):
     pl.DataFrame({"id": [7, 8], "x": [1.0, 2.0], "labels": [["b", "a"], None]}).write_parquet(tmp_path / "a.parquet")
     assert pairs(read_labelled(tmp_path / "a.parquet")) == [("7", "b"), ("7", "a")]

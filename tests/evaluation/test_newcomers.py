@@ -34,6 +34,11 @@ def test_among_some_items_others_are_not_there():
     held_out = Ragged(torch.tensor([0, 1, 2]), torch.tensor([1, 1]))
     found = evaluate(among, [Measure.parse("mrr@4")], known=nothing, held_out=held_out)
     assert found.values["mrr@4"].tolist() == [1.0, 0.5]
+    # Without a cut-off, too: item 1 is before item 3 for the first user, behind it for the second, and no other competes.
+    assert evaluate(among, [Measure.parse("auc")], known=nothing, held_out=held_out).values["auc"].tolist() == [
+        1.0,
+        0.0,
+    ]
     assert Given(SCORES).scores.isfinite().all()  # the model's own scores are left alone
     for wrong in (torch.tensor([True, False]), torch.tensor([0, 1, 0, 1])):
         with pytest.raises(InputError, match=r"items must be booleans \[4\], one an item"):

@@ -41,6 +41,15 @@ def test_permutation_against_all_flips() -> None:
     assert found.p_permutation == pytest.approx(exact, abs=2e-3)
 
 
+def test_many_users_leave_p_as_fine_as_few() -> None:
+    """Resampling could not tell p below one over its draws, which Holm's factor then lifts above any level."""
+    users = np.random.default_rng(0).normal(0.02, 1.0, size=(1, 30_000))
+    found = difference(users, np.zeros((1, 30_000)))
+    assert found.p_permutation == pytest.approx(found.p_t, rel=0.05)
+    far = difference(users + 1, np.zeros((1, 30_000)))
+    assert far.p_permutation < 1e-9
+
+
 def test_one_seed_says_nothing_of_seeds() -> None:
     generator = np.random.default_rng(0)
     found = difference(generator.random((1, 50)), generator.random((3, 50)))

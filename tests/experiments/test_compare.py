@@ -1,17 +1,23 @@
 """Comparisons: cells that are kept, fail alone and go on; what they are told to have found."""
 
+import subprocess
+import sys
+import threading
+from concurrent.futures import CancelledError
 from dataclasses import replace
 
+import polars as pl
 import pytest
 
 from rankwell.config import resolve
-from rankwell.errors import ConfigError, RankwellError
+from rankwell.errors import ConfigError, RankwellError, RunError
 from rankwell.experiments import cell as cell_module
 from rankwell.experiments import compare as compare_module
 from rankwell.experiments import run
 from rankwell.experiments.cell import Outcome, carry_out, read_outcome
 from rankwell.experiments.compare import Budget, compare, contenders, plan_cells
-from rankwell.experiments.folder import RunFolder
+from rankwell.experiments.folder import RunFolder, write_config
+from rankwell.experiments.report import write_report
 from rankwell.experiments.standings import standings
 
 pytestmark = pytest.mark.usefixtures("no_picture")
@@ -20,7 +26,7 @@ FOUR = Budget(steps=4)
 SMALL = {"model": {"dim": 4}, "sampler": {"n": 8}, "training": {"batch_size": 64}}
 
 
-def in_process(config, folder, *, threads, seconds=None, alone=False):
+def in_process(config, folder, *, threads, seconds=None, alone=False, stop=None):
     """A cell without a process of its own, which takes seconds to start."""
     error = ""
     try:
@@ -151,6 +157,105 @@ def test_a_cell_in_a_process_of_its_own(tiny, tmp_path):
     outcome = carry_out(config, tmp_path, threads=1)
     assert not outcome.error and outcome.peak_bytes > 1e8 and outcome.processor_seconds > 0
     assert read_outcome(tmp_path) == outcome and RunFolder(tmp_path / "run").finished
+
+
+@pytest.mark.usefixtures("quick")
+def test_open_epochs_are_told_as_they_became(tiny, tmp_path):
+    """The run alone knows how many without a budget in steps; a model in closed form has the seconds of its fit."""
+    budget, folder = Budget(), tmp_path / "c"
+    cells, facts = plan_cells(
+        {"data": {"path": str(tiny)}, "loss": {"name": "bpr"}, "training": {"batch_size": 4_096, "epochs": None}},
+        contenders([], models=["mf(dim=4)", "ease"]),
+        1,
+        budget,
+        folder,
+    )
+    found = standings(compare(cells, facts, folder, budget=budget))
+    write_report(found, folder)
+    assert all(each.settings["training"]["epochs"] > 1 for each in found.contenders)
+    assert all(each.seconds > 0 for each in found.contenders)
+
+
+@pytest.mark.usefixtures("quick")
+def test_further_questions_are_among_the_slices(tiny, tmp_path):
+    cells, facts = planned(tiny, tmp_path, losses=("bpr",), seeds=2)
+    compared = compare(cells, facts, tmp_path, budget=FOUR)
+    for cell, value in zip(cells, (0.25, 0.75), strict=True):
+        run_folder = RunFolder(cell.folder / "run")
+        result = run_folder.read_json("metrics.json")
+        slices = {"among 3 new items": {"mf": {"recall@20": value}, "popularity": {"recall@20": 0.0}}}
+        run_folder.write_json("metrics.json", {**result, "slices": slices})
+    assert standings(compared).contenders[0].slices["among 3 new items"] == {"mean": 0.5}
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_measure_without_any_value_is_an_error(tiny, tmp_path):
+    cells, facts = planned(tiny, tmp_path, seeds=1)
+    compared = compare(cells, facts, tmp_path, budget=FOUR)
+    for cell in cells:
+        file = cell.folder / "run" / "per_user.parquet"
+        pl.read_parquet(file).with_columns(pl.lit(float("nan")).alias("recall@20")).write_parquet(file)
+    with pytest.raises(RunError, match="recall@20 has no value for anyone in the test part"):
+        standings(compared)
+
+
+def endless(tiny):
+    return resolve(
+        {"data": {"path": str(tiny)}, **SMALL, "training": {"epochs": 100_000, "batch_size": 4, "patience": 0}}
+    )
+
+
+def test_a_stopped_cell_leaves_no_outcome(tiny, tmp_path):
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(CancelledError):
+        carry_out(endless(tiny), tmp_path, threads=1, stop=stop)
+    assert read_outcome(tmp_path) is None
+
+
+def test_a_cell_ends_when_the_comparison_is_killed(tiny, tmp_path):
+    write_config(tmp_path / "config.toml", endless(tiny))
+    command = [sys.executable, "-m", cell_module.__name__, str(tmp_path)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, timeout=60, check=False)  # the other end is closed
+    assert done.returncode == 1 and not RunFolder(tmp_path / "run").finished
+
+
+def test_an_error_stops_the_cells_beside(tiny, tmp_path, monkeypatch):
+    cells, facts = planned(tiny, tmp_path)
+    stopped = []
+
+    def slow(config, folder, *, stop, **_):
+        if folder == cells[0].folder:
+            return Outcome()
+        stopped.append(stop.wait(20))
+        raise CancelledError
+
+    def watcher(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare_module, "carry_out", slow)
+    with pytest.raises(KeyboardInterrupt):
+        compare(cells, facts, tmp_path, budget=FOUR, jobs=2, watcher=watcher)
+    assert all(stopped)
+
+
+def test_a_cell_killed_before_its_configuration_was_written_starts_again(tiny, tmp_path):
+    (tmp_path / "run" / ".partial-x").mkdir(parents=True)
+    config = resolve({"data": {"path": str(tiny)}, **SMALL, "training": {"epochs": 1, "refit": False}})
+    write_config(tmp_path / "config.toml", config)
+    cell_module._main(tmp_path, None)
+    assert RunFolder(tmp_path / "run").finished
+
+
+def test_contenders_that_are_the_same_in_other_words(tiny, tmp_path):
+    with pytest.raises(ConfigError, match=r"'bpr' and 'bpr\(\)' are the same"):
+        planned(tiny, tmp_path, losses=("bpr", "bpr()"))
+
+
+def test_long_names_fit_into_a_file_name(tiny, tmp_path):
+    margins = ",".join(["0.123456"] * 40)
+    cells, _ = planned(tiny, tmp_path, losses=(f"mml(margins=[{margins}],margin_weights=[{margins}])",))
+    assert all(len(cell.folder.name) < 200 for cell in cells)
 
 
 def test_why_a_process_failed(tmp_path):

@@ -5,15 +5,18 @@ import math
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from rankwell.evaluation.significance import difference, holm, summarise
-from rankwell.experiments.charts import _together
+from rankwell.experiments.charts import _quality, _ranks, _together
 from rankwell.experiments.report import finding, write_report
 from rankwell.experiments.standings import Contender, Pair, Standings, Used
+from rankwell.pictures import COLOURS
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -53,7 +56,7 @@ def made(values: dict[str, np.ndarray], failed: dict[str, str] | None = None) ->
     ]
     pairs = [(first, second) for at, first in enumerate(alive) for second in alive[at + 1 :]]
     gaps = [difference(first.values["ndcg@10"], second.values["ndcg@10"]) for first, second in pairs]
-    several = all(len(each.seeds) > 1 for each in alive)
+    several = any(len(each.seeds) > 1 for each in alive)
     adjusted = holm([gap.p if several else gap.p_permutation for gap in gaps])
     found = tuple(Pair(a.name, b.name, gap, p) for (a, b), gap, p in zip(pairs, gaps, adjusted, strict=True))
     about = {
@@ -93,6 +96,52 @@ def test_too_few_users_are_said():
     assert said.endswith("7 users are too few for any test: at least 10 are needed.") and "told apart" not in said
 
 
+def test_too_few_users_with_a_value_are_said():
+    values = {name: each.copy() for name, each in GOOD.items()}
+    for each in values.values():
+        each[:, 7:] = np.nan
+    assert "7 users are too few for any test" in finding(made(values))
+
+
+def test_a_contender_with_one_seed_left_is_not_tested():
+    said = finding(made({"a": USERS + 0.5 + NOISE[0], "b": USERS + NOISE[1], "c": USERS[None]}))
+    assert "told apart from 1 of 2 others" in said and "Not tested, for one of the two has a single seed: c." in said
+
+
+def test_without_validation_nothing_is_said_to_be_chosen(tmp_path):
+    found = made(GOOD)
+    contenders = tuple(replace(each, curves=([], [], [])) for each in found.contenders)
+    write_report(replace(found, contenders=contenders), tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "No epoch was chosen: there was no validation" in text and "in validation;" not in text
+
+
+def test_open_epochs_and_empty_cells(tmp_path):
+    found = made(GOOD, {"d": "no memory"})
+    settings = {**found.contenders[-1].settings, "training": {"patience": 5, "learning_rate": 0.01, "batch_size": 4}}
+    dead = replace(found.contenders[-1], settings=settings)
+    text = write_report(replace(found, contenders=(*found.contenders[:-1], dead)), tmp_path).read_text()
+    assert "d: loss bpr; learning rate 0.01, batch 4</li>" in text
+    assert '<td data-value=""></td>' in text and 'data-value="inf"' not in text
+
+
+def test_baselines_stand_by_the_axes():
+    figure = Figure()
+    _quality(figure, made(GOOD), list(made(GOOD).contenders))
+    (axes,) = figure.axes
+    assert axes.get_ylim() == (1.5, -0.5)
+    assert [text.xy[1] for text in axes.texts] == [1.0]
+
+
+def test_a_contender_has_one_colour_in_every_picture():
+    found = made(GOOD)
+    first, second = (replace(each, rank=rank) for each, rank in zip(found.contenders, (1.9, 1.1), strict=True))
+    figure = Figure()
+    _ranks(figure, found, [first, second])
+    dots = {line.get_xdata()[0]: line.get_color() for line in figure.axes[0].lines if line.get_marker() != "None"}
+    assert dots[1.9] == COLOURS[0] and dots[1.1] == COLOURS[1]
+
+
 def test_identical_contenders_are_said():
     said = finding(made({"a": GOOD["c"], "b": GOOD["c"]}))
     assert "told apart from 0 of 1" in said and "Identical to it, value by value: b." in said
@@ -125,25 +174,32 @@ window.addEventListener("load", () => {
   const heads = document.querySelectorAll("th button"); heads[1].click();
   const down = document.querySelector("tbody tr td").textContent; heads[1].click();
   const up = document.querySelector("tbody tr td").textContent;
+  const table = document.querySelector("table"), names = [...table.tHead.rows[0].cells];
+  const p = names.findIndex(th => /Holm/.test(th.textContent));
+  heads[p].click();
+  const last = [...table.tBodies[0].rows].at(-1).cells[p].textContent;
   const pictures = [...document.images].every(image => image.complete && image.naturalWidth > 0);
   const frame = document.createElement("iframe"); frame.style.width = "390px"; frame.srcdoc = PAGE;
   frame.onload = () => {
     const page = frame.contentDocument.documentElement;
-    document.title = JSON.stringify([down, up, pictures, page.scrollWidth <= 390]);
+    document.title = JSON.stringify([down, up, last, pictures, page.scrollWidth <= 390]);
   };
   document.body.append(frame);
 });
 </script>"""
 
 
+LONG = f"mml(margins=[{','.join(['0.75'] * 20)}])"
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 def test_in_a_browser(tmp_path: Path):
-    report = write_report(made(GOOD), tmp_path).read_text()
+    report = write_report(made({"a<b>": GOOD["a<b>"], LONG: GOOD["c"]}), tmp_path).read_text()
     page = json.dumps(report).replace("</", "<\\/")
     (tmp_path / "probe.html").write_text(report.replace("</body>", PROBE.replace("PAGE", page) + "</body>"))
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=8000"]
     command = [str(BROWSER), *options, "--dump-dom", (tmp_path / "probe.html").as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     title = re.search(r"<title>(.*?)</title>", done.stdout)
-    assert title and json.loads(title[1].replace("&lt;", "<").replace("&gt;", ">")) == ["a<b>", "c", True, True]
+    assert title and json.loads(title[1].replace("&lt;", "<").replace("&gt;", ">")) == ["a<b>", LONG, "", True, True]
     assert "CONSOLE" not in done.stderr

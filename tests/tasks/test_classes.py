@@ -208,6 +208,7 @@ def test_few_classes_fill_the_batch(images):
     [
         ({"batches": {"name": "class_balanced", "classes": "user"}}, "batches of examples go by their classes"),
         ({"batches": {"name": "high_loss"}}, "batches high_loss learn from the loss of each row"),
+        ({"batches": {"name": "weighted"}}, "batches weighted weigh single rows"),
         ({"generator": {"name": "semantic"}}, "semantic makes negatives of texts, which examples have none of"),
         ({"loss": {"name": "cross_batch_memory"}, "generator": {"name": "memory"}}, "takes no generator: leave one"),
     ],

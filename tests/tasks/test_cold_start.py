@@ -12,6 +12,7 @@ from rankwell.data import synthesise_features
 from rankwell.experiments import RunFolder, run
 from rankwell.tasks import Newcomers, task_of
 from rankwell.tasks.interaction_objective import build_objective
+from rankwell.tasks.side_features import new_rows
 
 MEASURE = "ndcg@10"
 
@@ -107,6 +108,17 @@ def test_new_items_are_behind_the_others_and_no_negatives(place):
         assert int(drawn.max()) < (part.popularity() > 0).sum()
 
 
+def test_a_test_of_known_items_has_no_new_ones(tmp_path):
+    config = resolve({"data": {"split": "cold_items"}})  # the generated data come with their test
+    task = task_of("interactions")
+    data, usual = task.read(config), task.read(resolve({}))
+    assert not task.slices(config, data)
+    # Items have other codes, and what is ideal goes with them.
+    codes = {item: code for code, item in enumerate(usual.train.item_ids)}
+    order = [codes[item] for item in data.train.item_ids]
+    assert order != sorted(order) and torch.equal(data.ideal, usual.ideal[:, order])
+
+
 def pairs(part):
     users, items = part.tensors()
     return users[:8], items[:8]
@@ -155,6 +167,15 @@ def test_new_users_by_features_and_by_history(place, results):
             assert np.mean([item in liking[club] for item in best]) >= 0.8, given
 
 
+def test_a_history_is_read_as_the_run_read_its_data(place, results, tmp_path):
+    saved = RunFolder(place / "towers").load()
+    config = resolve(saved.config.as_dict() | {"data": saved.config.as_dict()["data"] | {"format": "csv"}})
+    known = saved.data.train.item_ids[int(saved.data.train.items[0])]
+    (tmp_path / "visits.dat").write_text(f"user,item\nsomebody,{known}\n")
+    made = saved.task.catalogue_of_new(config, saved.model, saved.data, Newcomers(history=tmp_path / "visits.dat"))
+    assert made.user_ids.to_list() == ["somebody"] and len(made.known.values) == 1
+
+
 class Letters:
     """An encoder of texts that counts two letters, and notes how many texts it is given."""
 
@@ -186,3 +207,5 @@ def test_texts_are_vectors_made_once(place, tmp_path, monkeypatch):
     assert model.items.numbers.shape == (150, 2) and int(model.items.numbers.isnan().any(1).sum()) in (37, 38)
     task_of("interactions").read(config)
     assert encoder.calls == [3]  # the cache has them
+    (tmp_path / "new.csv").write_text("item,title\nnew0,\nnew1,\n")
+    assert new_rows(config, data, "item", tmp_path / "new.csv")[1].numbers.isnan().all()  # no text is no vector

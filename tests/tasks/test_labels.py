@@ -202,6 +202,12 @@ class TestReading:
             self.read(films.parent)
 
 
+def test_labels_have_no_grades():
+    with pytest.raises(ConfigError, match=r"recall\(rel=2\)@5: held-out items have the relevance 1"):
+        task_of("labels").check(Measure.parse("recall(rel=2)@5"))
+    assert task_of("labels").check(Measure.parse("recall@5")).k == 5
+
+
 def test_weights_of_labels_fall_with_their_rows(films):
     task = task_of("labels")
     config = settings(films, data={"rare_power": 0.5})

@@ -8,10 +8,11 @@ import torch
 from rankwell.config import resolve
 from rankwell.data.retrieval import HardNegatives, Retrieval, Texts, judgements
 from rankwell.data.synthetic_texts import synthesise_texts, write_beir
-from rankwell.errors import ConfigError
+from rankwell.errors import ConfigError, DataError
 from rankwell.metrics import Measure
 from rankwell.tasks import task_of
 from rankwell.tasks.reranking import Reranker, found_for, with_found
+from rankwell.tasks.retrieval import _asked
 from rankwell.tasks.retrieval_lists import lists_of
 from rankwell.tasks.retrieval_ranking import ByWords, best_of
 from rankwell.training import fit
@@ -210,6 +211,24 @@ def test_new_queries_are_ranked_by_both_stages(tiny, rows, tmp_path):
 def test_what_cannot_be_configured_is_refused(tiny, rows, changed, said):
     with pytest.raises(ConfigError, match=said):
         config(tiny, rows, **changed)
+
+
+def test_a_first_stage_that_is_not_there_is_told_before_training(tiny, rows):
+    settings = config(tiny, rows, data={"rows": "lists", "first": "nowhere/at-all"}, loss={"name": "listnet"})
+    with pytest.raises(ConfigError, match="nowhere/at-all"):
+        task_of("rerank").read(settings)
+
+
+def test_new_queries_of_several_files_must_have_ids_of_their_own(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"_id": "1", "text": f"red {name}"}) + "\n")
+    with pytest.raises(DataError, match=r"b\.jsonl: queries must have ids of their own: '1'"):
+        _asked([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], Texts(["d"], ["red"]))
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sampled_softmax"])
+def test_scores_of_pairs_are_not_divided_by_a_temperature_for_cosines(loss):
+    assert resolve({"task": "rerank", "loss": {"name": loss}}).loss["temperature"] == 1
 
 
 def test_contrast_losses_take_no_lists(tiny, rows):

@@ -98,6 +98,7 @@ LOSSES = [
     {"loss": {"name": "info_nce"}, "generator": {"name": "memory", "size": 32}},
     {"loss": {"name": "sampled_softmax"}, "generator": {"name": "memory", "size": 32}, "batches": {"name": "shuffled"}},
     {"loss": {"name": "triplet"}},
+    {"loss": {"name": "sampled_softmax"}, "batches": {"name": "high_loss"}},
 ]
 
 
@@ -238,6 +239,69 @@ def test_parts_share_no_query_and_are_the_same_for_a_seed(tmp_path):
     assert len(first.valid.ranked) == 40 and set(first.valid.judged.values.tolist()) <= set(first.valid.ranked.tolist())
 
 
+@pytest.mark.parametrize("name", ["valid", "test"])
+def test_a_part_that_is_named_must_be_there(tmp_path, name):
+    given = small(tmp_path)
+    with pytest.raises(DataError, match=r"tset\.tsv"):
+        read(given.model_copy(update={name: "tset"}), 0)
+    with pytest.raises(DataError, match=r"dev\.tsv"):
+        read(given.model_copy(update={"train": "dev"}), 0)
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "train.csv").write_text("anchor,positive\nwhy,so\nwho,she\n")
+    with pytest.raises(DataError, match="a file of rows called tset"):
+        read(RetrievalData(path=str(tmp_path / "rows"), **{name: "tset"}), 0)
+
+
+def test_rows_leave_a_querys_own_text_out(tmp_path):
+    (tmp_path / "train.csv").write_text("anchor,positive\nhow to sort,sorting\nsorting,how to sort\nme,me\n")
+    (tmp_path / "test.csv").write_text("anchor,positive\nwhat else,sorting\n")
+    data = read(RetrievalData(path=str(tmp_path), valid_fraction=0), 0)
+    texts = data.fit.documents.texts
+    known = data.fit.known()
+    assert [sorted(texts[code] for code in known.values[a:b]) for a, b in known.offsets.unfold(0, 2, 1).tolist()] == [
+        ["how to sort", "sorting"],
+        ["how to sort", "sorting"],
+        ["me"],
+        [],
+    ]
+    assert len(data.fit) == 3
+    assert any("3 documents with a query's own text left out" in note for note in data.notes)
+
+
+def test_a_document_with_a_querys_own_text_goes_with_its_teachers_score():
+    texts = Texts(["a", "b"], ["x", "y"]), Texts(["d", "e"], ["x", "z"])
+    part = Retrieval(*texts, *judgements([{0: 0.0, 1: 1.0}, {0: 1.0}]), teacher=torch.tensor([9.0, 1.0, 2.0]))
+    left = part.without_own_texts()
+    assert left.judged.values.tolist() == [1, 0] and left.teacher.tolist() == [1, 2]
+    assert left.excluded.values.tolist() == [0] and left.excluded.offsets.tolist() == [0, 1, 1]
+
+
+def test_a_teachers_scores_are_in_the_fingerprint():
+    texts = Texts(["a"], ["x"]), Texts(["d", "e"], ["u", "v"])
+    judged, lists = judgements([{0: 1.0}]), Ragged(torch.tensor([0, 1]), torch.tensor([1]))
+    parts = [
+        Retrieval(*texts, *judged, teacher=teacher, negatives=HardNegatives(lists, scores, own))
+        for teacher, scores, own in (
+            (None, None, None),
+            (torch.ones(1), None, None),
+            (None, torch.ones(1), torch.ones(1)),
+            (None, torch.zeros(1), torch.ones(1)),
+        )
+    ]
+    assert len({part.fingerprint() for part in parts}) == 4
+
+
+def test_joined_keeps_the_negatives_of_one_part_where_the_other_has_none():
+    texts = Texts(["a", "b"], ["x", "y"]), Texts(["d", "e"], ["u", "v"])
+    negatives = HardNegatives(Ragged(torch.tensor([0, 1]), torch.tensor([1])), torch.tensor([0.5]), torch.tensor([2.0]))
+    second = Retrieval(*texts, *judgements([{}, {0: 1.0}]), negatives=negatives)
+    first = Retrieval(*texts, *judgements([{1: 1.0}, {}]))
+    for pair in ((first, second), (second, first)):
+        found = joined(*pair).negatives
+        assert found.lists.offsets.tolist() == [0, 0, 1] and found.lists.values.tolist() == [1]
+        assert found.scores.tolist() == [0.5] and found.pair_scores.tolist() == [0, 2]
+
+
 def test_joined_keeps_each_pair_with_its_negatives():
     texts = Texts(["a", "b", "c"], ["x", "y", "z"]), Texts(["d", "e"], ["u", "v"])
     whole = Retrieval(
@@ -261,8 +325,9 @@ def test_joined_keeps_each_pair_with_its_negatives():
         ({"model": {"max_length": 1}}, "max_length must be at least 3"),
         ({"loss": {"name": "margin_mse"}}, "needs teacher"),
         ({"training": {"warmup": 1.0}}, "warmup must be a share"),
+        ({"batches": {"name": "high_loss"}}, "high_loss learn from the loss of each row, which losses of embeddings"),
     ],
-    ids=["model sampler", "sampler", "model", "length", "teacher", "warmup"],
+    ids=["model sampler", "sampler", "model", "length", "teacher", "warmup", "batches"],
 )
 def test_settings_that_do_not_fit(folder, sections, said):
     with pytest.raises(ConfigError, match=said):

@@ -1,5 +1,6 @@
 """``rankwell compare``."""
 
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -104,6 +105,7 @@ def _show(comparison: Comparison) -> None:
     for each in found.contenders:
         if each.seeds:
             summary = each.summaries[found.measure]
-            output.print(f"{summary.mean:.4f} ± {summary.over_seeds:.4f}  {each.name}", markup=False)
+            spread = "" if math.isnan(summary.over_seeds) else f" ± {summary.over_seeds:.4f}"
+            output.print(f"{summary.mean:.4f}{spread}  {each.name}", markup=False)
     output.print(finding(found), markup=False)
     output.print(f"report: {report}", markup=False)

@@ -74,6 +74,10 @@ class FeatureEncoder:
         keys: list[Tensor] = [torch.zeros(0, dtype=torch.int64)]
         most = 1 + sum(map(len, self.categories.values()))
         for name, codes in self.categories.items():
+            if table[name].dtype.is_nested():
+                raise DataError(
+                    f"column {name!r} must hold texts, as the first table: got {table[name].dtype}. Correct it."
+                )
             lists = (
                 pl.DataFrame({"row": np.arange(len(table)), "value": _split(table[name])}).explode("value").drop_nulls()
             )
@@ -120,6 +124,8 @@ def _width(column: pl.Series, source: str) -> int:
 def _block(column: pl.Series, width: int) -> NDArray[np.float32]:
     """The numbers of a column, ``[rows, width]``."""
     if not column.dtype.is_nested():
+        if (column.cast(pl.String).str.strip_chars().fill_null("") == "").all():
+            return np.full((len(column), width), np.nan, dtype=np.float32)
         if width > 1:
             raise DataError(
                 f"column {column.name!r} must hold lists of {width} numbers, as the first table: got {column.dtype}."
@@ -130,6 +136,11 @@ def _block(column: pl.Series, width: int) -> NDArray[np.float32]:
                 f"column {column.name!r} must hold numbers, as the first table: row {row} has {column[row]!r}. Correct it."
             )
         return _as_numbers(column).fill_null(float("nan")).to_numpy().astype(np.float32)[:, None]
+    inner = getattr(column.dtype, "inner", None)
+    if inner is None or not (inner.is_numeric() or inner == pl.Null):
+        raise DataError(
+            f"column {column.name!r} must hold numbers, as the first table: got {column.dtype}. Correct it."
+        )
     block = np.full((len(column), width), np.nan, dtype=np.float32)
     for row, values in enumerate(column.to_list()):
         if values is not None:

@@ -111,7 +111,7 @@ def labelled_table(
     notes: tuple[str, ...] = ()
     if labelled and column:
         lists = frame[column]
-        if not isinstance(lists.dtype, pl.List):
+        if not isinstance(lists.dtype, pl.List | pl.Array):
             texts = lists.cast(pl.String)
             lists = texts.set(texts.str.strip_chars() == "", None).str.split(separator)  # no labels, not an empty one
         found = (

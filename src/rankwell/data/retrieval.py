@@ -152,20 +152,33 @@ class Retrieval:
         teacher = None if self.teacher is None else self.teacher[keep]
         return replace(self, judged=judged, grades=grades, negatives=negatives, teacher=teacher, notes=())
 
+    def without_own_texts(self) -> "Retrieval":
+        """The same, where a document with a query's own text is excluded for that query, unless it is relevant."""
+        codes = {text: code for code, text in enumerate(self.documents.texts)}
+        same = torch.tensor([codes.get(text, -1) for text in self.queries.texts])
+        rows = torch.repeat_interleave(self.judged.offsets.diff())
+        own = self.judged.values == same[rows]
+        same[rows[own & (self.grades > 0)]] = -1
+        keep = ~own | (self.grades > 0)
+        judged, grades = self._kept(keep)
+        excluded = Ragged(offsets_from_sizes((same >= 0).long()), same[same >= 0])
+        teacher = None if self.teacher is None else self.teacher[keep]
+        return replace(self, judged=judged, grades=grades, excluded=excluded, teacher=teacher)
+
     def asked(self) -> Int[Tensor, " k"]:
         """Queries that have a judgement."""
         return self.judged.offsets.diff().nonzero().squeeze(1)
 
     def fingerprint(self) -> str:
-        """A hash of texts, ids and judgements."""
+        """A hash of texts, ids, judgements, negatives and a teacher's scores."""
         made = hashlib.sha256(repr((list(self.queries.ids), list(self.documents.ids))).encode("utf-8", "surrogatepass"))
         for text in (*self.queries.texts, *self.documents.texts):
             made.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
-        parts = [*self.judged, self.grades.float()]
+        parts = [*self.judged, self.grades.float(), self.teacher]
         if self.negatives is not None:
-            parts += self.negatives.lists
+            parts += [*self.negatives.lists, self.negatives.scores, self.negatives.pair_scores]
         for part in parts:
-            made.update(part.numpy().tobytes())
+            made.update(b"" if part is None else part.numpy().tobytes())
         return made.hexdigest()
 
     def _kept(self, keep: Tensor) -> tuple[Ragged, Tensor]:
@@ -203,7 +216,7 @@ def joined(first: Retrieval, second: Retrieval) -> Retrieval:
         first,
         judged=Ragged(offsets_from_sizes(sizes), torch.cat([first.judged.values, second.judged.values])[order]),
         grades=torch.cat([first.grades, second.grades])[order],
-        negatives=_both(first.negatives, second.negatives, rows),
+        negatives=_both(first, second, rows),
         teacher=None
         if first.teacher is None or second.teacher is None
         else torch.cat([first.teacher, second.teacher])[order],
@@ -211,9 +224,11 @@ def joined(first: Retrieval, second: Retrieval) -> Retrieval:
     )
 
 
-def _both(first: HardNegatives | None, second: HardNegatives | None, rows: Tensor) -> HardNegatives | None:
-    if first is None or second is None:
+def _both(one: Retrieval, other: Retrieval, rows: Tensor) -> HardNegatives | None:
+    """Those of two parts; the pairs of a part without any have empty lists."""
+    if one.negatives is None and other.negatives is None:
         return None
+    first, second = (each.negatives or _none(len(each)) for each in (one, other))
     lists = Ragged(
         torch.cat([first.lists.offsets, second.lists.offsets[1:] + first.lists.offsets[-1]]),
         torch.cat([first.lists.values, second.lists.values]),
@@ -226,6 +241,12 @@ def _both(first: HardNegatives | None, second: HardNegatives | None, rows: Tenso
         else torch.cat([first.pair_scores, second.pair_scores]),
     )
     return _taken(together, rows)
+
+
+def _none(pairs: int) -> HardNegatives:
+    """Empty lists, with which no teacher's score is missing."""
+    empty = Ragged(torch.zeros(pairs + 1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
+    return HardNegatives(empty, torch.zeros(0), torch.zeros(pairs))
 
 
 def _taken(negatives: HardNegatives, rows: Tensor) -> HardNegatives:

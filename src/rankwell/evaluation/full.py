@@ -76,8 +76,9 @@ def evaluate(
 
     A measure with a cut-off sees the list as it would be served: equal scores are in the order of item codes. A measure
     without one (``auc``, ``ap``, ``ndcg``) sees the scores of the whole catalogue, with ties as the measure says; that sorts
-    every row, which costs several times the rest. A held-out item that is also known cannot be ranked: with a cut-off it
-    counts as missed, as in LightGCN's code; without one it is left out.
+    every row, which costs several times the rest; an item that is not held out and scores -inf does not compete. A held-out
+    item that is also known cannot be ranked: with a cut-off it counts as missed, as in LightGCN's code; without one it is left
+    out.
 
     Memory: ``block`` · items scores, about three times that for measures without a cut-off, and the values. Time: the model's,
     plus what :func:`top_items` states.
@@ -169,6 +170,7 @@ def _measure_rows(
     labels[_rows_of(relevant), relevant.values] = gains.to(labels)
     where = torch.ones_like(scores, dtype=torch.bool)
     where[_rows_of(known), known.values] = False
+    where &= (scores > -torch.inf) | (labels > 0)  # what is not to be recommended is nobody's rival
     return evaluate_measures(measures, scores, labels, where=where, uncounted=torch.nan)
 
 

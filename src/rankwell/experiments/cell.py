@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import CancelledError
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -20,6 +22,9 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS
 
 COUNTERS = "/sys/class/powercap"
 """Where Linux counts the energy of processor packages, in microjoules."""
+
+PAUSE = 0.05
+"""Seconds between two looks at a process."""
 
 KILLED = 9
 """The signal that a system without memory sends."""
@@ -49,25 +54,39 @@ def read_outcome(folder: Path) -> Outcome | None:
 
 
 def carry_out(
-    config: Config, folder: Path, *, threads: int, seconds: float | None = None, alone: bool = False
+    config: Config,
+    folder: Path,
+    *,
+    threads: int,
+    seconds: float | None = None,
+    alone: bool = False,
+    stop: threading.Event | None = None,
 ) -> Outcome:
     """Run a cell, or go on with it, in a process of its own; its run's folder is ``folder/run``.
 
     With ``seconds``, it trains for as many epochs as fit into them, by the time of one. The outcome tells errors of the run,
-    also that its process was killed. An interruption leaves no outcome, and the next call goes on from the last checkpoint.
+    also that its process was killed. An interruption, or ``stop``, ends the process and leaves no outcome; the next call
+    goes on from the last checkpoint. However this process ends, that of the cell ends with it.
     """
     write_config(folder / "config.toml", config)
     command = [sys.executable, "-m", __name__, str(folder), *([] if seconds is None else [str(seconds)])]
     before = _joules() if alone else None
     environment = {**os.environ, **dict.fromkeys(THREADS, str(threads))}
     with (folder / "said.txt").open("wb") as said:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=environment)
-        try:
-            processor, peak = _wait(process)
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,  # it ends when the pipe does
+            stdout=said,
+            stderr=said,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for this process, which then ends the other
+        )
+        with process:
+            try:
+                processor, peak = _wait(process, stop or threading.Event())
+            except BaseException:
+                process.terminate()
+                raise
     after = _joules() if alone else None
     joules = (
         None if before is None or after is None or after < before else after - before
@@ -77,14 +96,22 @@ def carry_out(
     return outcome
 
 
-def _wait(process: "subprocess.Popen[bytes]") -> tuple[float, int]:
+def _wait(process: "subprocess.Popen[bytes]", stop: threading.Event) -> tuple[float, int]:
     """Wait for the process; gives seconds of the processor, and bytes."""
     if not hasattr(os, "wait4"):
-        process.wait()
+        while process.poll() is None:
+            _pause(stop)
         return 0.0, 0
-    _, status, used = os.wait4(process.pid, 0)
+    while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+        _pause(stop)
+    _, status, used = ended
     process.returncode = os.waitstatus_to_exitcode(status)
     return used.ru_utime + used.ru_stime, used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _pause(stop: threading.Event) -> None:
+    if stop.wait(PAUSE):
+        raise CancelledError
 
 
 def _joules() -> float | None:
@@ -128,10 +155,17 @@ def _main(folder: Path, seconds: float | None) -> None:
             config = started.config()  # with the epochs that it was started with
         elif seconds is not None:
             config = _fitting(config, seconds)
-        run(config, started, resume=True)
+        run(config, started, resume=(started.path / "config.toml").is_file())
     except RankwellError as error:
         sys.exit(str(error))
 
 
+def _end_with_parent() -> None:
+    """End when the process that started this one does: it holds the other end of standard input."""
+    os.read(0, 1)
+    os._exit(1)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _main(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else None)

@@ -1,6 +1,7 @@
 """Pictures of a comparison, as SVG."""
 
 import io
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,6 +49,11 @@ def _drawn(draw: Callable[[Any], None], lines: int) -> str:
     return text.getvalue()
 
 
+def _label(contender: Contender) -> str:
+    """Its name, in lines that leave room for what is drawn."""
+    return textwrap.fill(contender.name, 32)
+
+
 def _style(place: int) -> dict[str, Any]:
     return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
 
@@ -64,21 +70,21 @@ def _quality(figure: Any, found: Standings, alive: Sequence[Contender]) -> None:
         axes.plot(summary.mean, place, markersize=6, linestyle="", zorder=2, **_style(place))
     for name, values in found.baselines.items():
         axes.axvline(values[found.measure], color="0.5", linestyle=":", linewidth=1)
-        axes.annotate(
-            name, (values[found.measure], -0.8), fontsize="x-small", color="0.4", ha="center", annotation_clip=False
-        )
-    axes.set_yticks(range(len(alive)), [each.name for each in alive])
-    axes.invert_yaxis()
+        top = {"xy": (values[found.measure], 1.0), "xycoords": axes.get_xaxis_transform(), "va": "bottom"}
+        axes.annotate(name, **top, fontsize="x-small", color="0.4", ha="center", annotation_clip=False)
+    axes.set_yticks(range(len(alive)), [_label(each) for each in alive])
+    axes.set_ylim(len(alive) - 0.5, -0.5)
     axes.set(xlabel=f"{found.measure} (bar: 95 % interval over {found.units}; strokes: seeds)")
 
 
 def _ranks(figure: Any, found: Standings, alive: Sequence[Contender]) -> None:
     axes = figure.subplots()
     order = sorted(alive, key=lambda each: each.rank)
-    for place, each in enumerate(order):
-        axes.plot([each.rank, each.rank], [0, place + 1], color="0.7", linewidth=0.8, zorder=1)
+    for height, each in enumerate(order, start=1):
+        place = alive.index(each)  # the same colour in every picture
+        axes.plot([each.rank, each.rank], [0, height], color="0.7", linewidth=0.8, zorder=1)
         axes.plot(each.rank, 0, markersize=6, clip_on=False, **_style(place))
-        axes.annotate(f" {each.name} ({each.rank:.2f})", (each.rank, place + 1), fontsize="small", va="center")
+        axes.annotate(f" {_label(each)} ({each.rank:.2f})", (each.rank, height), fontsize="small", va="center")
     apart = {frozenset((pair.better, pair.worse)) for pair in found.pairs if pair.apart}
     for depth, (first, last) in enumerate(_together([each.name for each in order], apart)):
         low, high = order[first].rank, order[last].rank
@@ -114,7 +120,7 @@ def _time(figure: Any, found: Standings, alive: Sequence[Contender]) -> None:
     for place, each in enumerate(alive):
         seconds = [used.training_seconds for used in each.used]
         seeds = np.nanmean(each.values[found.measure], axis=1)
-        axes.scatter(seconds, seeds, s=26, label=each.name, **_style(place))
+        axes.scatter(seconds, seeds, s=26, label=_label(each), **_style(place))
     axes.set(xlabel="seconds of training (one mark a seed)", ylabel=found.measure)
     axes.set_xlim(left=0)
     axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -125,7 +131,7 @@ def _curves(figure: Any, found: Standings, alive: Sequence[Contender]) -> None:
     for place, each in enumerate(alive):
         for number, curve in enumerate(each.curves):
             if curve:
-                label = each.name if number == 0 else None
+                label = _label(each) if number == 0 else None
                 axes.plot(*zip(*curve, strict=True), linewidth=1, markersize=3, label=label, **_style(place))
     axes.set(xlabel="seconds of training (one line a seed)", ylabel=f"{found.monitor} in validation")
     axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -137,7 +143,7 @@ def _gradient(figure: Any, alive: Sequence[Contender]) -> None:
         if each.negatives is None:
             continue
         ranks, shares = each.negatives["by_rank"]["ranks"], each.negatives["by_rank"]["gradient"]
-        left.plot(ranks[: len(shares)], shares, linewidth=1, markersize=3, label=each.name, **_style(place))
+        left.plot(ranks[: len(shares)], shares, linewidth=1, markersize=3, label=_label(each), **_style(place))
         if each.negatives["by_popularity"] is not None:
             by_popularity = each.negatives["by_popularity"]["gradient"]
             right.plot(range(1, len(by_popularity) + 1), by_popularity, linewidth=1, markersize=3, **_style(place))

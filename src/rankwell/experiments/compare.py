@@ -7,9 +7,12 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,8 +140,8 @@ def plan_cells(
                 with_option(given, f"{section}.{key}", value)
         given.setdefault("split_seed", 0)
         given.setdefault("training", {}).setdefault("refit", False)
-        config = resolve({**given, "seed": int(raw.get("seed", 0)) + seed}, name)
-        config = config.model_copy(update={"threads": 0})
+        config = resolve(given, name)
+        config = config.model_copy(update={"seed": config.seed + seed, "threads": 0})
         task = task_of(config.task)
         key = json.dumps([config.task, config.as_dict()["data"], config.split_seed], sort_keys=True)
         if key not in read:
@@ -146,7 +149,10 @@ def plan_cells(
             read[key] = data, task.facts(data)
         data, facts = read[key]
         config = _budgeted(config, task, data, budget)
-        cells.append(Cell(name, seed, config, folder / "cells" / _folder(name, seed, config, facts, budget)))
+        cell = Cell(name, config.seed, config, folder / "cells" / _folder(name, config, facts, budget))
+        if same := [each.contender for each in cells if each.folder == cell.folder]:
+            raise ConfigError(f"{same[0]!r} and {name!r} are the same: name each contender once.")
+        cells.append(cell)
     return cells, facts
 
 
@@ -159,11 +165,12 @@ def _budgeted(config: Config, task: Any, data: Any, budget: Budget) -> Config:
     return config.model_copy(update={"training": dataclasses.replace(config.training, epochs=epochs)})
 
 
-def _folder(name: str, seed: int, config: Config, facts: Mapping[str, Any], budget: Budget) -> str:
+def _folder(name: str, config: Config, facts: Mapping[str, Any], budget: Budget) -> str:
     """A name for people, and a hash of all that decides the cell's numbers."""
     content = [config.as_dict(), facts, budget.seconds, rankwell.__version__, torch.__version__]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    return f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.seed{seed}.{digest[:12]}"
+    words = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:100]  # names of files have limits
+    return f"{words}.seed{config.seed}.{digest[:12]}"
 
 
 def compare(
@@ -199,35 +206,40 @@ def compare(
         say(note)
     RunFolder(folder).write_json("comparison.json", about)
     outcomes: dict[Path, Outcome] = {}
-    for cell, outcome in _carried_out(cells, jobs, about["threads"], budget):
-        outcomes[cell.folder] = outcome
-        if watcher:
-            watcher(cell, outcome)
+    with closing(
+        _carried_out(cells, jobs, about["threads"], budget)
+    ) as ended:  # an error here stops the others at once
+        for cell, outcome in ended:
+            outcomes[cell.folder] = outcome
+            if watcher:
+                watcher(cell, outcome)
     return Comparison(folder, tuple(cells), tuple(outcomes[cell.folder] for cell in cells), about)
 
 
-def _carried_out(cells: Sequence[Cell], jobs: int, threads: int, budget: Budget) -> Iterator[tuple[Cell, Outcome]]:
+def _carried_out(
+    cells: Sequence[Cell], jobs: int, threads: int, budget: Budget
+) -> Generator[tuple[Cell, Outcome], None, None]:
     """Cells as they end: first those that have ended before."""
-    open_cells = []
+    open_cells, stop = [], threading.Event()
     for cell in cells:
         outcome = read_outcome(cell.folder)
         if outcome is None or outcome.error:  # what failed may succeed with more memory
             open_cells.append(cell)
         else:
             yield cell, outcome
+    each = partial(carry_out, threads=threads, seconds=budget.seconds, alone=jobs == 1, stop=stop)
     with ThreadPoolExecutor(jobs) as pool:
         running: dict[Future[Outcome], Cell] = {}
         try:
             for cell in open_cells:
-                future = pool.submit(
-                    carry_out, cell.config, cell.folder, threads=threads, seconds=budget.seconds, alone=jobs == 1
-                )
+                future = pool.submit(each, cell.config, cell.folder)
                 running[future] = cell
             while running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     yield running.pop(future), future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            stop.set()
             raise
 
 

@@ -22,7 +22,8 @@ __all__ = ["finding", "write_report"]
 
 STYLE = """
 :root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; margin: 0 auto; max-width: 62rem; padding: 1rem; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; margin: 0 auto; max-width: 62rem; padding: 1rem;
+  overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; } th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; }
@@ -42,7 +43,8 @@ for (const button of document.querySelectorAll("th button")) button.addEventList
   const value = row => { const cell = row.children[at]; return cell.dataset.value ?? cell.textContent; };
   const order = (a, b) => { const [x, y] = [value(a), value(b)], d = Number(x) - Number(y);
     return Number.isNaN(d) ? x.localeCompare(y) : d; };
-  const body = table.tBodies[0], rows = [...body.rows].sort((a, b) => up ? order(b, a) : order(a, b));
+  const body = table.tBodies[0], empty = row => value(row) === "";
+  const rows = [...body.rows].sort((a, b) => empty(a) - empty(b) || (up ? order(b, a) : order(a, b)));
   body.append(...rows);
 });
 """
@@ -81,13 +83,15 @@ def finding(found: Standings) -> str:
         f" {summary.low:.4f} to {summary.high:.4f})."
     )
     against = [pair for pair in found.pairs if pair.better == best.name]
-    if against and found.count < LEAST_UNITS:
-        return f"{said} {found.count} {found.units} are too few for any test: at least {LEAST_UNITS} are needed."
+    if against and (units := max(pair.difference.units for pair in against)) < LEAST_UNITS:
+        return f"{said} {units} {found.units} are too few for any test: at least {LEAST_UNITS} are needed."
     if against:
         apart = [pair.worse for pair in against if pair.apart]
         said += f" It is told apart from {len(apart)} of {len(against)} others at the level .05, adjusted for all pairs (Holm)."
-        if level := [pair.worse for pair in against if not pair.apart]:
+        if level := [pair.worse for pair in against if not pair.apart and not math.isnan(pair.adjusted)]:
             said += f" Not told apart from it: {', '.join(level)}."
+        if untested := [pair.worse for pair in against if math.isnan(pair.adjusted)]:
+            said += f" Not tested, for one of the two has a single seed: {', '.join(untested)}."
         if same := [pair.worse for pair in against if pair.difference.identical]:
             said += f" Identical to it, value by value: {', '.join(same)}."
         said += f" {_scope(found)}"
@@ -105,7 +109,9 @@ def _scope(found: Standings) -> str:
 
 
 def _number(value: float, form: str = ".4f") -> Cell:
-    return ("" if math.isnan(value) else format(value, form), value if math.isfinite(value) else -1.0)
+    if math.isnan(value):
+        return "", ""
+    return format(value, form), max(min(value, 1e300), -1e300)  # browsers read no inf
 
 
 def _table(found: Standings) -> tuple[list[str], list[list[Cell]]]:
@@ -134,7 +140,7 @@ def _row(found: Standings, each: Contender, pair: Pair | None) -> list[Cell]:
         _number(summary.over_units),
     ]
     if pair is None:
-        row += [("", 0.0)] * 5
+        row += [("", "")] * 5
     else:
         gap = pair.difference
         counts = f"{gap.losses:,}/{gap.ties:,}/{gap.wins:,}"  # of the worse of the two
@@ -158,15 +164,15 @@ def _protocol(found: Standings) -> list[str]:
     alive = [each for each in found.contenders if each.seeds]
     settings = alive[0].settings
     data = ", ".join(f"{key} {value}" for key, value in settings["data"].items())
-    training = settings["training"]
+    training, seeds = settings["training"], max(len(each.seeds) + len(each.failed) for each in found.contenders)
     said = [
         f"Task {settings['task']}; data: {data}; split by seed {settings['split_seed']}, the same for all.",
-        f"Each contender had {found.about['budget']} and {len(alive[0].seeds)} seed(s) of start, order and draws. It stopped"
-        f" early after {training['patience']} validations without a better {found.monitor} (0: never).",
-        f"The epoch was chosen by {found.monitor} in validation; the test part was looked at once a run, and nothing was chosen"
-        " by it.",
+        f"Each contender had {found.about['budget']} and {seeds} seed(s) of start, order and draws.",
+        _selection(found, training["patience"]),
+        "The test part was looked at once a run, and nothing was chosen by it.",
         "Measures break ties by their expectation over all orders of the tied items, unless a measure's name says otherwise.",
-        f"Intervals are bootstrap percentiles over {found.units}; p is two-sided, adjusted for all {len(found.pairs)} pairs by"
+        f"Intervals of figures are bootstrap percentiles over {found.units}; those of differences are"
+        f" {'of the test' if found.several_seeds else 'the same'}. p is two-sided, adjusted for all {len(found.pairs)} pairs by"
         f" Holm's method; effect is the mean difference over its standard deviation over {found.units}. {_scope(found)}",
         "Not tried: other values of any parameter than those listed below. A loss that needs tuning is shown untuned.",
     ]
@@ -177,6 +183,16 @@ def _protocol(found: Standings) -> list[str]:
     return [*said, *(f"Note: {note}." for note in found.about["notes"])]
 
 
+def _selection(found: Standings, patience: int) -> str:
+    """How the epoch was chosen, if at all."""
+    if not any(curve for each in found.contenders for curve in each.curves):
+        return "No epoch was chosen: there was no validation, and each was trained to its end."
+    return (
+        f"The epoch was chosen by {found.monitor} in validation; training stopped early after {patience} validations without"
+        " a better one (0: never)."
+    )
+
+
 def _settings(each: Contender) -> str:
     """The contender's own sections in a line."""
     parts = []
@@ -184,10 +200,9 @@ def _settings(each: Contender) -> str:
         if isinstance(values, Mapping) and "name" in values:
             own = ", ".join(f"{key}={value}" for key, value in values.items() if key != "name")
             parts.append(f"{section} {values['name']}" + (f"({own})" if own else ""))
-    rate = each.settings["training"]
-    return "; ".join(
-        [*parts, f"learning rate {rate['learning_rate']:g}, batch {rate['batch_size']:,}, {rate['epochs']} epochs"]
-    )
+    own = each.settings["training"]
+    parts += [f"learning rate {own['learning_rate']:g}, batch {own['batch_size']:,}"]
+    return "; ".join(parts) + (f", {own['epochs']} epochs" if "epochs" in own else "")  # open where it failed early
 
 
 def _failures(found: Standings) -> list[str]:

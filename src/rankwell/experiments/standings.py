@@ -41,7 +41,7 @@ class Contender:
 
     name: str
     settings: dict[str, Any]
-    """Of its first seed: the resolved configuration."""
+    """Of the first seed that came to its end: the resolved configuration."""
     seeds: tuple[int, ...]
     """That came to their end."""
     failed: dict[int, str]
@@ -73,7 +73,7 @@ class Pair:
     worse: str
     difference: Difference
     adjusted: float
-    """Holm's p over all pairs: with the variance of seeds where there are several, else over users alone."""
+    """Holm's p over all pairs: with the variance of seeds where there are several, else over users alone; NaN: not tested."""
 
     @property
     def apart(self) -> bool:
@@ -97,7 +97,7 @@ class Standings:
     """The best first; those that failed last."""
     pairs: tuple[Pair, ...]
     several_seeds: bool
-    """Whether every contender has two seeds, so that tests know their variance."""
+    """Whether contenders have two seeds, so that tests know their variance; one with less is then not tested."""
     baselines: dict[str, dict[str, float]]
     about: dict[str, Any]
     """What ``comparison.json`` says."""
@@ -123,7 +123,7 @@ def standings(comparison: Comparison) -> Standings:
     found = [_contender(name, cells, rows, measures) for name, cells in grouped.items()]
     found = _ranked(found, measures[0])
     alive = [each for each in found if each.seeds]
-    several = all(len(each.seeds) > 1 for each in alive)
+    several = any(len(each.seeds) > 1 for each in alive)
     return Standings(
         measures[0],
         measures,
@@ -163,20 +163,26 @@ def _contender(
     values = {
         measure: np.stack([rows[cell.folder][measure].to_numpy() for cell, _ in alive]) for measure in measures if alive
     }
-    logs = [_log(cell) for cell, _ in alive]
-    seen = RunFolder(alive[0][0].folder / "run").negatives().get("select") if alive else None
+    runs = [RunFolder(cell.folder / "run") for cell, _ in alive]
+    logs, results = [_log(cell) for cell, _ in alive], [run.read_json("metrics.json") for run in runs]
+    seen = runs[0].negatives().get("select") if runs else None
     return Contender(
         name,
-        cells[0][0].config.as_dict(),
+        (runs[0].config() if runs else cells[0][0].config).as_dict(),
         tuple(cell.seed for cell, _ in alive),
         {cell.seed: outcome.error for cell, outcome in cells if outcome.error},
         values,
         {measure: summarise(each) for measure, each in values.items() if not np.isnan(each).all()},
         math.nan,
-        tuple(_used(log, outcome) for log, (_, outcome) in zip(logs, alive, strict=True)),
+        tuple(_used(log, result, each) for log, result, (_, each) in zip(logs, results, alive, strict=True)),
         tuple(_curve(log, cells[0][0].config.evaluation.monitor) for log in logs),
         seen[-1] if seen else None,
-        _slices([rows[cell.folder] for cell, _ in alive], measures[0]) if alive else {},
+        {
+            **_slices([rows[cell.folder] for cell, _ in alive], measures[0]),
+            **_questions(results, str(alive[0][0].config.model["name"]), measures[0]),
+        }
+        if alive
+        else {},
     )
 
 
@@ -185,8 +191,8 @@ def _log(cell: Cell) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
 
 
-def _used(log: Sequence[dict[str, Any]], outcome: Outcome) -> Used:
-    seconds = sum(epoch["seconds"] for epoch in log)
+def _used(log: Sequence[dict[str, Any]], result: dict[str, Any], outcome: Outcome) -> Used:
+    seconds = sum(epoch["seconds"] for epoch in log) or result["seconds"].get("fit", 0.0)  # models in closed form
     return Used(seconds, len(log), outcome.processor_seconds, outcome.peak_bytes, outcome.joules)
 
 
@@ -215,9 +221,19 @@ def _slices(rows: Sequence[pl.DataFrame], measure: str) -> dict[str, dict[str, f
     return found
 
 
+def _questions(results: Sequence[dict[str, Any]], model: str, measure: str) -> dict[str, dict[str, float]]:
+    """The measure in the task's further questions to the test."""
+    names = results[0].get("slices", {})
+    return {
+        name: {"mean": float(np.mean([each["slices"][name][model][measure] for each in results]))} for name in names
+    }
+
+
 def _ranked(found: Sequence[Contender], measure: str) -> list[Contender]:
     """The best first, with their mean ranks over users."""
     alive = [each for each in found if measure in each.summaries]
+    if len(alive) < sum(bool(each.seeds) for each in found):
+        raise RunError(f"{measure} has no value for anyone in the test part. Put another first in evaluation.measures.")
     means = np.stack([each.values[measure].mean(0) for each in alive])
     counting = ~np.isnan(means).any(0)
     ranks = mean_ranks(means[:, counting])

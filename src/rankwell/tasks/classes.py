@@ -138,8 +138,13 @@ class MetricLearning(Task[Examples]):
             own["per_class"] = max(min(size // len(sizes), int(sizes.max())), own["per_class"])
             size = own["per_class"] * len(sizes)
         features, classes = part.tensors()
-        pairs = torch.arange(len(classes)), classes
-        return ExampleBatches(features, chosen.function(pairs, size, seed=config.seed, **own))
+        pairs = chosen.function((torch.arange(len(classes)), classes), size, seed=config.seed, **own)
+        if pairs.weights(torch.arange(1)) is not None:
+            raise ConfigError(
+                f"batches {chosen.name} weigh single rows, and losses of embeddings compare them: choose class_balanced, which"
+                " shows all classes alike."
+            )
+        return ExampleBatches(features, pairs)
 
     def judge(
         self,

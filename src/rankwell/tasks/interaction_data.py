@@ -152,7 +152,9 @@ def _new_items_last(data: Data[Interactions]) -> Data[Interactions]:
     train, fit, valid, test = parts
     assert train is not None and fit is not None and test is not None
     items = None if data.items is None else data.items.in_order(order)
-    return replace(data, train=train, fit=train if data.fit is data.train else fit, valid=valid, test=test, items=items)
+    ideal = None if data.ideal is None else data.ideal[:, order]
+    fit = train if data.fit is data.train else fit
+    return replace(data, train=train, fit=fit, valid=valid, test=test, items=items, ideal=ideal)
 
 
 def trained_items(config: InteractionData, part: Interactions) -> int:

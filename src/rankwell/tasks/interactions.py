@@ -179,8 +179,11 @@ class Recommendation(Task[Interactions]):
         """On a split by items, new items among new items."""
         if _data(config).split != "cold_items":
             return {}
-        new = torch.from_numpy(data.test.popularity() > 0)
-        return {f"among {int(new.sum()):,} new items": Slice(data.test, partial(Among, items=new))}
+        new = (data.test.popularity() > 0) & (data.train.popularity() == 0)
+        if not new.any():  # a test of its own, of items that training knows
+            return {}
+        held_out = data.test.take(new[data.test.items])
+        return {f"among {int(new.sum()):,} new items": Slice(held_out, partial(Among, items=torch.from_numpy(new)))}
 
     def facts(self, data: Data[Interactions]) -> dict[str, Any]:
         """Counts and a fingerprint."""

@@ -16,6 +16,7 @@ from rankwell.data.features import FeatureEncoder
 from rankwell.data.labelled_rows import LabelledRows, indicators, synthesise_labelled
 from rankwell.errors import ConfigError
 from rankwell.evaluation import Evaluation
+from rankwell.evaluation.full import check_binary
 from rankwell.evaluation.labelled import evaluate_labels, score_labels
 from rankwell.evaluation.top import Progress
 from rankwell.losses import LOSSES
@@ -65,6 +66,10 @@ class Labelling(Task[LabelledRows]):
                 f"loss {name!r} needs {', '.join(lacking)}, which labelled rows do not tell. Choose another loss."
             )
         return entry
+
+    def check(self, measure: Measure) -> Measure:
+        """A row has a label, or not: there are no grades."""
+        return check_binary(measure)
 
     def read(self, config: Config) -> Data[LabelledRows]:
         """Read and split."""

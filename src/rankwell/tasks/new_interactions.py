@@ -59,7 +59,8 @@ def _histories(config: Config, train: Interactions, path: Path) -> tuple[pl.Seri
     """New users and the codes of what each knows."""
     given = config.data
     assert isinstance(given, InteractionData)
-    new = read_interactions(path, delimiter=given.delimiter, user=given.user or "user", item=given.item or "item")
+    columns = {"user": given.user or "user", "item": given.item or "item"}
+    new = read_interactions(path, format=given.format, delimiter=given.delimiter, **columns)
     codes = codes_in_history(path, new.item_ids, train.item_ids)
     recoded = Interactions(new.users, codes[new.items], new.user_ids, train.item_ids)
     return new.user_ids, recoded.known()

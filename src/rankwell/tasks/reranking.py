@@ -62,6 +62,8 @@ class Reranking(TextRetrieval):
         "training": {**TextRetrieval.defaults["training"], "batch_size": 16, "watch_every": 0},
         "evaluation": TextRetrieval.defaults["evaluation"],
     }
+    # Retrieval's temperatures suit cosines; scores of pairs have a scale of their own.
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def loss(self, name: str) -> Entry[Any]:
         """A list or a contrast loss, on one positive and its negatives."""
@@ -80,10 +82,9 @@ class Reranking(TextRetrieval):
         """Read and split; where no negatives are given, what the first stage finds is told from the positives."""
         require("bm25s", "text")
         given = _data(config)
-        data = read(given, config.seed)
+        data, first = read(given, config.seed), first_stage(given.first)  # a name that is wrong is told before training
         if given.rows == "lists" or given.negatives is not None or data.fit.negatives is not None:
             return data
-        first = first_stage(given.first)
         fit = with_found(data.fit, first, given.candidates)
         train = fit if data.valid is None else with_found(data.train, first, given.candidates)
         return replace(data, fit=fit, train=train)

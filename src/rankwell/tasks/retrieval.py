@@ -14,7 +14,7 @@ from rankwell.data.batching import BATCHES, Batch, Batches
 from rankwell.data.retrieval import Retrieval, Texts
 from rankwell.data.synthetic_texts import synthesise_texts, write_beir
 from rankwell.data.text_tables import many, read_texts
-from rankwell.errors import ConfigError, RunError, require
+from rankwell.errors import ConfigError, DataError, RunError, require
 from rankwell.evaluation import Evaluation, evaluate
 from rankwell.evaluation.top import GROUP, Progress
 from rankwell.metrics import Measure
@@ -292,6 +292,10 @@ def _asked(paths: Sequence[Path], documents: Texts) -> Retrieval:
     texts: list[str] = []
     for path in paths:
         table = read_texts(path, "query", notes=[])
+        if twice := set(ids).intersection(table.ids):
+            raise DataError(
+                f"{path}: queries must have ids of their own: {min(twice)!r} is in a file before. Rename one."
+            )
         ids, texts = [*ids, *table.ids], [*texts, *table.texts]
     codes = {text: code for code, text in enumerate(documents.texts)}
     own = [[codes[text]] if text in codes else [] for text in texts]

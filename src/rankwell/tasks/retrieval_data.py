@@ -3,7 +3,7 @@
 # mypy: allow-untyped-calls
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,6 +29,10 @@ SPLIT = 92
 """Keeps the random numbers of the split apart from those drawn for other purposes with the same seed."""
 
 
+UNNAMED = ("dev", "test")
+"""Files of validation and test, where nobody names them: without one, queries are held out."""
+
+
 class RetrievalData(Section):
     """What to read, and how to split it."""
 
@@ -36,9 +40,9 @@ class RetrievalData(Section):
     """A folder as BEIR has it, or a file of pairs, triplets or labelled lists; ``synthetic`` generates texts."""
     train: str = "train"
     """The file of ``qrels`` to train on."""
-    valid: str = "dev"
+    valid: str = UNNAMED[0]
     """The one that chooses the epoch, if it is there."""
-    test: str = "test"
+    test: str = UNNAMED[1]
     """The one that is looked at once, if it is there."""
     unknown: Unknown = "error"
     """Judgements of queries or documents that are in no file: an error, or dropped and counted."""
@@ -89,39 +93,33 @@ def _files(given: RetrievalData) -> tuple[tuple[Retrieval, Retrieval | None, Ret
     notes: list[str] = []
     queries = read_texts(_table(folder, "queries"), "query", merge=True, notes=notes)
     documents = read_texts(_table(folder, "corpus"), "document", merge=True, notes=notes)
-    codes = {text: code for code, text in enumerate(documents.texts)}
-    same = [codes.get(text) for text in queries.texts]
     shared = Texts(queries.ids, queries.texts), Texts(documents.ids, documents.texts)
     parts: list[Retrieval | None] = []
     for name in (given.train, given.valid, given.test):
         file = folder / "qrels" / f"{name}.tsv"
-        if not file.is_file() and name != given.train:
+        if not file.is_file() and name in UNNAMED and name != given.train:
             parts.append(None)
             continue
         lists = read_judgements(
             file, queries, documents, unknown=given.unknown, irrelevant=True, option="--data.unknown", notes=notes
         )
-        parts.append(_part(*shared, lists, same))
-    if count := sum(code is not None for code in same):
+        grades = ({code: max(grade, 0.0) for code, grade in each.items()} for each in lists)
+        parts.append(Retrieval(*shared, *judgements(grades)))
+    return _without_own(parts, notes)
+
+
+def _without_own(
+    parts: Sequence[Retrieval | None], notes: list[str]
+) -> tuple[tuple[Retrieval, Retrieval | None, Retrieval | None], list[str]]:
+    """Parts in which no query ranks its own text or learns from it, and the notes with how many there are."""
+    train, valid, test = (None if part is None else part.without_own_texts() for part in parts)
+    assert train is not None
+    texts = set(train.documents.texts)
+    if count := sum(text in texts for text in train.queries.texts):
         notes.append(
             f"{many(count, 'document')} with a query's own text left out of what that query ranks and learns from"
         )
-    train, valid, test = parts
-    assert train is not None
     return (train, valid, test), notes
-
-
-def _part(queries: Texts, documents: Texts, lists: list[dict[int, float]], same: list[int | None]) -> Retrieval:
-    """Judgements as a part; a document with the query's own text is excluded, unless it is relevant."""
-    own = [
-        {code: 1.0} if code is not None and each.get(code, 0) <= 0 else {}
-        for code, each in zip(same, lists, strict=True)
-    ]
-    kept = [
-        {code: max(grade, 0.0) for code, grade in each.items() if code not in out}
-        for each, out in zip(lists, own, strict=True)
-    ]
-    return Retrieval(queries, documents, *judgements(kept), excluded=judgements(own)[0])
 
 
 def _table(folder: Path, name: str) -> Path:
@@ -144,11 +142,18 @@ def _rows(given: RetrievalData) -> tuple[tuple[Retrieval, Retrieval | None, Retr
                 f"{path} must have corpus.jsonl, queries.jsonl and qrels, or files of rows called {given.train} and"
                 f" {given.test}: it has neither. Name another folder, or a file."
             )
+        if missing := [
+            name
+            for name, file in zip((given.valid, given.test), files[1:], strict=True)
+            if not file and name not in UNNAMED
+        ]:
+            raise DataError(f"{path}: there must be a file of rows called {missing[0]}, as it is named: there is none.")
     there = [file for file in files if file is not None]
     read = dict(zip(there, read_text_rows(there, form=given.form, columns=given.columns), strict=True))
-    train, valid, test = (None if file is None else read[file] for file in files)
-    assert train is not None
-    return (train, valid, test), [note for part in read.values() for note in part.notes]
+    return _without_own(
+        [None if file is None else read[file] for file in files],
+        [note for part in read.values() for note in part.notes],
+    )
 
 
 def _split(

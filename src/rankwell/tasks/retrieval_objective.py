@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from rankwell.data.batching import BATCHES
 from rankwell.data.retrieval import Retrieval
 from rankwell.errors import ConfigError
 from rankwell.generators import GENERATORS, Generator
@@ -76,6 +77,7 @@ def build_objective(
         miner=build_miner(config),
         observer=observer,
         positives=several(part.relevant(), part.num_items, seed=config.seed, **config.parameters("positives")),
+        per_row=_learns(config),
         generator=generator,
     )
 
@@ -93,12 +95,22 @@ def _of_embeddings(
             f"positives {config.positives['name']}: {config.loss['name']} takes all that are relevant in the batch. Leave the"
             " positives out."
         )
+    if _learns(config):
+        raise ConfigError(
+            f"batches {config.batches['name']} learn from the loss of each row, which losses of embeddings do not tell."
+            " Choose others."
+        )
     given: Mapping[str, Any] = {"seed": config.seed, "miner": build_miner(config), "generator": generator}
     if part.negatives is None:
         return EmbeddingObjective(encoded, loss, part.known(), **given)
     mined = _with_mined(config, part, hard, None)
     assert mined is not None
     return MinedEmbeddingObjective(encoded, loss, part.known(), sampler=mined, **given)
+
+
+def _learns(config: Config) -> bool:
+    """Whether the batches ask for the loss of each row."""
+    return bool(getattr(BATCHES[config.batches["name"]].function, "learns", False))
 
 
 def _with_mined(config: Config, part: Retrieval, hard: int, sampler: Sampler | None) -> Any:

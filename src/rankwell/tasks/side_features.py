@@ -67,7 +67,8 @@ def new_rows(config: Config, data: Data[Interactions], what: str, path: Path) ->
         )
     try:
         wanted = frame.select(config.model[side.columns])
-        return ids, encode(with_vectors(wanted, given.texts, given.encoder, given.cache))
+        texts = [name for name in given.texts if name in wanted and not _blank(wanted[name])]
+        return ids, encode(with_vectors(wanted, texts, given.encoder, given.cache))
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 
@@ -85,6 +86,11 @@ def _encoder(config: Config, data: Data[Interactions], side: _Side) -> tuple[Fea
         )
     count = data.train.popularity() if side.what == "item" else data.train.activity()
     return FeatureEncoder.fit(table.frame.filter(pl.Series(count > 0)), columns, source=table.source), table
+
+
+def _blank(column: pl.Series) -> bool:
+    """Whether a column has no text: of new rows, which may be few."""
+    return not column.dtype.is_nested() and bool((column.cast(pl.String).str.strip_chars().fill_null("") == "").all())
 
 
 def _given(config: Config) -> InteractionData:
