@@ -69,7 +69,7 @@ def test_data_and_a_dry_run(rankwell, films, options, tmp_path):
         (["--loss", "margin_mse"], "loss 'margin_mse' needs teacher, which labelled rows do not tell"),
         (
             ["--model", "mlp"],
-            "mlp is a model of lists; task labels has label_mlp, label_vectors, label_popularity, label_ridge",
+            "mlp is a model of lists; task labels has label_mlp, label_popularity, label_ridge, label_vectors",
         ),
         (["--sampler", "uniform"], "task labels has no sampler. It has model, loss"),
         (["--data.labels", "genre"], "films.csv has no column 'genre'. Did you mean 'genres'?"),
