@@ -182,8 +182,8 @@ def table() -> str:
         cells = []
         for measure in MEASURES:
             values = [result["test"][measure] for result in results]
-            spread = statistics.stdev(values) if len(values) > 1 else float("nan")
-            cells.append(f"{statistics.mean(values):.4f} ± {spread:.4f}")
+            spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.4f}{spread}")
         epoch, slow = (statistics.mean(result[name] for result in results) for name in ("epoch", "epoch_s"))
         lines.append(
             f"{model:<10} {loss:<22} {cells[0]:>16} {cells[1]:>16} {epoch:>6.0f} {slow:>8.1f} {len(results):>5}"
