@@ -63,7 +63,9 @@ class Reranking(TextRetrieval):
         "evaluation": TextRetrieval.defaults["evaluation"],
     }
     # Retrieval's temperatures suit cosines; scores of pairs have a scale of their own.
-    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {"max_sim": {"training": {"epochs": 15, "learning_rate": 0.03}}}
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "max_sim": {"training": {"epochs": 15, "learning_rate": 0.03}}
+    }
 
     def loss(self, name: str) -> Entry[Any]:
         """A list or a contrast loss, on one positive and its negatives."""
