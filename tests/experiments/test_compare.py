@@ -1,5 +1,7 @@
 """Comparisons: cells that are kept, fail alone and go on; what they are told to have found."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -237,6 +239,22 @@ def test_an_error_stops_the_cells_beside(tiny, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         compare(cells, facts, tmp_path, budget=FOUR, jobs=2, watcher=watcher)
     assert all(stopped)
+
+
+def test_ctrl_c_is_heard_while_cells_run(tiny, tmp_path, monkeypatch):
+    """Polars takes signals in a way that lets a wait without an end go on."""
+    cells, facts = planned(tiny, tmp_path)
+    heard = []
+
+    def slow(config, folder, *, stop, **_):
+        threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start() if folder == cells[0].folder else None
+        heard.append(stop.wait(10))
+        raise CancelledError
+
+    monkeypatch.setattr(compare_module, "carry_out", slow)
+    with pytest.raises(KeyboardInterrupt):
+        compare(cells, facts, tmp_path, budget=FOUR, jobs=2)
+    assert heard == [True, True]
 
 
 def test_a_cell_killed_before_its_configuration_was_written_starts_again(tiny, tmp_path):

@@ -235,7 +235,8 @@ def _carried_out(
                 future = pool.submit(each, cell.config, cell.folder)
                 running[future] = cell
             while running:
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                # Polars' handler of Ctrl-C lets a wait without an end go on.
+                for future in wait(running, timeout=0.2, return_when=FIRST_COMPLETED).done:
                     yield running.pop(future), future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
