@@ -10,7 +10,6 @@ import inspect
 import json
 import re
 import shutil
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,13 @@ from typing import Any
 from latex2mathml.converter import convert
 
 from rankwell.data import BATCHES
+from rankwell.experiments.advice import NAMED, Rules, load_rules
 from rankwell.generators import GENERATORS
 from rankwell.losses import LOSSES
 from rankwell.metrics import METRICS
 from rankwell.miners import MINERS
 from rankwell.models import MODELS
-from rankwell.pictures import draw_curves, loss_curve
+from rankwell.pictures import draw_loss
 from rankwell.registry import Entry, Registry
 from rankwell.samplers import POSITIVES, SAMPLERS
 
@@ -37,19 +37,13 @@ PAGES: dict[str, Registry[Any]] = {
     "batches": BATCHES, "positives": POSITIVES, "models": MODELS,
 }  # fmt: skip
 
-COSINE = {
-    "bsl", "ccl", "debiased_contrastive", "hard_contrastive", "llpauc", "mml", "multi_sample_contrastive", "psl",
-    "softmax_at_k",
-}  # fmt: skip
-"""Contrast losses whose defaults are meant for cosines."""
-
 
 def main() -> None:
     shutil.rmtree(OUT, ignore_errors=True)
-    shutil.copytree(DOCS, OUT, ignore=shutil.ignore_patterns("*.py", "*.toml", "README.md"))
+    shutil.copytree(DOCS, OUT, ignore=shutil.ignore_patterns("*.py", "README.md"))
     shutil.copy(ROOT / "CHANGELOG.md", OUT / "changelog.md")
-    rows = tomllib.loads((DOCS / "choose.toml").read_text(encoding="utf-8"))["row"]
-    write(OUT / "choose.md", choose_page(rows))
+    rules = load_rules()
+    write(OUT / "choose.md", choose_page(rules))
     write(OUT / "references.md", references_page())
     measured = json.loads(MEASURED.read_text(encoding="utf-8")) if MEASURED.exists() else {"losses": {}}
     for title, registry in PAGES.items():
@@ -57,7 +51,7 @@ def main() -> None:
         for entry in registry:
             page = OUT / title / entry.family / f"{entry.name}.md"
             extra = (
-                [advice(entry, rows), picture(entry, page), measurement(entry, measured)] if title == "losses" else []
+                [advice(entry, rules), picture(entry, page), measurement(entry, measured)] if title == "losses" else []
             )
             write(page, entry_page(entry, [part for part in extra if part]))
     print(f"{OUT.relative_to(ROOT)}: {', '.join(f'{len(registry)} {title}' for title, registry in PAGES.items())}")
@@ -103,21 +97,21 @@ def parameters(entry: Entry[Any]) -> str:
     return "\n".join(["| parameter | default | where tuning looks |", "|---|---|---|", *rows]) if rows else ""
 
 
-def advice(entry: Entry[Any], rows: list[dict[str, Any]]) -> str:
-    """The rows of the table of choice that name the loss."""
-    mine = [row for row in rows if entry.name in row["losses"]]
-    lines = [f"- **{row['data']}**, labels: {row['labels']}. {row['why']}" for row in mine]
+def advice(entry: Entry[Any], rules: Rules) -> str:
+    """The rules of advice that name the loss."""
+    mine = [rule for rule in rules.rule if entry.name in rules.losses(rule)[:NAMED]]
+    lines = [f"- **{rule.data}**, labels: {rule.label}. {rule.why}" for rule in mine]
     return "\n".join(["## When to choose it", "", *lines]) if mine else ""
 
 
 def picture(entry: Entry[Any], page: Path) -> str:
-    """Value and gradient over the score of an irrelevant item."""
-    if entry.kind not in ("list", "contrast", "embedding"):
-        return ""
+    """Value and gradient over the score of an irrelevant item, above those of well-known losses."""
     page.parent.mkdir(parents=True, exist_ok=True)
-    draw_curves(page.with_suffix(".svg"), [loss_curve(entry, cosine=entry.name in COSINE)])
+    draw_loss(page.with_suffix(".svg"), entry)
     said = f"Value and gradient of {entry.name} by the score of an irrelevant item"
-    return f"## Value and gradient\n\n![{said}]({entry.name}.svg)"
+    command = f"With parameters of your own: `rankwell losses {entry.name} --plot {entry.name}.svg"
+    own = next((f" --{name} …" for name in entry.parameters), "")
+    return f"## Value and gradient\n\n![{said}]({entry.name}.svg)\n\n{command}{own}`"
 
 
 def measurement(entry: Entry[Any], measured: dict[str, Any]) -> str:
@@ -131,13 +125,17 @@ def measurement(entry: Entry[Any], measured: dict[str, Any]) -> str:
     return "\n".join(["## Time and memory", "", *head, *rows, "", said])
 
 
-def choose_page(rows: list[dict[str, Any]]) -> str:
+def choose_page(rules: Rules) -> str:
     """Your data and labels, and the losses to try first."""
     table = ["| your data | your labels | try | because |", "|---|---|---|---|"]
-    for row in rows:
-        links = ", ".join(f"[{name}](losses/{LOSSES[name].family}/{name}.md)" for name in row["losses"])
-        table.append(f"| {row['data']} | {row['labels']} | {links} | {row['why']} |")
-    intro = "Your data and labels, and the candidates in the order to try them. Only a comparison on your data tells the best."
+    for rule in rules.rule:
+        names = rules.losses(rule)[:NAMED]
+        links = ", ".join(f"[{name}](losses/{LOSSES[name].family}/{name}.md)" for name in names)
+        table.append(f"| {rule.data} | {rule.label} | {links} | {rule.why} |")
+    intro = (
+        "Your data and labels, and the candidates in the order to try them. `rankwell advise` [finds the row](advise.md) for your"
+        " data and says what each choice rests on. Only a comparison on your data tells the best."
+    )
     return "\n\n".join(["# Which loss?", intro, "\n".join(table)])
 
 

@@ -2,11 +2,11 @@
 
 import importlib.util
 import re
-import tomllib
 from pathlib import Path
 
 import pytest
 
+from rankwell.experiments.advice import NAMED, load_rules
 from rankwell.losses import LOSSES
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -29,11 +29,13 @@ def test_a_page_has_no_markup_left(entry):
 
 
 def test_choices_name_losses_that_exist():
-    rows = tomllib.loads((DOCS / "choose.toml").read_text())["row"]
-    page = generate.choose_page(rows)
-    assert page.count("\n| ") == len(rows) + 1
-    for row in rows:
-        assert all(f"[{name}](losses/{LOSSES[name].family}/{name}.md)" in page for name in row["losses"])
+    rules = load_rules()
+    page = generate.choose_page(rules)
+    assert page.count("\n| ") == len(rules.rule) + 1
+    for rule in rules.rule:
+        names = rules.losses(rule)[:NAMED]
+        assert ", ".join(f"[{name}](losses/{LOSSES[name].family}/{name}.md)" for name in names) in page
+        assert all(rule.data in generate.advice(LOSSES[name], rules) for name in names)
 
 
 def test_links_lead_to_pages():

@@ -26,7 +26,7 @@ from rankwell.registry import Entry, Parameter  # noqa: E402
 from rankwell.samplers import POSITIVES, SAMPLERS  # noqa: E402
 from rankwell.tasks import NAMED, Config, Section, Task, listed, task_of  # noqa: E402
 
-__all__ = ["Config", "Section", "listed", "load_toml", "resolve", "with_column", "with_option"]
+__all__ = ["Config", "Section", "listed", "load_toml", "resolve", "typed", "with_column", "with_option"]
 
 
 def load_toml(path: Path) -> dict[str, Any]:
@@ -133,13 +133,17 @@ def _recipe(task: Task[Any], names: Mapping[str, str]) -> dict[str, Any]:
 
 def _chosen(entry: Entry[Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The name, and all its own parameters, typed."""
-    values = {"name": str(given.get("name", entry.name))}
+    own = typed(entry, {key: value for key, value in given.items() if key != "name"}, where)
+    defaults = {key: parameter.default for key, parameter in entry.parameters.items()}
+    return {"name": str(given.get("name", entry.name)), **defaults, **own}
+
+
+def typed(entry: Entry[Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The given parameters of an entry, each as its annotation says; ``where`` names them in errors."""
     for key in given:
-        if key != "name" and key not in entry.parameters:
+        if key not in entry.parameters:
             raise ConfigError(f"{where}.{key}: {entry.name} has no such parameter. {nearest(key, entry.parameters)}")
-    for key, parameter in entry.parameters.items():
-        values[key] = _typed(parameter, given[key], f"{where}.{key}") if key in given else parameter.default
-    return values
+    return {key: _typed(entry.parameters[key], value, f"{where}.{key}") for key, value in given.items()}
 
 
 def _miner(name: str, given: Mapping[str, Any], where: str) -> dict[str, Any]:

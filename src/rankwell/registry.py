@@ -7,6 +7,7 @@ import functools
 import importlib.metadata
 import importlib.util
 import inspect
+import math
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -27,11 +28,22 @@ _FILES: dict[Path, ModuleType] = {}
 
 @dataclass(frozen=True)
 class Search:
-    """Where tuning looks for a parameter: ``Annotated[float, Search(0.01, 1.0, log=True)]``."""
+    """Where tuning looks for a parameter: ``Annotated[float, Search(0.01, 1.0, log=True)]``.
 
-    low: float
-    high: float
+    An ``int`` takes whole numbers, a tuple of numbers the range for each of its elements. ``Search()``, without a range, is
+    for a ``Literal`` or a ``bool``: all its values.
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
     log: bool = False
+    ascending: bool = False
+    """Whether the elements of a tuple are put in order, smallest first, since another order says the same."""
+
+    def __str__(self) -> str:
+        if math.isinf(self.low):
+            return "all values"
+        return f"{self.low} … {self.high}{', log' if self.log else ''}{', ascending' if self.ascending else ''}"
 
 
 @dataclass(frozen=True)

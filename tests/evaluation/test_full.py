@@ -1,4 +1,5 @@
 import math
+from itertools import permutations
 
 import pytest
 import torch
@@ -88,17 +89,73 @@ def test_blocks_parts_and_cut_offs_together_change_nothing(monkeypatch: pytest.M
         assert torch.equal(whole.values[str(measure)], alone.values[str(measure)])
 
 
-def test_ties_at_a_cut_off_are_in_the_order_of_codes() -> None:
+CUT = ("recall@4", "precision@2", "hit_rate@4", "mrr@4", "ndcg@4", "ap@4", "err@3", "f1@4")
+
+
+def test_ties_under_a_cut_off_are_the_mean_over_all_orders() -> None:
+    """Against every order of six items: a tie within the list, and one of three items that the cut divides."""
+    scores, held_out = torch.tensor([[2.0, 1.0, 3.0, 1.0, 3.0, 1.0]]), torch.tensor([[0, 1, 1, 0, 0, 1]])
+    nothing = lists_of(torch.zeros(1, 6))
+    measures = [Measure.parse(name) for name in CUT]
+    got = evaluate(Fixed(scores), measures, known=nothing, held_out=lists_of(held_out), block=1)
+    orders = [order for order in permutations(range(6)) if scores[0, list(order)].diff().max() <= 0]
+    assert len(orders) == 2 * 6
+    for measure in measures:
+        places = torch.arange(6.0, 0, -1).expand(len(orders), 6)
+        values = measure(places, held_out[0][torch.tensor(orders)].float(), reduction="none")
+        assert got.values[str(measure)].item() == pytest.approx(values.mean().item(), abs=1e-6)
+
+
+def test_ties_that_a_measure_orders_stand_by_code() -> None:
     nothing = Ragged(torch.tensor([0, 0]), torch.zeros(0, dtype=torch.int64))
     for item, right in ((2, 1.0), (3, 0.0)):
         held_out = Ragged(torch.tensor([0, 1]), torch.tensor([item]))
-        got = evaluate(Fixed(torch.zeros(1, 9)), [Measure.parse("recall@3")], known=nothing, held_out=held_out)
-        assert got.means() == {"recall@3": right}
+        measures = [Measure.parse("recall(ties=order)@3"), Measure.parse("recall@3")]
+        got = evaluate(Fixed(torch.zeros(1, 9)), measures, known=nothing, held_out=held_out)
+        assert got.means() == pytest.approx({"recall(ties=order)@3": right, "recall@3": 1 / 3})
+
+
+@pytest.mark.parametrize("decimals", [0, 1])
+def test_the_order_of_the_catalogue_changes_nothing(decimals: int) -> None:
+    known, held_out = (torch.zeros(40, 150) for _ in range(2))
+    for matrix, lists in zip((known, held_out), split(40, 150), strict=True):
+        matrix[torch.repeat_interleave(lists.offsets.diff()), lists.values] = 1
+    scores = torch.randn(40, 150, generator=torch.Generator().manual_seed(0)).round(decimals=decimals)
+    scores[:, 100:] = -torch.inf  # nor does what is not to be recommended
+    scores[7, 3:] = -torch.inf
+    measures = [Measure.parse(name) for name in (*CUT, "ndcg@20", "ndcg@120")]
+    found = []
+    for order in (
+        torch.arange(150),
+        torch.arange(150).flip(0),
+        torch.randperm(150, generator=torch.Generator().manual_seed(1)),
+    ):
+        parts = (scores[:, order], lists_of(known[:, order]), lists_of(held_out[:, order]))
+        got = evaluate(Fixed(parts[0]), measures, known=parts[1], held_out=parts[2], block=6)
+        found.append(torch.stack(list(got.values.values())))
+    assert (found[0] > 0).any(1).all()
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], atol=1e-6, rtol=0, equal_nan=True)
+
+
+def test_a_constant_scorer_has_the_expectation() -> None:
+    """Of n items k are shown: a relevant one stands there with the chance k / n, whatever the order of the file."""
+    held_out = torch.zeros(3, 300)
+    held_out[0, :2], held_out[1, 10:15], held_out[2, -1] = 1, 1, 1
+    measures = [Measure.parse(name) for name in ("recall@20", "ndcg@20")]
+    got = evaluate(
+        Fixed(torch.ones(3, 300)), measures, known=lists_of(torch.zeros(3, 300)), held_out=lists_of(held_out)
+    )
+    discounts = [1 / math.log2(place + 2) for place in range(20)]
+    assert got.values["recall@20"].tolist() == pytest.approx([20 / 300] * 3)
+    right = [number / 300 * sum(discounts) / sum(discounts[:number]) for number in (2, 5, 1)]
+    assert got.values["ndcg@20"].tolist() == pytest.approx(right)
 
 
 def test_a_held_out_item_that_is_known_counts_as_missed() -> None:
     known, held_out = (Ragged(torch.tensor([0, n]), torch.arange(n)) for n in (1, 2))
-    got = evaluate(Fixed(torch.zeros(1, 5)), [Measure.parse("recall@3")], known=known, held_out=held_out)
+    scores = torch.arange(5.0, 0, -1)[None]
+    got = evaluate(Fixed(scores), [Measure.parse("recall@3")], known=known, held_out=held_out)
     assert got.means() == {"recall@3": 0.5}
 
 
@@ -170,3 +227,16 @@ def test_held_out_items_have_no_grades() -> None:
     known, held_out = split(10, 20)
     with pytest.raises(ConfigError, match=r"^recall\(rel=4\)@5: held-out items .* rel must be at most 1, got 4\.$"):
         evaluate(Fixed(torch.zeros(10, 20)), [Measure.parse("recall(rel=4)@5")], known=known, held_out=held_out)
+
+
+def test_what_is_not_ranked_is_missed_without_a_cut_off() -> None:
+    """Items 2 and 3 alone are ranked; of the three relevant ones only item 3 is, and item 4 is known."""
+    scores = torch.tensor([[-torch.inf, -torch.inf, 2.0, 1.0, 5.0, -torch.inf]])
+    known, held_out = lists_of(torch.tensor([[0, 0, 0, 0, 1, 0]])), lists_of(torch.tensor([[1, 0, 0, 1, 0, 1]]))
+    measures = [Measure.parse(name) for name in ("ap", "mrr", "ndcg", "recall", "bpref", "auc")]
+    got = evaluate(Fixed(scores), measures, known=known, held_out=held_out).means()
+    ideal = sum(1 / math.log2(1 + place) for place in (1, 2, 3))
+    right = {"ap": 1 / 2 / 3, "mrr": 1 / 2, "ndcg": 1 / math.log2(3) / ideal, "recall": 1 / 3}
+    # Of the two irrelevant ones, 1 and 2, one stands above item 3; among what is ranked it is above every relevant one.
+    right |= {"bpref": (1 - 1 / 2) / 3, "auc": 0.0}
+    assert got == pytest.approx(right)

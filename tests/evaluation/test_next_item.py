@@ -14,7 +14,7 @@ from rankwell.models.sasrec import SASRec
 from rankwell.types import Ragged
 
 ITEMS = 70
-MEASURES = [Measure.parse(text) for text in ("recall@3", "ndcg@3", "mrr@20")]
+MEASURES = [Measure.parse(text) for text in ("recall(ties=order)@3", "ndcg(ties=order)@3", "mrr(ties=order)@20")]
 
 
 def questions(count: int = 40) -> tuple[Ragged, Tensor]:

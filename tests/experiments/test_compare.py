@@ -19,6 +19,7 @@ from rankwell.experiments import run
 from rankwell.experiments.cell import Outcome, carry_out, read_outcome
 from rankwell.experiments.compare import Budget, compare, contenders, plan_cells
 from rankwell.experiments.folder import RunFolder, write_config
+from rankwell.experiments.processes import why_it_failed
 from rankwell.experiments.report import write_report
 from rankwell.experiments.standings import standings
 
@@ -279,10 +280,10 @@ def test_long_names_fit_into_a_file_name(tiny, tmp_path):
 def test_why_a_process_failed(tmp_path):
     said = tmp_path / "said.txt"
     said.write_text("Traceback …\nValueError: no\n")
-    assert cell_module._error(1, said) == "ValueError: no"
-    assert "killed, as by a system without memory" in cell_module._error(-9, said)
+    assert why_it_failed(1, said) == "ValueError: no"
+    assert "killed, as by a system without memory" in why_it_failed(-9, said)
     said.write_text("")
-    assert "said nothing" in cell_module._error(3, said)
+    assert "said nothing" in why_it_failed(3, said)
 
 
 def test_a_budget_in_seconds_becomes_epochs(tiny):

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rankwell.errors import ConfigError, UnknownName
+from rankwell.errors import ConfigError, InputError, UnknownName
 from rankwell.metrics import METRICS, Measure, evaluate_measures, metric, ndcg, precision, preset
 from rankwell.metrics.registry import Metric
 
@@ -199,3 +199,43 @@ def test_lists_that_do_not_count_are_marked(monkeypatch: pytest.MonkeyPatch) -> 
     found = evaluate_measures(names, scores, labels, where=where, uncounted=-7.0)
     assert [found[name].tolist() for name in names] == [[1, -7, -7], [1, -7, -7], [1, 0, -7], [1, 1, -7]]
     assert evaluate_measures(names[:1], scores, labels, where=where)["precision@1"].tolist() == [1, 0, 0]
+
+
+CUT = [name for name in METRICS.names() if METRICS[name].kind == "list"]
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_unlisted_items_of_a_tie_are_counted_only(name: str) -> None:
+    """Lists cut inside a tie: two, five and no irrelevant items of the last score are left out."""
+    scores = torch.tensor([[3.0, 2.0, 2.0, 1.0, 1.0, 1.0], [1.0] * 6, [6.0, 5.0, 4.0, 3.0, 2.0, 1.0]])
+    labels = torch.tensor([[0.0, 0, 2, 0, 0, 1], [1, 0, 0, 2, 0, 0], [0, 1, 0, 0, 0, 1]])
+    unlisted = torch.tensor([2, 5, 0])
+    more = torch.arange(5) < unlisted[:, None]
+    whole = torch.cat([scores, torch.ones(3, 5)], 1), torch.nn.functional.pad(labels, (0, 5))
+    where = torch.cat([torch.ones(3, 6, dtype=torch.bool), more], 1)
+    for measure in (f"{name}@1", f"{name}@4", f"{name}(ties=order)@4"):
+        got = evaluate_measures([measure], scores, labels, unlisted=unlisted)
+        right = evaluate_measures([measure], *whole, where=where)
+        for key, values in right.items():
+            torch.testing.assert_close(got[key], values)
+
+
+def test_unlisted_items_for_a_metric_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+
+    @metric()
+    def outside(
+        scores, labels, *, where=None, weights=None, offsets=None, reduction="mean", k=None, ties="expected",
+        ideal=None, empty="skip",
+    ):  # fmt: skip
+        return precision(scores, labels, where=where, reduction=reduction, k=k, ties=ties, empty=empty)
+
+    scores, labels = torch.tensor([[2.0, 1.0, 1.0], [1.0, 1.0, 0.0]]), torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+    found = evaluate_measures(["outside@2"], scores, labels, unlisted=torch.tensor([2, 0]))
+    assert found["outside@2"].tolist() == [0.125, 0.5]
+
+
+@pytest.mark.parametrize("name", ["ndcg", "auc"])
+def test_unlisted_items_need_a_cut_off(name: str) -> None:
+    with pytest.raises(InputError, match="unlisted goes with dense lists and measures with a cut-off"):
+        evaluate_measures([name], SCORES, LABELS, unlisted=torch.tensor([1]))

@@ -10,17 +10,18 @@ require("typer", "cli")
 import typer  # noqa: E402
 from rich.markup import escape  # noqa: E402
 
+from rankwell.cli.advise import advise  # noqa: E402
 from rankwell.cli.check import check  # noqa: E402
 from rankwell.cli.clicks import clicks  # noqa: E402
 from rankwell.cli.compare import compare  # noqa: E402
 from rankwell.cli.data import data  # noqa: E402
 from rankwell.cli.describe import describe  # noqa: E402
 from rankwell.cli.evaluate import evaluate  # noqa: E402
+from rankwell.cli.losses import losses  # noqa: E402
 from rankwell.cli.mine import mine  # noqa: E402
 from rankwell.cli.names import (  # noqa: E402
     batches,
     generators,
-    losses,
     metrics,
     miners,
     models,
@@ -32,6 +33,7 @@ from rankwell.cli.recommend import recommend  # noqa: E402
 from rankwell.cli.score import score  # noqa: E402
 from rankwell.cli.screen import errors, program  # noqa: E402
 from rankwell.cli.train import train  # noqa: E402
+from rankwell.cli.tune import tune  # noqa: E402
 
 __all__ = ["main"]
 
@@ -48,16 +50,18 @@ INTERRUPTED = 130
 OPEN = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command(context_settings=OPEN)(train)
 app.command(context_settings=OPEN)(compare)
+app.command(context_settings=OPEN)(tune)
 app.command()(evaluate)
 app.command()(recommend)
 app.command()(score)
 app.command()(clicks)
 app.command(context_settings=OPEN)(data)
+app.command(context_settings=OPEN)(advise)
 app.command(context_settings=OPEN)(describe)
 app.command()(mine)
 app.command()(batches)
 app.command()(generators)
-app.command()(losses)
+app.command(context_settings=OPEN)(losses)
 app.command()(metrics)
 app.command()(miners)
 app.command()(models)

@@ -1,4 +1,4 @@
-"""``rankwell losses``, ``metrics``, ``samplers`` and their like: what there is, and what each is."""
+"""``rankwell metrics``, ``models``, ``samplers`` and their like: what there is, and what each is."""
 
 import inspect
 import typing
@@ -12,7 +12,6 @@ from rankwell.cli.screen import output
 from rankwell.config import with_column
 from rankwell.data import BATCHES
 from rankwell.generators import GENERATORS
-from rankwell.losses import LOSSES
 from rankwell.metrics import METRICS
 from rankwell.miners import MINERS
 from rankwell.models import MODELS
@@ -20,49 +19,44 @@ from rankwell.registry import Entry, Parameter, Registry
 from rankwell.samplers import POSITIVES, SAMPLERS
 from rankwell.tasks import TASKS
 
-__all__ = ["batches", "generators", "losses", "metrics", "miners", "models", "positives", "samplers", "tasks"]
+__all__ = ["batches", "generators", "metrics", "miners", "models", "positives", "samplers", "show", "tasks"]
 
 Name = Annotated[Optional[str], typer.Argument(help="One of them, to see its formula, source and parameters.")]  # noqa: UP045
 
 
 def batches(name: Name = None) -> None:
     """List the ways of batching, or show one: which rows come together and how often, source, parameters."""
-    _show(BATCHES, name)
+    show(BATCHES, name)
 
 
 def generators(name: Name = None) -> None:
     """List the generators, or show one: what it makes negatives of, source, parameters."""
-    _show(GENERATORS, name)
-
-
-def losses(name: Name = None) -> None:
-    """List the losses, or show one: formula, source, parameters."""
-    _show(LOSSES, name)
+    show(GENERATORS, name)
 
 
 def metrics(name: Name = None) -> None:
     """List the metrics, or show one: definition, source, parameters."""
-    _show(METRICS, name)
+    show(METRICS, name)
 
 
 def miners(name: Name = None) -> None:
     """List the miners, or show one: which negatives it keeps, source, parameters."""
-    _show(MINERS, name)
+    show(MINERS, name)
 
 
 def models(name: Name = None) -> None:
     """List the models, or show one: what it scores, formula, source, parameters."""
-    _show(MODELS, name)
+    show(MODELS, name)
 
 
 def positives(name: Name = None) -> None:
     """List the ways to give a row several positives, or show one: which, source, parameters."""
-    _show(POSITIVES, name)
+    show(POSITIVES, name)
 
 
 def samplers(name: Name = None) -> None:
     """List the samplers, or show one: how likely it draws what, source, parameters."""
-    _show(SAMPLERS, name)
+    show(SAMPLERS, name)
 
 
 def tasks() -> None:
@@ -77,7 +71,8 @@ def tasks() -> None:
     output.print(table)
 
 
-def _show(registry: Registry[Any], name: str | None) -> None:
+def show(registry: Registry[Any], name: str | None) -> None:
+    """Print a table of the registry, or all about one entry."""
     if name is None:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for heading in ("name", "family", "kind", "", "source"):
@@ -102,8 +97,7 @@ def _show_parameters(entry: Entry[Any]) -> None:
     for heading in ("parameter", "type", "default", "search range"):
         table.add_column(heading)
     for parameter in entry.parameters.values():
-        search = parameter.search
-        span = f"{search.low} … {search.high}{', log' if search.log else ''}" if search else ""
+        span = str(parameter.search) if parameter.search else ""
         table.add_row(*map(escape, (parameter.name, _type(parameter), str(parameter.default), span)))
     output.print()
     output.print(table)

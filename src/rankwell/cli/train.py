@@ -19,6 +19,7 @@ from rankwell.config import Config, load_toml, resolve, with_option
 from rankwell.errors import ConfigError
 from rankwell.experiments import Result, RunFolder, run
 from rankwell.experiments.plan import plan
+from rankwell.experiments.tracking import tracked
 from rankwell.tasks import task_of
 
 __all__ = ["train"]
@@ -39,6 +40,10 @@ def train(
         Optional[Path],  # noqa: UP045
         typer.Option(help="Go on with an interrupted run's folder, bit for bit."),
     ] = None,
+    track: Annotated[
+        str,
+        typer.Option(envvar="RANKWELL_TRACK", help="Follow the run elsewhere, too: tensorboard, mlflow."),
+    ] = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show configuration, work and memory; train nothing.")
     ] = False,
@@ -61,8 +66,11 @@ def train(
     if dry_run:
         _show_plan(settings)
         return
-    with RunProgress(errors, task_of(settings.task).units) as progress:
-        result = run(settings, folder, resume=resume is not None, reporter=progress)
+    with (
+        RunProgress(errors, task_of(settings.task).units) as progress,
+        tracked(folder, track, progress) as reporter,
+    ):
+        result = run(settings, folder, resume=resume is not None, reporter=reporter)
     _show_result(settings, result, folder)
 
 

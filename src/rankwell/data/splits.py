@@ -14,7 +14,15 @@ from rankwell.data.keys import hash_ids, splitmix64
 from rankwell.data.schema import Interactions
 from rankwell.errors import ConfigError, DataError
 
-__all__ = ["Split", "split_balanced", "split_cold_items", "split_global_time", "split_leave_last", "split_random"]
+__all__ = [
+    "Split",
+    "split_balanced",
+    "split_cold_items",
+    "split_fold",
+    "split_global_time",
+    "split_leave_last",
+    "split_random",
+]
 
 Rows = NDArray[np.int64]
 
@@ -54,6 +62,26 @@ def split_random(data: Interactions, fraction: float, *, seed: int, per_user: bo
     held = np.zeros(len(data), dtype=np.bool_)
     held[candidates[np.argsort(draws[candidates])[:wanted]]] = True
     return _split(data, held)
+
+
+def split_fold(data: Interactions, number: int, folds: int, *, seed: int) -> Split:
+    """Hold out one of the folds of cross-validation, ``number`` from 1: each user's pairs in random parts of equal size.
+
+    Over all numbers the held-out parts are disjoint, and cover every pair but those of users who have one alone: they keep it
+    for training. Which fold is the larger one is drawn for each user. Raises :class:`ConfigError` unless 1 <= number <= folds
+    and folds >= 2. Time O(n log n).
+
+    >>> import polars as pl
+    >>> data = Interactions(np.zeros(5, dtype=int), np.arange(5), pl.Series(["ann"]), pl.Series(list("abcde")))
+    >>> [sorted(split_fold(data, number, 2, seed=0).held_out.items.tolist()) for number in (1, 2)]
+    [[1, 3], [0, 2, 4]]
+    """
+    if not (1 <= number <= folds and folds >= 2):
+        raise ConfigError(f"number must be from 1 to folds, of at least 2: got {number} of {folds}.")
+    rank, counts = _ranks(data, np.lexsort((_draws(data, seed), data.users)))
+    first = splitmix64(hash_ids(data.user_ids) ^ np.uint64(keyed.mix(seed, folds))) % np.uint64(folds)
+    fold = (rank + first.astype(np.int64)[data.users]) % folds
+    return _split(data, (fold == number - 1) & (counts[data.users] > 1))
 
 
 def split_leave_last(data: Interactions, n: int = 1, *, order: Literal["time", "file"] = "time") -> Split:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rankwell.data.schema import Interactions
 
-__all__ = ["Statistics", "describe"]
+__all__ = ["Statistics", "describe", "gini", "top_share"]
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
 """The probabilities of the quantiles: least, quartiles, tenth from the top, most."""
@@ -76,9 +76,9 @@ def describe(data: Interactions, *, merged: int | None = None) -> Statistics:
         density=len(data) / max(len(users) * len(items), 1),
         per_user=_quantiles(users),
         per_item=_quantiles(items),
-        gini=_gini(items),
-        top_1_percent=_share(items, 0.01),
-        top_10_percent=_share(items, 0.1),
+        gini=gini(items),
+        top_1_percent=top_share(items, 0.01),
+        top_10_percent=top_share(items, 0.1),
         repeat_rate=None if merged is None else merged / max(merged + len(data), 1),
         time_span=None if times is None or len(times) == 0 else (float(times.min()), float(times.max())),
         labels=_labels(data.weights),
@@ -89,8 +89,12 @@ def _quantiles(counts: NDArray[np.int64]) -> tuple[float, ...]:
     return tuple(float(value) for value in np.quantile(counts, QUANTILES)) if len(counts) else ()
 
 
-def _gini(descending: NDArray[np.int64]) -> float:
-    """Mean absolute difference of two draws over twice the mean, by ranks instead of pairs."""
+def gini(descending: NDArray[np.int64]) -> float:
+    """Mean absolute difference of two draws over twice the mean, by ranks instead of pairs; counts stand in falling order.
+
+    >>> gini(np.array([5, 5])), gini(np.array([10, 0]))
+    (0.0, 0.5)
+    """
     n, total = len(descending), int(descending.sum())
     if total == 0:
         return 0.0
@@ -98,7 +102,7 @@ def _gini(descending: NDArray[np.int64]) -> float:
     return float((np.arange(n - 1, -n - 1, -2) * descending).sum() / (n * total))
 
 
-def _share(descending: NDArray[np.int64], fraction: float) -> float:
+def top_share(descending: NDArray[np.int64], fraction: float) -> float:
     """The share of interactions that the most popular fraction of items has; at least one item."""
     top = max(round(fraction * len(descending)), 1)
     return float(descending[:top].sum() / max(int(descending.sum()), 1))

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from rankwell.errors import ConfigError, InputError
-from rankwell.evaluation.top import Progress, scored_blocks, top_of_rows
+from rankwell.evaluation.top import Progress, TopItems, count_tied, scored_blocks, top_of_rows
 from rankwell.lists import take_lists
-from rankwell.metrics import Measure, evaluate_measures
+from rankwell.metrics import METRICS, Measure, evaluate_measures
 from rankwell.models.registry import check_known
 from rankwell.types import FullRanker, Ragged
 
@@ -74,11 +75,12 @@ def evaluate(
     Each user is scored once, whatever the measures. The conventions are LightGCN's: recall divides by all held-out items,
     the ideal list has all of them, the mean is over users with at least one.
 
-    A measure with a cut-off sees the list as it would be served: equal scores are in the order of item codes. A measure
-    without one (``auc``, ``ap``, ``ndcg``) sees the scores of the whole catalogue, with ties as the measure says; that sorts
-    every row, which costs several times the rest; an item that is not held out and scores -inf does not compete. A held-out
-    item that is also known cannot be ranked: with a cut-off it counts as missed, as in LightGCN's code; without one it is left
-    out.
+    Equal scores are met as the measure says: the mean over all orders of what is tied, also where the cut-off divides it, or
+    the order of item codes (``recall(ties=order)@20``). A measure without a cut-off (``auc``, ``ap``, ``ndcg``) sees the scores
+    of the whole catalogue; that sorts every row, which costs several times the rest. An item that scores
+    -inf is not ranked: a held-out one counts as missed, as for trec_eval; only measures that need the whole list (``auc``)
+    put it last. A held-out item that is also known cannot be ranked: with a cut-off it counts as missed, as in LightGCN's
+    code; without one it is left out.
 
     Memory: ``block`` · items scores, about three times that for measures without a cut-off, and the values. Time: the model's,
     plus what :func:`top_items` states.
@@ -120,8 +122,9 @@ def _measured_parts(
     """Values of consecutive users, in order for each measure."""
     cut = [measure for measure in measures if measure.k is not None]
     whole = [measure for measure in measures if measure.k is None]
+    by_code = any(measure.settings["ties"] == "order" for measure in cut)
     k = max((measure.k or 0 for measure in cut), default=0)
-    lists: list[Tensor] = []
+    lists: list[_Lists] = []
     measured = 0
     for place, rows in scored_blocks(model, users, k, known, block, progress):
         if whole:
@@ -129,11 +132,40 @@ def _measured_parts(
             yield _measure_rows(whole, rows[:, : model.num_items], *relevant, excluded)
         if not cut:
             continue
-        lists.append(top_of_rows(rows, k).ids)
+        top, tied = top_of_rows(rows, k, by_code=by_code)
+        lists.append(_with_ties(rows, top, tied, held_out[0], users[place]))
         if (place.stop - measured) * k >= LIST_VALUES or place.stop == users.numel():
             relevant = _relevant(held_out, users[measured : place.stop])
-            yield _measure_lists(cut, torch.cat(lists), *relevant, model.num_items)
+            yield _measure_lists(cut, lists, *relevant, model.num_items)
             lists, measured = [], place.stop
+
+
+class _Lists(NamedTuple):
+    """Best items of each user, as many as are shown and what is relevant among those that share the last score."""
+
+    ids: Tensor
+    """Item codes, -1 where there are no more."""
+    scores: Tensor
+    unlisted: Tensor
+    """How many others share the last score."""
+
+
+def _with_ties(rows: Tensor, top: TopItems, tied: Tensor, held_out: Ragged, users: Tensor) -> _Lists:
+    """The lists of a block, and what shares the last score of the lists that are tied."""
+    unlisted = torch.zeros(len(rows), dtype=torch.int64, device=rows.device)
+    if not tied.numel():
+        return _Lists(*top, unlisted)
+    unlisted[tied] = count_tied(rows, top, tied)
+    wanted = take_lists(held_out, users[tied.to(users.device)])
+    row, items = tied[_rows_of(wanted).to(tied.device)], wanted.values.to(tied.device)
+    border = top.scores[row, -1]
+    more = (rows[row, items] == border) & (top.ids[row] != items[:, None]).all(1)
+    row, items, border = row[more], items[more], border[more]
+    number = row.bincount(minlength=len(rows))
+    ids, scores = (nn.functional.pad(part, (0, int(number.max())), value=-1) for part in top)
+    place = top.ids.shape[1] + torch.arange(len(row), device=row.device) - (number.cumsum(0) - number)[row]
+    ids[row, place], scores[row, place] = items, border
+    return _Lists(ids, scores, unlisted - number)
 
 
 def _relevant(held_out: tuple[Ragged, Tensor], users: Tensor) -> tuple[Ragged, Tensor]:
@@ -144,20 +176,23 @@ def _relevant(held_out: tuple[Ragged, Tensor], users: Tensor) -> tuple[Ragged, T
 
 
 def _measure_lists(
-    measures: list[Measure], ids: Tensor, relevant: Ragged, gains: Tensor, num_items: int
+    measures: list[Measure], lists: Sequence[_Lists], relevant: Ragged, gains: Tensor, num_items: int
 ) -> dict[str, Tensor]:
-    """Measures with a cut-off, of lists as they would be served."""
-    ids = ids.to(relevant.values.device)
+    """Measures with a cut-off."""
+    width = max(part.ids.shape[1] for part in lists)
+    padded = [[nn.functional.pad(each, (0, width - each.shape[1]), value=-1) for each in part[:2]] for part in lists]
+    ids, scores = (torch.cat(parts).to(relevant.values.device) for parts in zip(*padded, strict=True))
+    unlisted = torch.cat([part.unlisted for part in lists]).to(ids.device)
     rows = torch.arange(ids.shape[0], device=ids.device)
     # One number a pair of list and item; those of the relevant pairs are sorted, up to the order inside a list.
     wanted, order = (_rows_of(relevant) * num_items + relevant.values).sort()
     listed = rows[:, None] * num_items + ids
     found = torch.searchsorted(wanted, listed).clamp_(max=wanted.numel() - 1)
     labels = gains[order][found].where(wanted[found] == listed, 0)
-    # Falling places instead of scores: the metric then meets no ties, and judges the order that a user would see.
-    places = torch.arange(ids.shape[1], 0, -1, device=ids.device, dtype=torch.float32).expand(ids.shape)
     ideal = Ragged(relevant.offsets, gains)
-    return evaluate_measures(measures, places, labels, where=ids >= 0, ideal=ideal, uncounted=torch.nan)
+    return evaluate_measures(
+        measures, scores, labels, where=ids >= 0, ideal=ideal, uncounted=torch.nan, unlisted=unlisted
+    )
 
 
 def _measure_rows(
@@ -168,10 +203,20 @@ def _measure_rows(
         raise InputError("scores of items must not be NaN: the model gave NaN. Did its training diverge?")
     labels = torch.zeros_like(scores)
     labels[_rows_of(relevant), relevant.values] = gains.to(labels)
-    where = torch.ones_like(scores, dtype=torch.bool)
-    where[_rows_of(known), known.values] = False
-    where &= (scores > -torch.inf) | (labels > 0)  # what is not to be recommended is nobody's rival
-    return evaluate_measures(measures, scores, labels, where=where, uncounted=torch.nan)
+    unknown = torch.ones_like(scores, dtype=torch.bool)
+    unknown[_rows_of(known), known.values] = False
+    ranked = unknown & (scores > -torch.inf)
+    missed = unknown & ~ranked & (labels > 0)
+    if not bool(missed.any()):
+        return evaluate_measures(measures, scores, labels, where=ranked, uncounted=torch.nan)
+    every = labels.masked_fill(~unknown, -1)  # not judged
+    values = [
+        evaluate_measures([measure], scores, labels, where=ranked | missed, uncounted=torch.nan)
+        if METRICS[measure.name].kind == "whole"
+        else evaluate_measures([measure], scores, labels, where=ranked, ideal=every, uncounted=torch.nan)
+        for measure in measures
+    ]
+    return {name: value for part in values for name, value in part.items()}
 
 
 def _rows_of(lists: Ragged) -> Tensor:

@@ -60,8 +60,8 @@ def evaluate_next(
     up what was seen before, and an item that did come again counts as missed. A figure should say which of the two it is.
 
     With one item to find, ``recall@k`` is the hit rate HR@k, and ``ndcg@k`` is 1 / log2(1 + rank) up to place k. All else is
-    as in :func:`~rankwell.evaluation.evaluate`: ties by item code under a cut-off, values a question, on the CPU, blocks
-    of ``block`` questions. ``users`` of the result number the questions.
+    as in :func:`~rankwell.evaluation.evaluate`: the mean over all orders of ties, values a question, on the CPU, blocks of
+    ``block`` questions. ``users`` of the result number the questions.
 
     Raises :class:`InputError` where there is no question, targets are not one a history, or a score is NaN.
 

@@ -12,7 +12,7 @@ from rankwell.errors import InputError
 from rankwell.lists import take_lists
 from rankwell.types import FullRanker, Ragged
 
-__all__ = ["Progress", "TopItems", "scored_blocks", "top_items", "top_of_rows"]
+__all__ = ["Progress", "TopItems", "count_tied", "scored_blocks", "top_items", "top_of_rows"]
 
 GROUP = 64
 """Items whose maximum stands for them in the first stage; rows of scores are padded to a multiple of this."""
@@ -47,9 +47,10 @@ def top_items(
 ) -> TopItems:
     """The ``k`` items with the highest scores for each query, without those in the query's ``known`` list.
 
-    Equal scores are ordered by the lower item code, also where the k-th place is shared, so that the result depends on the
-    scores alone. An item with the score -inf counts as not to be recommended. ``known`` holds one list for every query code
-    that may occur; None ranks everything. Results stand on the model's device.
+    Equal scores are ordered by the lower item code, also where the k-th place is shared: one list must be shown. Measures take
+    the mean over all orders instead (:func:`evaluate`), since codes may tell something: files often name popular items early.
+    An item with the score -inf counts as not to be recommended. ``known`` holds one list for every query code that may occur;
+    None ranks everything. Results stand on the model's device.
 
     Scores are made in one reused buffer of ``block`` rows: memory is ``block`` · items numbers and the result. Time is the
     model's plus O(items) a query: maxima of groups of 64 items, the k + 1 best groups, and the k + 1 best items inside. Rows
@@ -69,7 +70,8 @@ def top_items(
     """
     if k < 1:
         raise InputError(f"k must be at least 1: got {k}.")
-    found = [top_of_rows(rows, k) for _, rows in scored_blocks(model, queries, k, known, block, progress)]
+    blocks = scored_blocks(model, queries, k, known, block, progress)
+    found = [top_of_rows(rows, k, by_code=True)[0] for _, rows in blocks]
     if not found:
         return TopItems(queries.new_zeros((0, k), dtype=torch.int64), torch.zeros(0, k))
     return TopItems(torch.cat([part.ids for part in found]), torch.cat([part.scores for part in found]))
@@ -128,22 +130,32 @@ def _planned(
             yield start + first, planned[first : first + block], places[cuts[number] : cuts[number + 1]]
 
 
-def top_of_rows(rows: Float[Tensor, "b width"], k: int) -> TopItems:
-    """The ``k`` best of each row of :func:`scored_blocks`."""
+def top_of_rows(rows: Float[Tensor, "b width"], k: int, *, by_code: bool) -> tuple[TopItems, Int[Tensor, " t"]]:
+    """The ``k`` best of each row of :func:`scored_blocks`, and the rows whose last place is shared with items left out.
+
+    Without ``by_code`` ties are in any order, and any of those that share the last place have it.
+    """
     ids, scores = _best(rows, k + 1)
     if bool(scores[:, 0].isnan().any()):  # topk and maxima put NaN above everything
         raise InputError("scores of items must not be NaN: the model gave NaN. Did its training diverge?")
-    shared = (scores[:, k - 1] == scores[:, k]) & (scores[:, k - 1] > -torch.inf)
+    tied = ((scores[:, k - 1] == scores[:, k]) & (scores[:, k - 1] > -torch.inf)).nonzero().flatten()
     ids, scores = ids[:, :k], scores[:, :k]
-    tied = shared.nonzero().flatten()
-    step = max(1, SETTLE_VALUES // rows.shape[1])
-    for first in range(0, tied.numel(), step):
-        _settle(rows, ids, scores, tied[first : first + step])
-    # Two stable sorts: by code, then by score.
-    ids, by_code = ids.sort(1)
-    scores, by_score = scores.gather(1, by_code).sort(dim=1, stable=True, descending=True)
-    ids = ids.gather(1, by_score)
-    return TopItems(ids.masked_fill_(scores == -torch.inf, -1), scores)
+    if by_code:
+        for part in torch.split(tied, max(1, SETTLE_VALUES // rows.shape[1])):
+            _settle(rows, ids, scores, part)
+        # Two stable sorts: by code, then by score.
+        ids, places = ids.sort(1)
+        scores, by_score = scores.gather(1, places).sort(dim=1, stable=True, descending=True)
+        ids = ids.gather(1, by_score)
+    return TopItems(ids.masked_fill_(scores == -torch.inf, -1), scores), tied
+
+
+def count_tied(rows: Float[Tensor, "b width"], top: TopItems, tied: Int[Tensor, " t"]) -> Int[Tensor, " t"]:
+    """How many items share the last place of their row's list and are not in it, of the rows that are named so."""
+    border = top.scores[tied, -1:]
+    parts = torch.split(tied, max(1, SETTLE_VALUES // rows.shape[1]))
+    counts = [(rows[part] == top.scores[part, -1:]).sum(1) for part in parts]
+    return torch.cat(counts) - (top.scores[tied] == border).sum(1)
 
 
 def _best(rows: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -11,23 +11,19 @@ from pathlib import Path
 from rankwell.config import Config, load_toml, resolve
 from rankwell.errors import RankwellError, RunError
 from rankwell.experiments.folder import RunFolder, write_config
+from rankwell.experiments.processes import end_with_parent, start, why_it_failed
 from rankwell.experiments.run import run
+from rankwell.experiments.tracking import tracked
 from rankwell.tasks import task_of
 from rankwell.training import fit
 
 __all__ = ["Outcome", "carry_out", "read_outcome"]
-
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
-"""How libraries learn how many threads they may use."""
 
 COUNTERS = "/sys/class/powercap"
 """Where Linux counts the energy of processor packages, in microjoules."""
 
 PAUSE = 0.05
 """Seconds between two looks at a process."""
-
-KILLED = 9
-"""The signal that a system without memory sends."""
 
 
 @dataclass(frozen=True)
@@ -69,29 +65,19 @@ def carry_out(
     goes on from the last checkpoint. However this process ends, that of the cell ends with it.
     """
     write_config(folder / "config.toml", config)
-    command = [sys.executable, "-m", __name__, str(folder), *([] if seconds is None else [str(seconds)])]
     before = _joules() if alone else None
-    environment = {**os.environ, **dict.fromkeys(THREADS, str(threads))}
-    with (folder / "said.txt").open("wb") as said:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,  # it ends when the pipe does
-            stdout=said,
-            stderr=said,
-            env=environment,
-            start_new_session=True,  # Ctrl-C is for this process, which then ends the other
-        )
-        with process:
-            try:
-                processor, peak = _wait(process, stop or threading.Event())
-            except BaseException:
-                process.terminate()
-                raise
+    arguments = [str(folder), *([] if seconds is None else [str(seconds)])]
+    with start(__name__, arguments, folder / "said.txt", threads=threads) as process:
+        try:
+            processor, peak = _wait(process, stop or threading.Event())
+        except BaseException:
+            process.terminate()
+            raise
     after = _joules() if alone else None
     joules = (
         None if before is None or after is None or after < before else after - before
     )  # counters start again at some value
-    outcome = Outcome(_error(process.returncode, folder / "said.txt"), processor, peak, joules)
+    outcome = Outcome(why_it_failed(process.returncode, folder / "said.txt"), processor, peak, joules)
     RunFolder(folder).write_json("outcome.json", asdict(outcome))
     return outcome
 
@@ -122,16 +108,6 @@ def _joules() -> float | None:
         return None
 
 
-def _error(code: int, said: Path) -> str:
-    """Why the process failed, by its exit code and the last that it said."""
-    if code == 0:
-        return ""
-    if code == -KILLED:
-        return "its process was killed, as by a system without memory. Take a smaller batch, or fewer jobs at a time."
-    lines = said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"its process ended with code {code}, and said nothing."
-
-
 def _fitting(config: Config, seconds: float) -> Config:
     """The configuration with as many epochs as fit into the seconds, one at least, by the time of one that is thrown away."""
     task = task_of(config.task)
@@ -155,17 +131,12 @@ def _main(folder: Path, seconds: float | None) -> None:
             config = started.config()  # with the epochs that it was started with
         elif seconds is not None:
             config = _fitting(config, seconds)
-        run(config, started, resume=(started.path / "config.toml").is_file())
+        with tracked(started, os.environ.get("RANKWELL_TRACK", "")) as reporter:
+            run(config, started, resume=(started.path / "config.toml").is_file(), reporter=reporter)
     except RankwellError as error:
         sys.exit(str(error))
 
 
-def _end_with_parent() -> None:
-    """End when the process that started this one does: it holds the other end of standard input."""
-    os.read(0, 1)
-    os._exit(1)
-
-
 if __name__ == "__main__":
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     _main(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else None)

@@ -1,19 +1,15 @@
 """Pictures of a comparison, as SVG."""
 
-import io
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from rankwell.errors import require
+from rankwell.experiments.page import drawn, style
 from rankwell.experiments.standings import Contender, Standings
-from rankwell.pictures import COLOURS
 
 __all__ = ["charts"]
-
-MARKERS = "osD^vPX*<>"
 
 
 def charts(found: Standings) -> dict[str, str]:
@@ -30,32 +26,16 @@ def charts(found: Standings) -> dict[str, str]:
             (lambda figure: _gradient(figure, alive)) if any(each.negatives for each in alive) else None
         ),
     }
-    return {title: _drawn(draw, len(alive)) for title, draw in made.items() if draw}
+    return {title: drawn(draw, len(alive)) for title, draw in made.items() if draw}
 
 
 def _validated(contender: Contender) -> bool:
     return any(contender.curves)
 
 
-def _drawn(draw: Callable[[Any], None], lines: int) -> str:
-    matplotlib = require("matplotlib", "cli")
-    figure = require("matplotlib.figure", "cli").Figure(figsize=(7.5, 2 + 0.32 * max(lines, 4)), layout="constrained")
-    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "rankwell", "font.size": 9}):
-        draw(figure)
-        for axes in figure.axes:
-            axes.spines[["top", "right"]].set_visible(False)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()
-
-
 def _label(contender: Contender) -> str:
     """Its name, in lines that leave room for what is drawn."""
     return textwrap.fill(contender.name, 32)
-
-
-def _style(place: int) -> dict[str, Any]:
-    return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
 
 
 def _quality(figure: Any, found: Standings, alive: Sequence[Contender]) -> None:
@@ -67,7 +47,7 @@ def _quality(figure: Any, found: Standings, alive: Sequence[Contender]) -> None:
         )
         seeds = np.nanmean(each.values[found.measure], axis=1)
         axes.scatter(seeds, [place] * len(seeds), s=14, color="0.2", marker="|", zorder=3)
-        axes.plot(summary.mean, place, markersize=6, linestyle="", zorder=2, **_style(place))
+        axes.plot(summary.mean, place, markersize=6, linestyle="", zorder=2, **style(place))
     for name, values in found.baselines.items():
         axes.axvline(values[found.measure], color="0.5", linestyle=":", linewidth=1)
         top = {"xy": (values[found.measure], 1.0), "xycoords": axes.get_xaxis_transform(), "va": "bottom"}
@@ -83,7 +63,7 @@ def _ranks(figure: Any, found: Standings, alive: Sequence[Contender]) -> None:
     for height, each in enumerate(order, start=1):
         place = alive.index(each)  # the same colour in every picture
         axes.plot([each.rank, each.rank], [0, height], color="0.7", linewidth=0.8, zorder=1)
-        axes.plot(each.rank, 0, markersize=6, clip_on=False, **_style(place))
+        axes.plot(each.rank, 0, markersize=6, clip_on=False, **style(place))
         axes.annotate(f" {_label(each)} ({each.rank:.2f})", (each.rank, height), fontsize="small", va="center")
     apart = {frozenset((pair.better, pair.worse)) for pair in found.pairs if pair.apart}
     for depth, (first, last) in enumerate(_together([each.name for each in order], apart)):
@@ -120,7 +100,7 @@ def _time(figure: Any, found: Standings, alive: Sequence[Contender]) -> None:
     for place, each in enumerate(alive):
         seconds = [used.training_seconds for used in each.used]
         seeds = np.nanmean(each.values[found.measure], axis=1)
-        axes.scatter(seconds, seeds, s=26, label=_label(each), **_style(place))
+        axes.scatter(seconds, seeds, s=26, label=_label(each), **style(place))
     axes.set(xlabel="seconds of training (one mark a seed)", ylabel=found.measure)
     axes.set_xlim(left=0)
     axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -132,7 +112,7 @@ def _curves(figure: Any, found: Standings, alive: Sequence[Contender]) -> None:
         for number, curve in enumerate(each.curves):
             if curve:
                 label = _label(each) if number == 0 else None
-                axes.plot(*zip(*curve, strict=True), linewidth=1, markersize=3, label=label, **_style(place))
+                axes.plot(*zip(*curve, strict=True), linewidth=1, markersize=3, label=label, **style(place))
     axes.set(xlabel="seconds of training (one line a seed)", ylabel=f"{found.monitor} in validation")
     axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
 
@@ -143,10 +123,10 @@ def _gradient(figure: Any, alive: Sequence[Contender]) -> None:
         if each.negatives is None:
             continue
         ranks, shares = each.negatives["by_rank"]["ranks"], each.negatives["by_rank"]["gradient"]
-        left.plot(ranks[: len(shares)], shares, linewidth=1, markersize=3, label=_label(each), **_style(place))
+        left.plot(ranks[: len(shares)], shares, linewidth=1, markersize=3, label=_label(each), **style(place))
         if each.negatives["by_popularity"] is not None:
             by_popularity = each.negatives["by_popularity"]["gradient"]
-            right.plot(range(1, len(by_popularity) + 1), by_popularity, linewidth=1, markersize=3, **_style(place))
+            right.plot(range(1, len(by_popularity) + 1), by_popularity, linewidth=1, markersize=3, **style(place))
     left.tick_params(axis="x", rotation=45)
     left.set(xlabel="rank among the row's negatives", ylabel="share of gradient, last epoch")
     right.set(xlabel="tenth of the items, least popular first", ylabel="share of gradient, last epoch")

@@ -140,6 +140,7 @@ def plan_cells(
                 with_option(given, f"{section}.{key}", value)
         given.setdefault("split_seed", 0)
         given.setdefault("training", {}).setdefault("refit", False)
+        given.setdefault("evaluation", {}).setdefault("by_popularity", True)
         config = resolve(given, name)
         config = config.model_copy(update={"seed": config.seed + seed, "threads": 0})
         task = task_of(config.task)
@@ -189,7 +190,7 @@ def compare(
     Cells side by side have one thread each; a budget in seconds takes one cell at a time with all threads, since others
     would steal its seconds. Each cell is a process, and fails alone. Interrupted at any moment, the same call goes on.
     """
-    cores = os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = 1 if budget.seconds is not None else min(jobs or cores, len(cells))
     about: dict[str, Any] = {
         "command": command,

@@ -5,9 +5,9 @@ from typing import Any
 
 from rankwell.experiments.run import with_epochs
 from rankwell.models import MODELS
-from rankwell.tasks import Config, task_of
+from rankwell.tasks import Config, Data, task_of
 
-__all__ = ["Plan", "plan"]
+__all__ = ["Plan", "plan", "plan_of"]
 
 BASE = 450e6
 """Bytes of Python, torch, Polars and their libraries before any data, measured on Linux."""
@@ -26,6 +26,11 @@ class Plan:
     memory: dict[str, float]
     """Predicted bytes, by what holds them; their sum is the peak."""
 
+    @property
+    def peak(self) -> float:
+        """Predicted bytes in all."""
+        return sum(self.memory.values())
+
     def rows(self) -> list[tuple[str, str]]:
         """For printing."""
         counts = ", ".join(f"{count:,} {name}" for name, count in self.facts.items() if isinstance(count, int))
@@ -34,14 +39,18 @@ class Plan:
         return [
             ("data", counts),
             ("work", f"{self.steps:,} steps an epoch, at most {epochs} epochs" if self.steps else "closed form"),
-            ("peak memory", f"about {sum(self.memory.values()) / 1e6:,.0f} MB ({parts})"),
+            ("peak memory", f"about {self.peak / 1e6:,.0f} MB ({parts})"),
         ]
 
 
 def plan(config: Config) -> Plan:
     """Read the data and predict steps and peak memory."""
+    return plan_of(config, task_of(config.task).read(config.splitting()))
+
+
+def plan_of(config: Config, data: Data[Any]) -> Plan:
+    """The same of data that are read."""
     task = task_of(config.task)
-    data = task.read(config.splitting())
     config = with_epochs(config, task, data)
     trainable = bool(getattr(MODELS[config.model["name"]].function, "trainable", True))
     steps = task.batches(config, data, data.fit).steps(0) if trainable else 0

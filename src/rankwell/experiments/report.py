@@ -1,12 +1,9 @@
 """A comparison told: one HTML file that needs no network, the same as Markdown, and as JSON."""
 
-import base64
 import html
 import json
 import math
-import os
-import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,49 +13,20 @@ import numpy as np
 from rankwell.atomic import write_text
 from rankwell.evaluation.significance import LEAST_UNITS
 from rankwell.experiments.charts import charts
+from rankwell.experiments.page import (
+    Cell,
+    figures,
+    finite,
+    html_table,
+    machine,
+    markdown_table,
+    number,
+    page,
+    points,
+)
 from rankwell.experiments.standings import Contender, Pair, Standings
 
 __all__ = ["finding", "write_report"]
-
-STYLE = """
-:root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; margin: 0 auto; max-width: 62rem; padding: 1rem;
-  overflow-wrap: anywhere; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; } th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid #444; vertical-align: bottom; }
-tbody tr:nth-child(even) { background: #f4f4f4; } button { all: unset; cursor: pointer; font-weight: bold; }
-button:focus-visible { outline: 2px solid #0072B2; } button::after { content: " \\2195"; color: #777; }
-img { max-width: 100%; height: auto; } figure { margin: 1rem 0; } figcaption { font-weight: bold; }
-pre { background: #f4f4f4; padding: .6rem; overflow-x: auto; } .best { font-weight: bold; }
-"""
-
-SCRIPT = """
-for (const button of document.querySelectorAll("th button")) button.addEventListener("click", () => {
-  const head = button.closest("th"), table = head.closest("table"), at = [...head.parentNode.children].indexOf(head);
-  const up = head.getAttribute("aria-sort") !== "descending";
-  for (const other of head.parentNode.children) other.removeAttribute("aria-sort");
-  head.setAttribute("aria-sort", up ? "descending" : "ascending");
-  const value = row => { const cell = row.children[at]; return cell.dataset.value ?? cell.textContent; };
-  const order = (a, b) => { const [x, y] = [value(a), value(b)], d = Number(x) - Number(y);
-    return Number.isNaN(d) ? x.localeCompare(y) : d; };
-  const body = table.tBodies[0], empty = row => value(row) === "";
-  const rows = [...body.rows].sort((a, b) => empty(a) - empty(b) || (up ? order(b, a) : order(a, b)));
-  body.append(...rows);
-});
-"""
-
-PAGE = """<!doctype html>
-<html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width,initial-scale=1">
-<title>{title}</title><style>{style}</style></head>
-<body>
-{body}
-<script>{script}</script></body></html>
-"""
-
-Cell = tuple[str, float | str]
-"""What is shown, and what it is sorted by."""
 
 
 def write_report(found: Standings, folder: Path) -> Path:
@@ -108,12 +76,6 @@ def _scope(found: Standings) -> str:
     )
 
 
-def _number(value: float, form: str = ".4f") -> Cell:
-    if math.isnan(value):
-        return "", ""
-    return format(value, form), max(min(value, 1e300), -1e300)  # browsers read no inf
-
-
 def _table(found: Standings) -> tuple[list[str], list[list[Cell]]]:
     """The ranked table: heads, and rows."""
     alive = [each for each in found.contenders if each.seeds]
@@ -133,11 +95,11 @@ def _table(found: Standings) -> tuple[list[str], list[list[Cell]]]:
 
 def _row(found: Standings, each: Contender, pair: Pair | None) -> list[Cell]:
     summary = each.summaries[found.measure]
-    row: list[Cell] = [(each.name, each.name), _number(summary.mean)]
+    row: list[Cell] = [(each.name, each.name), number(summary.mean)]
     row += [
         (f"{summary.low:.4f} to {summary.high:.4f}", summary.low),
-        _number(summary.over_seeds),
-        _number(summary.over_units),
+        number(summary.over_seeds),
+        number(summary.over_units),
     ]
     if pair is None:
         row += [("", "")] * 5
@@ -145,17 +107,17 @@ def _row(found: Standings, each: Contender, pair: Pair | None) -> list[Cell]:
         gap = pair.difference
         counts = f"{gap.losses:,}/{gap.ties:,}/{gap.wins:,}"  # of the worse of the two
         row += [
-            _number(-gap.mean, "+.4f"),
+            number(-gap.mean, "+.4f"),
             (f"{-gap.high:+.4f} to {-gap.low:+.4f}", -gap.high),
-            _number(pair.adjusted, ".2g"),
+            number(pair.adjusted, ".2g"),
         ]
-        row += [_number(-gap.effect, "+.2f"), (counts, gap.losses)]
+        row += [number(-gap.effect, "+.2f"), (counts, gap.losses)]
     others = [each.summaries.get(measure) for measure in found.measures[1:]]
-    row += [_number(math.nan if other is None else other.mean) for other in others]
+    row += [number(math.nan if other is None else other.mean) for other in others]
     joules = [used.joules for used in each.used if used.joules is not None]
-    row += [_number(each.seconds, ".1f"), _number(float(np.mean([used.epochs for used in each.used])), ".1f")]
-    row += [_number(max(used.peak_bytes for used in each.used) / 1e6, ",.0f")]
-    row += [_number(float(np.mean(joules)) if joules else math.nan, ",.0f"), (str(len(each.seeds)), len(each.seeds))]
+    row += [number(each.seconds, ".1f"), number(float(np.mean([used.epochs for used in each.used])), ".1f")]
+    row += [number(max(used.peak_bytes for used in each.used) / 1e6, ",.0f")]
+    row += [number(float(np.mean(joules)) if joules else math.nan, ",.0f"), (str(len(each.seeds)), len(each.seeds))]
     return row
 
 
@@ -209,74 +171,49 @@ def _failures(found: Standings) -> list[str]:
     return [f"{each.name}, seed {seed}: {why}" for each in found.contenders for seed, why in each.failed.items()]
 
 
-def _machine(found: Standings) -> str:
-    processor = platform.processor() or platform.machine()
-    return (
-        f"rankwell {found.about['rankwell']}, torch {found.about['torch']}, Python {platform.python_version()},"
-        f" {platform.system()}, {processor}, {os.cpu_count()} cores"
-    )
-
-
 def _slices(found: Standings) -> tuple[list[str], list[list[Cell]]]:
     alive = [each for each in found.contenders if each.seeds]
     names = list(alive[0].slices)
     rows: list[list[Cell]] = [
-        [(each.name, each.name), *(_number(each.slices.get(name, {}).get("mean", math.nan)) for name in names)]
+        [(each.name, each.name), *(number(each.slices.get(name, {}).get("mean", math.nan)) for name in names)]
         for each in alive
     ]
     return ["contender", *names], rows
 
 
 def _markdown(found: Standings) -> str:
-    def table(heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[str]:
-        lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-        return [*lines, *("| " + " | ".join(cell for cell, _ in row) + " |" for row in rows), ""]
-
-    lines = ["# Comparison", "", finding(found), "", *table(*_table(found))]
+    lines = ["# Comparison", "", finding(found), "", *markdown_table(*_table(found))]
     lines += [f"Baseline {name}: {values[found.measure]:.4f}." for name, values in found.baselines.items()]
     if failed := _failures(found):
         lines += ["", "## Failed", "", *(f"- {each}" for each in failed)]
     if len(_slices(found)[0]) > 1:
-        lines += ["", f"## {found.measure} by slices", "", *table(*_slices(found))]
+        lines += ["", f"## {found.measure} by slices", "", *markdown_table(*_slices(found))]
     lines += ["", "## Protocol", "", *(f"- {each}" for each in _protocol(found)), ""]
     lines += ["## Settings", "", *(f"- **{each.name}**: {_settings(each)}" for each in found.contenders), ""]
-    return "\n".join([*lines, f"`{found.about['command']}`", "", _machine(found), ""])
+    return "\n".join([*lines, f"`{found.about['command']}`", "", machine(found.about), ""])
 
 
 def _html(found: Standings, pictures: Mapping[str, str]) -> str:
     escape = html.escape
 
-    def table(heads: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-        head = "".join(f"<th scope=col><button>{escape(name)}</button></th>" for name in heads)
-        body = "".join("<tr>" + "".join(_td(cell, value) for cell, value in row) + "</tr>" for row in rows)
-        return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-
-    def points(items: Iterable[str]) -> str:
-        return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
-
     parts = [f"<h1>Which is best? {escape(' · '.join(each.name for each in found.contenders))}</h1>"]
-    parts += [f"<p>{escape(finding(found))}</p>", table(*_table(found))]
+    parts += [f"<p>{escape(finding(found))}</p>", html_table(*_table(found))]
     parts += [
         f"<p>Baseline {escape(name)}: {values[found.measure]:.4f}.</p>" for name, values in found.baselines.items()
     ]
     if failed := _failures(found):
         parts += ["<h2>Failed</h2>", points(failed)]
-    for title, svg in pictures.items():
-        source = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
-        name = escape(title)
-        parts.append(f'<figure><figcaption>{name}</figcaption><img alt="{name}" src="{source}"></figure>')
+    parts += figures(pictures)
     if len(_slices(found)[0]) > 1:
-        parts += [f"<h2>{escape(found.measure)} by slices</h2>", table(*_slices(found))]
+        parts += [f"<h2>{escape(found.measure)} by slices</h2>", html_table(*_slices(found))]
     parts += ["<h2>Protocol</h2>", points(_protocol(found))]
     parts += ["<h2>Settings</h2>", points(f"{each.name}: {_settings(each)}" for each in found.contenders)]
-    parts += ["<h2>Again</h2>", f"<pre>{escape(found.about['command'])}</pre>", f"<p>{escape(_machine(found))}</p>"]
-    return PAGE.format(
-        title=escape(f"Comparison by {found.measure}"), style=STYLE, body="\n".join(parts), script=SCRIPT
-    )
-
-
-def _td(cell: str, value: float | str) -> str:
-    return f'<td data-value="{html.escape(str(value))}">{html.escape(cell)}</td>'
+    parts += [
+        "<h2>Again</h2>",
+        f"<pre>{escape(found.about['command'])}</pre>",
+        f"<p>{escape(machine(found.about))}</p>",
+    ]
+    return page(f"Comparison by {found.measure}", parts)
 
 
 def _plain(found: Standings) -> dict[str, Any]:
@@ -312,13 +249,5 @@ def _plain(found: Standings) -> dict[str, Any]:
         "protocol": _protocol(found),
         "about": found.about,
     }
-    cleaned: dict[str, Any] = _finite(content)
+    cleaned: dict[str, Any] = finite(content)
     return cleaned
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
-    return [_finite(inner) for inner in value] if isinstance(value, (list, tuple)) else value

@@ -209,7 +209,7 @@ def gumbel_neural_ndcg_loss(
     key: int | Tensor | None = None,
     generator: torch.Generator | None = None,
     temperature: Annotated[float, Search(0.1, 10.0, log=True)] = 1.0,
-    k: int | None = None,
+    k: Annotated[int | None, Search(1, 100, log=True)] = None,
     gain: Gain = "exponential",
     iterations: int = 50,
     samples: int = 32,

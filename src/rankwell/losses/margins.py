@@ -68,8 +68,8 @@ def mml_loss(
     where: Mask | None = None,
     weights: Weights | None = None,
     reduction: Reduction = "mean",
-    margins: tuple[float, ...] = (0.7, 0.8, 0.9),
-    margin_weights: tuple[float, ...] = (0.10, 0.15, 0.75),
+    margins: Annotated[tuple[float, ...], Search(0.0, 0.99, ascending=True)] = (0.7, 0.8, 0.9),
+    margin_weights: Annotated[tuple[float, ...], Search(0.01, 1.0, log=True)] = (0.10, 0.15, 0.75),
     pos_weight: Annotated[float, Search(0.1, 10.0, log=True)] = 1.0,
     neg_weight: Annotated[float, Search(1.0, 1000.0, log=True)] = 700.0,
 ) -> Tensor:

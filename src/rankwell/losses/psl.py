@@ -29,7 +29,7 @@ def psl_loss(
     where: Mask | None = None,
     weights: Weights | None = None,
     reduction: Reduction = "mean",
-    activation: Activation = "tanh",
+    activation: Annotated[Activation, Search()] = "tanh",
     temperature: Annotated[float, Search(0.005, 0.25, log=True)] = 0.05,
 ) -> Tensor:
     r"""Pairwise softmax loss: the softmax loss with a milder activation than the exponential.

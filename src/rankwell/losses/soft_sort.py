@@ -33,7 +33,7 @@ def neural_ndcg_loss(
     offsets: Offsets | None = None,
     reduction: Reduction = "mean",
     temperature: Annotated[float, Search(0.1, 10.0, log=True)] = 1.0,
-    k: int | None = None,
+    k: Annotated[int | None, Search(1, 100, log=True)] = None,
     gain: Gain = "exponential",
     iterations: int = 50,
 ) -> Tensor:
@@ -91,7 +91,7 @@ def pirank_loss(
     offsets: Offsets | None = None,
     reduction: Reduction = "mean",
     temperature: Annotated[float, Search(0.1, 10.0, log=True)] = 5.0,
-    k: int | None = None,
+    k: Annotated[int | None, Search(1, 100, log=True)] = None,
     gain: Gain = "exponential",
 ) -> Tensor:
     r"""PiRank: one less NDCG at k in value, with the gradient of its relaxation.

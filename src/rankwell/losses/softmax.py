@@ -223,7 +223,7 @@ def listwise_softmax_at_k_loss(
     weights: Weights | None = None,
     offsets: Offsets | None = None,
     reduction: Reduction = "mean",
-    k: int = 10,
+    k: Annotated[int, Search(1, 100, log=True)] = 10,
     temperature: Annotated[float, Search(0.01, 10.0, log=True)] = 1.0,
     weight_temperature: Annotated[float, Search(0.01, 10.0, log=True)] = 1.0,
 ) -> Tensor:

@@ -69,7 +69,7 @@ def soft_info_nce_loss(
     alpha: Annotated[float, Search(0.1, 1.0)] = 1.0,
     beta: Annotated[float, Search(1.0, 2.0)] = 1.0,
     sharpness: Annotated[float, Search(0.1, 10.0, log=True)] = 1.0,
-    least: float = 0.1,
+    least: Annotated[float, Search(0.01, 1.0, log=True)] = 0.1,
     temperature: Temperature = 1.0,
 ) -> Tensor:
     r"""InfoNCE whose negatives weigh less the more another model takes them for positives.
@@ -131,7 +131,7 @@ def softmax_at_k_loss(
     weights: Weights | None = None,
     reduction: Reduction = "mean",
     threshold: Tensor | None = None,
-    k: int = 20,
+    k: Annotated[int, Search(1, 100, log=True)] = 20,
     temperature: Temperature = 0.1,
     weight_temperature: Annotated[float, Search(0.1, 10.0, log=True)] = 1.0,
 ) -> Tensor:

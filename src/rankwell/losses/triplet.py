@@ -32,7 +32,7 @@ def triplet_loss(
     reduction: Reduction = "mean",
     margin: Annotated[float, Search(0.05, 5.0, log=True)] = 1.0,
     similarity: Similarity = "squared_euclidean",
-    mining: Literal["all", "active", "hard", "semi_hard", "batch_hard"] = "all",
+    mining: Annotated[Literal["all", "active", "hard", "semi_hard", "batch_hard"], Search()] = "all",
 ) -> Tensor:
     r"""Hinge of each query's positives against all its other items: closer than they are, by a margin.
 

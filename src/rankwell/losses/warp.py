@@ -1,6 +1,6 @@
 """WARP: the first negative that violates the margin, weighted by the rank that its number of trials tells."""
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from torch import Tensor
 from rankwell.errors import InputError
 from rankwell.lists import Rows, check_at_least, check_count, open_rows
 from rankwell.losses.registry import Margin, Neg, Pos, contrast_loss
-from rankwell.registry import Input
+from rankwell.registry import Input, Search
 from rankwell.types import Mask, Reduction, Weights
 
 __all__ = ["check_num_items", "k_os_warp_loss", "warp_loss"]
@@ -81,7 +81,7 @@ def k_os_warp_loss(
     weights: Weights | None = None,
     reduction: Reduction = "mean",
     num_items: int | None = None,
-    k: int = 5,
+    k: Annotated[int, Search(1, 10)] = 5,
     margin: Margin = 1.0,
     rank_weight: RankWeight = "harmonic",
 ) -> Tensor:

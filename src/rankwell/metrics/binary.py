@@ -58,7 +58,7 @@ def precisions(view: Ranked, k: int | None, rel: float, at: At) -> Tensor:
     counts = view.counts(rel)
     before, found = view.before(counts, k), view.inside(counts, k)
     if at == "thresholds":
-        return (before + found) / view.end[..., :k]
+        return (before + found) / (view.start + view.size)[..., :k]
     # With i - 1 items of its group above it, a relevant item has (i - 1)(r - 1)/(g - 1) relevant ones of them above.
     above = view.places[:k] - view.start[..., :k]
     shared = above * (found - 1) / (view.size[..., :k] - 1).clamp(min=1)
@@ -73,7 +73,7 @@ def _first(view: Ranked, k: int | None, rel: float) -> Tensor:
     but without the cancellation of log-gammas. Groups behind the first relevant one are reached with chance 0.
     """
     found = view.inside(view.counts(rel), k)
-    left = view.end[..., :k] - view.places[:k]
+    left = (view.start + view.size - view.places)[..., :k]
     # Above 1 only where the chance to get there is 0; clamped, so that a parallel scan multiplies no such numbers up.
     hazard = (found / left).clamp(max=1)
     reached = torch.nn.functional.pad((1 - hazard).cumprod(-1), (1, 0), value=1)[..., :-1]

@@ -38,8 +38,8 @@ def _stops_in_ties(view: Ranked, stops: Tensor, credits: Tensor, k: int | None) 
     if nothing of the p - 1 others above it stops (``pass_by``); or it stands above p, and lets pass with 1 - stop; or below.
     What never stops enters first: without it nothing happens, so that only items with a chance to stop are steps.
     """
-    start, size, places = view.start[..., :k], view.size[..., :k], view.places[:k]
-    entered = view.inside(prefix_sums((stops == 0).double()), k)
+    start, end, size, places = view.start[..., :k], view.end[..., :k], view.size[..., :k], view.places[:k]
+    entered = size - view.inside(prefix_sums((stops > 0).double()), k)
     steps = int(torch.where(size > 1, size - entered, 0).max())
     if not steps:
         return credits[..., :k]
@@ -47,7 +47,7 @@ def _stops_in_ties(view: Ranked, stops: Tensor, credits: Tensor, k: int | None) 
     place = places - start
     value, pass_by = torch.zeros_like(stops[..., :k]), torch.ones_like(stops[..., :k])
     for _ in range(steps):
-        newest = (start + entered.long()).clamp(max=view.places.numel() - 1)
+        newest = (end - (size - entered).long()).clamp(max=view.places.numel() - 1)
         stop, credit = stops.gather(-1, newest), credits.gather(-1, newest)
         above = torch.where(place > 0, pass_by.roll(1, -1), 1)
         value_above = torch.where(place > 0, value.roll(1, -1), 0)

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, final, get_args, get_origin
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from rankwell.errors import ConfigError, InputError, UnknownName, nearest
@@ -226,6 +227,7 @@ def evaluate_measures(
     reduction: Reduction = "none",
     ideal: IdealLabels | None = None,
     uncounted: float = 0.0,
+    unlisted: Int[Tensor, "*batch"] | None = None,
 ) -> dict[str, Tensor]:
     """Several measures on one ranking: each list is sorted once.
 
@@ -233,22 +235,48 @@ def evaluate_measures(
     (``ndcg(ties=order)@10``, or by a preset). With
     ``reduction="none"`` lists that do not count are ``uncounted``. Time O(n log n) for all, and O(n) for each.
 
+    ``unlisted`` is for dense lists that were cut inside a tie, and measures with a cut-off: the number of irrelevant items that
+    score as much as the last of each list and are not in it. Such a list must hold at least k items, and all relevant
+    ones of that score.
+
     >>> import torch
     >>> evaluate_measures(["mrr", "P@2"], torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([[0.0, 1.0, 1.0]]))
     {'mrr': tensor([0.5000]), 'precision@2': tensor([0.5000])}
     """
     chosen = [Measure.parse(measure) if isinstance(measure, str) else measure for measure in measures]
+    if unlisted is not None and (offsets is not None or not all(m.k for m in chosen)):
+        raise InputError(
+            "unlisted goes with dense lists and measures with a cut-off: got offsets, or a measure without one."
+        )
     call = {"where": where, "weights": weights, "offsets": offsets, "ideal": ideal}
     # Metrics from outside need no body: they rank for themselves.
     outside = [m for m in chosen if m.name not in BODIES]
-    values = {str(m): m(scores, labels, reduction=reduction, **call) for m in outside}
-    if uncounted != 0 and reduction == "none":
-        values |= {str(m): _marked(m, values[str(m)], uncounted, scores, labels, call) for m in outside}
+    values = {}
+    if outside:
+        lists, whole = ((scores, labels), call) if unlisted is None else _written_out(scores, labels, unlisted, call)
+        values = {str(m): m(*lists, reduction=reduction, **whole) for m in outside}
+        if uncounted != 0 and reduction == "none":
+            values = {str(m): _marked(m, values[str(m)], uncounted, *lists, whole) for m in outside}
     for ties in get_args(Ties):
         group = [m for m in chosen if m.name in BODIES and m.settings["ties"] == ties]
-        found = _on_one_ranking(group, scores, labels, reduction, uncounted, ties=ties, **call) if group else []
+        own = {**call, "ties": ties, "unlisted": unlisted}
+        found = _on_one_ranking(group, scores, labels, reduction, uncounted, **own) if group else []
         values |= zip(map(str, group), found, strict=True)
     return {str(measure): values[str(measure)] for measure in chosen}
+
+
+def _written_out(
+    scores: Tensor, labels: Tensor, unlisted: Tensor, call: Mapping[str, Any]
+) -> tuple[tuple[Tensor, Tensor], dict[str, Any]]:
+    """Lists with the items that were not listed, and the call for them."""
+    where = torch.ones_like(scores, dtype=torch.bool) if call["where"] is None else call["where"]
+    last = torch.where(where, scores, torch.inf).amin(-1, keepdim=True)
+    more = torch.arange(int(unlisted.max()), device=scores.device) < unlisted[..., None]
+    lists = (
+        torch.cat([scores, last.expand(more.shape)], -1),
+        torch.cat([labels, torch.zeros_like(labels[..., :1]).expand(more.shape)], -1),
+    )
+    return lists, {**call, "where": torch.cat([where, more], -1)}
 
 
 def _on_one_ranking(

@@ -46,6 +46,7 @@ class Ranked:
         valid: Mask | None,
         ties: Ties,
         ideal: Ideal | None,
+        unlisted: Tensor | None = None,
     ) -> None:
         self.rows = rows
         """Which lists these are."""
@@ -61,7 +62,7 @@ class Ranked:
         self.valid = None if valid is None else valid.gather(-1, order)
         self.places = torch.arange(scores.shape[-1], device=scores.device)
         """Positions, counted from 0."""
-        self._ties, self._ideal = ties, ideal
+        self._ties, self._ideal, self._unlisted = ties, ideal, unlisted
         self._relevant: dict[float, tuple[Tensor, Tensor]] = {}
 
     # ------------------------------------------------------------------------------------------------------ tie groups
@@ -76,7 +77,7 @@ class Ranked:
 
     @cached_property
     def end(self) -> Tensor:
-        """One past the last position of each position's tie group."""
+        """One past the last listed position of each position's tie group."""
         if self._ties == "order":
             return self.places + 1
         closes = torch.nn.functional.pad(self._changes, (0, 1), value=True)
@@ -89,8 +90,11 @@ class Ranked:
 
     @cached_property
     def size(self) -> Tensor:
-        """Items in each position's tie group."""
-        return (self.end - self.start).to(self.labels.dtype)
+        """Items in each position's tie group, the last one's unlisted items included."""
+        size = self.end - self.start
+        if self._unlisted is not None and self._ties == "expected":
+            size = size + self._unlisted[:, None] * (self.end == self.count[:, None])
+        return size.to(self.labels.dtype)
 
     def inside(self, prefix: Tensor, k: int | None = None) -> Tensor:
         """Sums over the tie group of each of the first ``k`` positions, from prefix sums ``[n + 1]`` or ``[rows, n + 1]``."""
@@ -202,13 +206,16 @@ def _at(prefix: Tensor, place: Tensor) -> Tensor:
     return prefix.gather(-1, place)
 
 
-def ranked_blocks(opened: Opened, offsets: Offsets | None, ties: Ties, ideal: Ideal | None) -> Iterator[Ranked]:
+def ranked_blocks(
+    opened: Opened, offsets: Offsets | None, ties: Ties, ideal: Ideal | None, unlisted: Tensor | None = None
+) -> Iterator[Ranked]:
     """Every list once, in blocks of rows of bounded size."""
     weights = opened.weights
     weights = weights.expand(opened.scores.shape) if weights.ndim else weights
     cut = _dense_blocks(opened, weights) if offsets is None else _ragged_blocks(opened, weights, offsets)
     for rows, scores, labels, weight, valid in cut:
-        yield Ranked(rows, scores, labels, weight, valid, ties, ideal)
+        beside = None if unlisted is None else unlisted.reshape(-1)[rows]
+        yield Ranked(rows, scores, labels, weight, valid, ties, ideal, beside)
 
 
 _Rows: TypeAlias = tuple[slice | Tensor, Tensor, Tensor, Tensor, Mask | None]

@@ -151,6 +151,7 @@ def ratios(
     offsets: Offsets | None,
     ties: Ties,
     ideal: IdealLabels | None,
+    unlisted: Tensor | None = None,
 ) -> tuple[list[Ratio], Tensor]:
     """Bodies with their cut-offs on one ranking: a ratio each, and which lists hold a valid item."""
     _check_arguments(scores, ties, weights, ideal)
@@ -162,7 +163,7 @@ def ratios(
     present = opened.lists.count() > 0
     whole = None if ideal is None else open_ideal(ideal, present.shape, opened.scores.dtype)
     out = [Ratio(*opened.scores.new_zeros(2, present.numel())) for _ in bodies]
-    for view in ranked_blocks(opened, offsets, ties, whole):
+    for view in ranked_blocks(opened, offsets, ties, whole, unlisted):
         for body, ratio in zip(bodies, out, strict=True):
             ratio.numerator[view.rows], ratio.denominator[view.rows] = body(view)
     return [Ratio(*(x.reshape(present.shape) for x in ratio)) for ratio in out], present

@@ -19,7 +19,7 @@ class Popularity(nn.Module):
     .. math:: s_{ui} = |\{v : (v, i) \in \text{known}\}|
 
     What a personal model must beat. Fit O(interactions). Scores are float32, exact up to 2²⁴ interactions an item. Counts tie
-    often: lists break ties by the lower item code.
+    often: lists show the lower item code first, and measures take the mean over all orders.
 
     >>> model = Popularity(2, 3)
     >>> model.initialise(Ragged(torch.tensor([0, 2, 3]), torch.tensor([0, 2, 2])), seed=0)

@@ -84,7 +84,7 @@ class AOBPRSampler(HoldsModel):
         num_items: int,
         *,
         seed: int,
-        n: int = 100,
+        n: Annotated[int, Search(10, 1000, log=True)] = 100,
         ratio: Annotated[float, Search(0.001, 0.5, log=True)] = 0.05,
         spread: Literal["deviation", "variance"] = "deviation",
         refresh: int = 0,

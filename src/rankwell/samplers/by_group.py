@@ -1,6 +1,6 @@
 """Items of the same group as the positive, or of another."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Int
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rankwell import keyed
 from rankwell.errors import InputError, UnknownName
-from rankwell.registry import Input
+from rankwell.registry import Input, Search
 from rankwell.samplers.catalogue import AGAIN, ROWS
 from rankwell.samplers.collisions import Collisions, KnownItems, UnknownItems, check_collisions
 from rankwell.samplers.registry import sampler
@@ -57,7 +57,7 @@ class ByGroupSampler:
         num_items: int,
         *,
         seed: int,
-        n: int = 100,
+        n: Annotated[int, Search(10, 1000, log=True)] = 100,
         shared: bool = False,
         collisions: Collisions = "auto",
         group: Literal["same", "other"] = "same",

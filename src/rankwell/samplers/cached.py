@@ -74,7 +74,7 @@ class CachedSampler(nn.Module):
         num_items: int,
         *,
         seed: int,
-        n: int = 10,
+        n: Annotated[int, Search(1, 30, log=True)] = 10,
         size: Annotated[int, Search(8, 128, log=True)] = 30,
         candidates: Annotated[int, Search(8, 128, log=True)] = 30,
         temperature: Annotated[float, Search(0.01, 1.0, log=True)] = 0.1,

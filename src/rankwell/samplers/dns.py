@@ -61,7 +61,7 @@ class DNSSampler:
         num_items: int,
         *,
         seed: int,
-        n: int = 10,
+        n: Annotated[int, Search(1, 100, log=True)] = 10,
         candidates: Annotated[int, Search(4, 256, log=True)] = 32,
         form: Literal["top_k", "softmax"] = "top_k",
         temperature: Annotated[float, Search(0.01, 1.0, log=True)] = 0.1,

@@ -68,7 +68,7 @@ class GenNiSampler:
         num_items: int,
         *,
         seed: int,
-        n: int = 10,
+        n: Annotated[int, Search(1, 100, log=True)] = 10,
         candidates: Annotated[int, Search(16, 1024, log=True)] = 100,
         temperature: Annotated[float, Search(0.01, 1.0, log=True)] = 0.1,
     ) -> None:

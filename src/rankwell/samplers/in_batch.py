@@ -135,7 +135,7 @@ class MixedSampler(nn.Module):
         num_items: int,
         *,
         seed: int,
-        n: int = 1024,
+        n: Annotated[int, Search(64, 4096, log=True)] = 1024,
         collisions: PoolCollisions = "mask",
         frequencies: Frequencies = "counts",
         rate: Annotated[float, Search(0.01, 0.5, log=True)] = 0.05,

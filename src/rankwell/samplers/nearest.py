@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -11,6 +11,7 @@ from torch import Tensor
 from rankwell import keyed
 from rankwell.errors import InputError, UnknownName, require
 from rankwell.lists import check_count
+from rankwell.registry import Search
 from rankwell.samplers.candidates import refuse_full
 from rankwell.samplers.catalogue import AGAIN, ROWS
 from rankwell.samplers.collisions import KnownItems, UnknownItems
@@ -84,7 +85,7 @@ class NearestSampler(HoldsModel):
         num_items: int,
         *,
         seed: int,
-        n: int = 10,
+        n: Annotated[int, Search(1, 100, log=True)] = 10,
         index: Literal["flat", "ivf", "hnsw"] = "ivf",
         skip: int = 0,
         window: int = 200,

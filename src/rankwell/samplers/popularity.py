@@ -59,7 +59,7 @@ class PopularitySampler(CatalogueSampler):
         num_items: int,
         *,
         seed: int,
-        n: int = 1024,
+        n: Annotated[int, Search(64, 4096, log=True)] = 1024,
         shared: bool = True,
         collisions: Collisions = "auto",
         exponent: Annotated[float, Search(0.0, 1.0)] = 0.75,
@@ -108,7 +108,7 @@ class LogUniformSampler(CatalogueSampler):
         num_items: int,
         *,
         seed: int,
-        n: int = 1024,
+        n: Annotated[int, Search(64, 4096, log=True)] = 1024,
         shared: bool = True,
         collisions: Collisions = "auto",
     ) -> None:

@@ -83,7 +83,7 @@ class SRNSSampler(HoldsModel):
         num_items: int,
         *,
         seed: int,
-        n: int = 10,
+        n: Annotated[int, Search(1, 20, log=True)] = 10,
         size: Annotated[int, Search(8, 128, log=True)] = 20,
         candidates: Annotated[int, Search(8, 128, log=True)] = 20,
         alpha: Annotated[float, Search(0.1, 20.0, log=True)] = 5.0,

@@ -1,5 +1,8 @@
 """Items drawn uniformly, with known positives redrawn or masked."""
 
+from typing import Annotated
+
+from rankwell.registry import Search
 from rankwell.samplers.catalogue import CatalogueSampler
 from rankwell.samplers.collisions import Collisions
 from rankwell.samplers.registry import sampler
@@ -36,7 +39,7 @@ class UniformSampler(CatalogueSampler):
         num_items: int,
         *,
         seed: int,
-        n: int = 1024,
+        n: Annotated[int, Search(64, 4096, log=True)] = 1024,
         shared: bool = True,
         collisions: Collisions = "auto",
     ) -> None:

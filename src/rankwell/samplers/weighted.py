@@ -1,10 +1,12 @@
 """Items drawn by weights that are given."""
 
+from typing import Annotated
+
 from jaxtyping import Real
 from torch import Tensor
 
 from rankwell.errors import InputError
-from rankwell.registry import Input
+from rankwell.registry import Input, Search
 from rankwell.samplers.catalogue import CatalogueSampler
 from rankwell.samplers.collisions import Collisions
 from rankwell.samplers.registry import sampler
@@ -45,7 +47,7 @@ class WeightedSampler(CatalogueSampler):
         num_items: int,
         *,
         seed: int,
-        n: int = 1024,
+        n: Annotated[int, Search(64, 4096, log=True)] = 1024,
         shared: bool = True,
         collisions: Collisions = "auto",
         item_weights: Real[Tensor, " m"] | None = None,

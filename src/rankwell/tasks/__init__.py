@@ -12,6 +12,7 @@ from rankwell.tasks.classes import MetricLearning  # noqa: E402
 from rankwell.tasks.interactions import Recommendation  # noqa: E402
 from rankwell.tasks.labels import Labelling  # noqa: E402
 from rankwell.tasks.lists import LearningToRank  # noqa: E402
+from rankwell.tasks.profile import Profile  # noqa: E402
 from rankwell.tasks.reranking import Reranking  # noqa: E402
 from rankwell.tasks.retrieval import TextRetrieval  # noqa: E402
 from rankwell.tasks.sequences import NextItem  # noqa: E402
@@ -31,6 +32,7 @@ __all__ = [
     "MetricLearning",
     "Newcomers",
     "NextItem",
+    "Profile",
     "Recommendation",
     "Reranking",
     "Section",

@@ -12,6 +12,7 @@ from rankwell import keyed
 from rankwell.data.example_files import ExampleFormat, read_examples
 from rankwell.data.examples import Examples, synthesise_examples
 from rankwell.errors import ConfigError
+from rankwell.tasks.folds import Fold, held_out
 from rankwell.tasks.settings import Section, listed
 from rankwell.tasks.task import Data
 
@@ -39,6 +40,8 @@ class ClassData(Section):
     valid_classes: Annotated[list[str] | None, BeforeValidator(listed)] = None
     """Classes that choose the epoch; None: a random share of those that are left."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    fold: Fold = None
+    """Cross-validation: the test classes are the second fifth for ``2/5``, and ``test_fraction`` is not looked at."""
     valid_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """0 trains without choosing."""
 
@@ -51,7 +54,9 @@ def read(given: ClassData, seed: int) -> Data[Examples]:
         whole, truth = generated.examples, generated.truth
     else:
         whole = read_examples(Path(given.path), format=given.format, label=given.label, ignore=given.ignore)
-    test = _held(whole, np.unique(whole.classes), given.test_classes, given.test_fraction, seed, "test")
+    if given.fold is not None and given.test_classes is not None:
+        raise ConfigError("data.fold and data.test_classes both say which classes are tested: give one of the two.")
+    test = _held(whole, np.unique(whole.classes), given.test_classes, given.test_fraction, seed, "test", given.fold)
     left = np.setdiff1d(np.unique(whole.classes), test)
     valid = test[:0]
     if given.valid_classes is not None or given.valid_fraction:
@@ -78,9 +83,15 @@ def read(given: ClassData, seed: int) -> Data[Examples]:
 
 
 def _held(
-    whole: Examples, among: NDArray[np.int64], named: list[str] | None, share: float, seed: int, part: str
+    whole: Examples,
+    among: NDArray[np.int64],
+    named: list[str] | None,
+    share: float,
+    seed: int,
+    part: str,
+    fold: str | None = None,
 ) -> NDArray[np.int64]:
-    """Codes of the classes of a part: those that are named, or a random share."""
+    """Codes of the classes of a part: those that are named, or a random share, or a fold."""
     if named is None:
         if len(among) < 2 * LEAST:
             raise ConfigError(
@@ -88,7 +99,12 @@ def _held(
                 f" more classes{', or set data.valid_fraction to 0' if part == 'valid' else ''}."
             )
         order = torch.randperm(len(among), generator=keyed.generator(seed, SPLIT, len(part))).numpy()
-        return np.sort(among[order[: max(LEAST, round(share * len(among)))]])
+        if fold is None:
+            return np.sort(among[order[: max(LEAST, round(share * len(among)))]])
+        held = np.sort(among[order[held_out(len(among), share, fold, "classes")]])
+        if len(held) < LEAST:
+            raise ConfigError(f"fold {fold} of {len(among)} classes has {len(held)}: at least {LEAST} are needed.")
+        return held
     codes = {name: code for code, name in enumerate(whole.class_ids.to_list()) if code in set(among.tolist())}
     for name in named:
         if name not in codes:

@@ -28,6 +28,7 @@ from rankwell.registry import Entry
 from rankwell.tasks.class_data import ClassData, read
 from rankwell.tasks.interaction_data import ids_of
 from rankwell.tasks.interaction_objective import build_miner
+from rankwell.tasks.profile import Profile, profile_of
 from rankwell.tasks.settings import Config, Section
 from rankwell.tasks.task import Data, Description, Task
 from rankwell.training import ClassObjective, checkpoint
@@ -82,6 +83,16 @@ class MetricLearning(Task[Examples]):
     def read(self, config: Config) -> Data[Examples]:
         """Read the file, and split its classes."""
         return read(_data(config), config.seed)
+
+    def recognises(self, path: Path) -> bool:
+        """Arrays of NumPy."""
+        return path.suffix == ".npz"
+
+    def profile(self, data: Data[Examples]) -> Profile:
+        """Of the training examples: each lists those of its class."""
+        sizes = data.train.sizes()
+        listed = np.repeat(sizes, sizes)
+        return profile_of("classes", sizes=listed, positives=listed - 1, items=len(data.train), popularity=sizes)
 
     def generate(self, folder: Path, seed: int) -> None:
         """Write ``examples.npz``."""

@@ -20,6 +20,7 @@ from rankwell.data import (
     read_users,
     split_balanced,
     split_cold_items,
+    split_fold,
     split_global_time,
     split_leave_last,
     split_random,
@@ -29,6 +30,7 @@ from rankwell.data.item_columns import Missing
 from rankwell.data.keys import hash_ids, splitmix64
 from rankwell.data.readers import Format, Unseen
 from rankwell.errors import ConfigError, RunError, nearest
+from rankwell.tasks.folds import Fold, numbered, refuse_fold
 from rankwell.tasks.settings import Section, listed
 from rankwell.tasks.task import Data
 from rankwell.tasks.text_columns import with_vectors
@@ -74,6 +76,9 @@ class InteractionData(Section):
     """How to hold out test pairs, where the data come without; by ``cold_items`` a share of the items with all their pairs, by
     ``balanced`` as many pairs of every item."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    fold: Fold = None
+    """Cross-validation: of each user's pairs the second of five parts is tested for ``2/5``,
+    and ``test_fraction`` is not looked at."""
     valid_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of each user's training pairs that chooses the epoch; 0 trains for all epochs without choosing."""
 
@@ -131,11 +136,12 @@ def read(config: InteractionData, seed: int) -> Data[Interactions]:
     """Read and split."""
     dataset, ideal = load(config, seed)
     if dataset.test is not None:
+        refuse_fold(config.fold, config.path)
         data = _with_validation(config, seed, dataset.train, dataset.test, dataset.notes, ideal)
     else:
-        split = _hold_out(config, dataset.train, config.test_fraction, seed, TEST_SPLIT)
+        split = _test_part(config, dataset.train, seed)
         data = _with_validation(config, seed, split.train, split.held_out, (*dataset.notes, *split.notes))
-    data = replace(data, items=dataset.items, users=dataset.users)
+    data = replace(data, items=dataset.items, users=dataset.users, merged=dataset.merged)
     return _new_items_last(data) if config.split == "cold_items" else data
 
 
@@ -143,7 +149,7 @@ def _new_items_last(data: Data[Interactions]) -> Data[Interactions]:
     """Codes first of items that validation trains on, then of those that validation holds, then of those that the test holds.
 
     So a part's catalogue is the codes up to its last: see :func:`trained_items`. New items stand in the order of a hash of
-    their ids: codes are given in the order of the file, where popular items come early, and ties are broken by codes.
+    their ids: codes are given in the order of the file, where popular items come early, and lists show tied items by code.
     """
     new = data.fit.popularity() == 0
     drawn = np.where(new, splitmix64(hash_ids(data.train.item_ids)), 0)
@@ -181,6 +187,17 @@ def _with_validation(
             "no pair is left for validation: set data.valid_fraction to 0, or give users more than one pair."
         )
     return Data(train, split.train, split.held_out, test, notes, ideal)
+
+
+def _test_part(config: InteractionData, data: Interactions, seed: int) -> Split:
+    """Hold out test pairs: a share, or a fold."""
+    if config.fold is None:
+        return _hold_out(config, data, config.test_fraction, seed, TEST_SPLIT)
+    if config.split != "random":
+        raise ConfigError(
+            f"folds are random parts of each user's pairs: data.fold goes with data.split random, not {config.split}."
+        )
+    return split_fold(data, *numbered(config.fold), seed=2 * seed + TEST_SPLIT)
 
 
 def _hold_out(config: InteractionData, data: Interactions, fraction: float, seed: int, purpose: int) -> Split:

@@ -28,6 +28,8 @@ from rankwell.tasks.interaction_data import InteractionData, columns_of, ids_of,
 from rankwell.tasks.interaction_inputs import rival_of, with_inputs
 from rankwell.tasks.interaction_objective import build_batches, build_objective, build_observer
 from rankwell.tasks.new_interactions import catalogue_of_new
+from rankwell.tasks.popularity_parts import popularity_parts
+from rankwell.tasks.profile import Profile, profile_of
 from rankwell.tasks.settings import NAMED, Config, Section
 from rankwell.tasks.side_features import features_of
 from rankwell.tasks.task import Catalogue, Data, Description, Newcomers, Slice, Task
@@ -116,6 +118,19 @@ class Recommendation(Task[Interactions]):
             tables[f"test pairs: {len(dataset.test):,}"] = []
         return Description(dataset.notes, tables)
 
+    def profile(self, data: Data[Interactions]) -> Profile:
+        """Of training and test pairs together."""
+        activity = data.train.activity() + data.test.activity()
+        rows, kind = int(activity.sum()) + (data.merged or 0), describe(data.train).labels.partition(" ")[0]
+        return profile_of(
+            "graded" if kind in ("graded", "real") else "binary" if kind == "binary" else "implicit",
+            sizes=activity,
+            positives=activity,
+            items=data.train.num_items,
+            popularity=data.train.popularity() + data.test.popularity(),
+            repeat_rate=None if data.merged is None else data.merged / max(rows, 1),
+        )
+
     def generate(self, folder: Path, seed: int) -> None:
         """Interactions whose ideal ranking is known."""
         synthesise(seed=seed).write(folder)
@@ -176,14 +191,17 @@ class Recommendation(Task[Interactions]):
         return rankers
 
     def slices(self, config: Config, data: Data[Interactions]) -> Mapping[str, Slice]:
-        """On a split by items, new items among new items."""
-        if _data(config).split != "cold_items":
-            return {}
+        """On a split by items, new items among new items; head, middle and tail where they are asked for."""
+        found = {}
+        if config.evaluation.by_popularity:
+            for name, items in popularity_parts(data.train.popularity(), data.test.items).items():
+                found[name] = Slice(data.test.take(items[data.test.items]))
         new = (data.test.popularity() > 0) & (data.train.popularity() == 0)
-        if not new.any():  # a test of its own, of items that training knows
-            return {}
-        held_out = data.test.take(new[data.test.items])
-        return {f"among {int(new.sum()):,} new items": Slice(held_out, partial(Among, items=torch.from_numpy(new)))}
+        if _data(config).split == "cold_items" and new.any():  # not so in a test of its own, of items that training knows
+            held_out = data.test.take(new[data.test.items])
+            name = f"among {int(new.sum()):,} new items"
+            found[name] = Slice(held_out, partial(Among, items=torch.from_numpy(new)))
+        return found
 
     def facts(self, data: Data[Interactions]) -> dict[str, Any]:
         """Counts and a fingerprint."""
@@ -199,10 +217,10 @@ class Recommendation(Task[Interactions]):
         }
 
     def rows(self, data: Data[Interactions], evaluation: Evaluation) -> pl.DataFrame:
-        """Users, and how many test items each has."""
+        """Users, and how many items each has in training and in the test."""
         users = evaluation.users.numpy()
-        counts = data.test.known().offsets.diff()[evaluation.users].numpy()
-        return pl.DataFrame({"user": data.test.user_ids[users], "test_items": counts})
+        counts = {"history": data.train.activity()[users], "test_items": data.test.activity()[users]}
+        return pl.DataFrame({"user": data.test.user_ids[users], **counts})
 
     def memory(self, config: Config, data: Data[Interactions]) -> dict[str, float]:
         """Pairs, 48 bytes each for codes, keys and lists; the model's weights, its two moments and a copy being written; the

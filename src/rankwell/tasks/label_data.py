@@ -16,6 +16,7 @@ from rankwell.data.features import FeatureEncoder
 from rankwell.data.label_files import LabelledTable, labelled_table, read_labelled
 from rankwell.data.labelled_rows import LabelledRows, synthesise_labelled
 from rankwell.errors import ConfigError, DataError
+from rankwell.tasks.folds import Fold, held_out
 from rankwell.tasks.settings import Section, listed
 from rankwell.tasks.task import Data
 from rankwell.types import Features, Ragged
@@ -55,6 +56,8 @@ class LabelData(Section):
     """In training, labels weigh as their number of rows to minus this power, with the mean 1."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the rows to hold out."""
+    fold: Fold = None
+    """Cross-validation: the test part is the second of five for ``2/5``, and ``test_fraction`` is not looked at."""
     valid_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Share of the training rows that chooses the epoch; 0 trains without choosing."""
 
@@ -68,7 +71,7 @@ def read(given: LabelData, seed: int) -> Data[LabelledRows]:
     else:
         table = read_rows(given, _file(Path(given.path)))
     table, label_ids, notes = _frequent(table, given.min_rows)
-    train, test = _split(np.arange(len(table.ids)), given.test_fraction, seed, SPLIT)
+    train, test = _split(np.arange(len(table.ids)), given.test_fraction, seed, SPLIT, given.fold)
     fit, valid = _split(train, given.valid_fraction, seed, SPLIT + 1) if given.valid_fraction else (train, None)
     encoder = FeatureEncoder.fit(table.features[train], table.features.columns, source=table.source)
     whole = _encoded(table, encoder, label_ids)
@@ -135,14 +138,16 @@ def _encoded(table: LabelledTable, encoder: FeatureEncoder, label_ids: pl.Series
 
 
 def _split(
-    rows: NDArray[np.int64], share: float, seed: int, purpose: int
+    rows: NDArray[np.int64], share: float, seed: int, purpose: int, fold: str | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The rows without a random share, and these; each in order."""
+    """The rows without a random share, or a fold of them, and these; each in order."""
     order = torch.randperm(len(rows), generator=keyed.generator(seed, purpose)).numpy()
-    held = max(1, round(share * len(rows)))
-    if held >= len(rows):
-        raise ConfigError(f"holding out {held} of {len(rows)} labelled rows leaves none to train on: give more rows.")
-    return rows[np.sort(order[held:])], rows[np.sort(order[:held])]
+    held = held_out(len(rows), share, fold, "labelled rows")
+    if held.all():
+        raise ConfigError(
+            f"holding out {held.sum()} of {len(rows)} labelled rows leaves none to train on: give more rows."
+        )
+    return rows[np.sort(order[~held])], rows[np.sort(order[held])]
 
 
 def _of_columns(table: LabelledTable, encoder: FeatureEncoder, features: Features) -> list[str]:

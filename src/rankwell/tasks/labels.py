@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float
@@ -25,6 +26,7 @@ from rankwell.models import LabelPopularity
 from rankwell.registry import Entry
 from rankwell.tasks.interaction_data import ids_of
 from rankwell.tasks.label_data import LabelData, read, read_rows
+from rankwell.tasks.profile import Profile, profile_of
 from rankwell.tasks.settings import Config, Section
 from rankwell.tasks.task import Data, Description, Task
 from rankwell.training import ListObjective, checkpoint
@@ -140,6 +142,18 @@ class Labelling(Task[LabelledRows]):
         if data.ideal is not None:
             rankers["ideal"] = _Ideal(data.ideal)
         return rankers
+
+    def profile(self, data: Data[LabelledRows]) -> Profile:
+        """Of the training rows; every row lists all labels."""
+        positives = data.train.labels.offsets.diff().numpy()
+        labels = len(data.train.label_ids)
+        return profile_of(
+            "binary",
+            sizes=np.full(len(positives), labels),
+            positives=positives,
+            items=labels,
+            popularity=data.train.counts().numpy(),
+        )
 
     def facts(self, data: Data[LabelledRows]) -> dict[str, Any]:
         """Counts and a fingerprint."""

@@ -11,16 +11,20 @@ from rankwell import keyed
 from rankwell.data.judged import JudgedLists, aligned, joined, synthesise_judged
 from rankwell.data.judged_files import JudgedFormat, read_judged
 from rankwell.errors import ConfigError
+from rankwell.tasks.folds import Fold, held_out, refuse_fold
 from rankwell.tasks.settings import Section, listed
 from rankwell.tasks.task import Data
 
-__all__ = ["JudgedData", "read"]
+__all__ = ["JudgedData", "is_judged", "read"]
 
 NAMES = {"train": ("train", "training"), "valid": ("valid", "vali", "validation", "dev"), "test": ("test",)}
 """What files of a folder are called, before or behind the dot."""
 
 BESIDE = frozenset({".query", ".weight", ".position", ".init", ".conf"})
 """Suffixes of what LightGBM has beside its data."""
+
+READ = 256
+"""Bytes at the beginning of a file that tell what it is."""
 
 SPLIT = 1
 """Keeps the random numbers of the split apart from those drawn for other purposes with the same seed."""
@@ -48,6 +52,8 @@ class JudgedData(Section):
     """Of a table: the column of what each training document counts in the loss. Beside svmlight, the file .weight says so."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the queries to hold out, where there is no test file."""
+    fold: Fold = None
+    """Cross-validation: the test part is the second of five for ``2/5``, and ``test_fraction`` is not looked at."""
     valid_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Share of the training queries that chooses the epoch, where there is no file for it; 0 trains without choosing."""
 
@@ -55,7 +61,11 @@ class JudgedData(Section):
 def read(given: JudgedData, seed: int) -> Data[JudgedLists]:
     """Read the files, or split one; what is odd about them is in the notes."""
     parts: tuple[JudgedLists, JudgedLists | None, JudgedLists]
-    parts = synthesise_judged(seed=seed) if given.path == "synthetic" else _files(given, seed)
+    if given.path == "synthetic":
+        refuse_fold(given.fold, given.path)
+        parts = synthesise_judged(seed=seed)
+    else:
+        parts = _files(given, seed)
     train, valid, test = parts
     if given.weight is not None and train.weights is None:
         raise ConfigError(
@@ -82,6 +92,19 @@ def read(given: JudgedData, seed: int) -> Data[JudgedLists]:
     return Data(whole, train, valid, test, tuple(notes))
 
 
+def is_judged(path: Path) -> bool:
+    """Whether the file, or a file of the folder, says of which query its lines are."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return any(file.suffix == ".query" or _has_qid(file) for file in files)
+
+
+def _has_qid(file: Path) -> bool:
+    if not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        return b" qid:" in opened.readline(READ)
+
+
 def _files(given: JudgedData, seed: int) -> tuple[JudgedLists, JudgedLists | None, JudgedLists]:
     paths = {name: _paths(Path(given.path), name, getattr(given, name)) for name in NAMES}
     if not paths["train"]:
@@ -92,7 +115,9 @@ def _files(given: JudgedData, seed: int) -> tuple[JudgedLists, JudgedLists | Non
     parts = dict(zip(there, aligned(lists, [", ".join(map(str, files)) for files in there.values()]), strict=True))
     train, valid, test = parts["train"], parts.get("valid"), parts.get("test")
     if test is None:
-        train, test = _split(train, given.test_fraction, seed, SPLIT)
+        train, test = _split(train, given.test_fraction, seed, SPLIT, given.fold)
+    else:
+        refuse_fold(given.fold, given.path)
     if valid is None and given.valid_fraction:
         train, valid = _split(train, given.valid_fraction, seed, SPLIT + 1)
     return train, valid, test
@@ -114,12 +139,14 @@ def _paths(folder: Path, name: str, named: list[str] | None) -> list[Path]:
     return found
 
 
-def _split(lists: JudgedLists, share: float, seed: int, purpose: int) -> tuple[JudgedLists, JudgedLists]:
-    """The lists without a random share of the queries, and these."""
+def _split(
+    lists: JudgedLists, share: float, seed: int, purpose: int, fold: str | None = None
+) -> tuple[JudgedLists, JudgedLists]:
+    """The lists without a random share of the queries, or a fold of them, and these."""
     order = torch.randperm(len(lists), generator=keyed.generator(seed, purpose)).numpy()
-    held = max(1, round(share * len(lists)))
-    if held >= len(lists):
+    held = held_out(len(lists), share, fold, "queries")
+    if held.all():
         raise ConfigError(
-            f"holding out {held} of {len(lists)} queries leaves none to train on: give more queries, or files."
+            f"holding out {held.sum()} of {len(lists)} queries leaves none to train on: give more queries, or files."
         )
-    return lists.take(np.sort(order[held:])), lists.take(np.sort(order[:held]))
+    return lists.take(np.sort(order[~held])), lists.take(np.sort(order[held]))

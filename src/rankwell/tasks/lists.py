@@ -21,7 +21,8 @@ from rankwell.losses import LOSSES
 from rankwell.metrics import Measure
 from rankwell.models import MODELS, BestFeature
 from rankwell.registry import Entry
-from rankwell.tasks.list_data import JudgedData, read
+from rankwell.tasks.list_data import JudgedData, is_judged, read
+from rankwell.tasks.profile import Profile, profile_of
 from rankwell.tasks.settings import Config, Section
 from rankwell.tasks.task import Data, Description, Task
 from rankwell.training import ListObjective, checkpoint
@@ -80,6 +81,22 @@ class LearningToRank(Task[JudgedLists]):
         """Counts, lengths and labels."""
         data = self.read(config)
         return Description(data.notes, {"training": data.fit.rows(), "test": data.test.rows()})
+
+    def recognises(self, path: Path) -> bool:
+        """Lines with the number of their query, or LightGBM's sizes of queries beside them."""
+        return is_judged(path)
+
+    def profile(self, data: Data[JudgedLists]) -> Profile:
+        """Of the training lists; labels of one grade above 0 are binary."""
+        lists, sizes = data.train, np.diff(data.train.offsets)
+        grades = np.unique(lists.labels[lists.labels > 0])
+        queries = np.repeat(np.arange(len(lists)), sizes)
+        return profile_of(
+            "graded" if len(grades) > 1 else "binary",
+            sizes=sizes,
+            positives=np.bincount(queries[lists.labels > 0], minlength=len(lists)),
+            items=len(lists.labels),
+        )
 
     def sizes(self, data: Data[JudgedLists]) -> tuple[int, ...]:
         """The number of features."""

@@ -22,7 +22,8 @@ from rankwell.models import MODELS
 from rankwell.registry import Entry
 from rankwell.samplers import SAMPLERS
 from rankwell.tasks.interactions import Recommendation
-from rankwell.tasks.retrieval_data import RetrievalData, read
+from rankwell.tasks.profile import Profile, profile_of
+from rankwell.tasks.retrieval_data import RetrievalData, has_corpus, read
 from rankwell.tasks.retrieval_lists import text_list_batches, text_list_objective
 from rankwell.tasks.retrieval_objective import build_encoded, build_objective, loss_of
 from rankwell.tasks.retrieval_ranking import ByWords, best_of, ranker_of, tokens_of, within
@@ -100,6 +101,22 @@ class TextRetrieval(Task[Retrieval]):
             if cut
         ]
         return replace(data, notes=(*data.notes, *notes))
+
+    def recognises(self, path: Path) -> bool:
+        """A corpus."""
+        return has_corpus(path)
+
+    def profile(self, data: Data[Retrieval]) -> Profile:
+        """Of the training queries, and the whole corpus."""
+        part = data.train
+        gains, relevant = part.gains(), part.relevant()
+        return profile_of(
+            "teacher" if part.teacher is not None else "graded" if bool((gains != gains[:1]).any()) else "pairs",
+            sizes=part.judged.offsets.diff().numpy(),
+            positives=relevant.offsets.diff().numpy(),
+            items=len(part.documents),
+            popularity=torch.bincount(relevant.values, minlength=len(part.documents)).numpy(),
+        )
 
     def generate(self, folder: Path, seed: int) -> None:
         """Texts in which it is known what answers what, as BEIR has them."""

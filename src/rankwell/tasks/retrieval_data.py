@@ -19,11 +19,12 @@ from rankwell.data.text_rows import RowForm, read_text_rows
 from rankwell.data.text_tables import Unknown, many, read_judgements, read_texts
 from rankwell.errors import ConfigError, DataError
 from rankwell.lists import offsets_from_sizes
+from rankwell.tasks.folds import Fold, held_out, refuse_fold
 from rankwell.tasks.settings import Section, listed
 from rankwell.tasks.task import Data
 from rankwell.types import Ragged
 
-__all__ = ["RetrievalData", "read", "with_negatives"]
+__all__ = ["RetrievalData", "has_corpus", "read", "with_negatives"]
 
 SPLIT = 92
 """Keeps the random numbers of the split apart from those drawn for other purposes with the same seed."""
@@ -60,6 +61,8 @@ class RetrievalData(Section):
     """What the labels of lists are: grades, or a teacher's scores, as for ``kl``."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """Share of the queries to hold out, where there is no file for the test."""
+    fold: Fold = None
+    """Cross-validation: the test part is the second of five for ``2/5``, and ``test_fraction`` is not looked at."""
     valid_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the training queries that chooses the epoch, where there is no file for it; 0 trains without choosing."""
     valid_documents: Annotated[int, Field(ge=0)] = 0
@@ -88,7 +91,7 @@ def read(given: RetrievalData, seed: int) -> Data[Retrieval]:
 
 def _files(given: RetrievalData) -> tuple[tuple[Retrieval, Retrieval | None, Retrieval | None], list[str]]:
     folder = Path(given.path)
-    if not any(_tables(folder, "corpus")):
+    if not has_corpus(folder):
         return _rows(given)
     notes: list[str] = []
     queries = read_texts(_table(folder, "queries"), "query", merge=True, notes=notes)
@@ -125,6 +128,11 @@ def _without_own(
 def _table(folder: Path, name: str) -> Path:
     """The file of that name in the folder, of any format that records are read from."""
     return next(_tables(folder, name), folder / f"{name}.jsonl")  # one that is not there is an error when it is read
+
+
+def has_corpus(folder: Path) -> bool:
+    """Whether the folder has documents of their own file, as BEIR has them."""
+    return any(_tables(folder, "corpus"))
 
 
 def _tables(folder: Path, name: str) -> Iterator[Path]:
@@ -166,7 +174,9 @@ def _split(
 ) -> tuple[Retrieval, Retrieval | None, Retrieval]:
     """Parts for training, choosing and testing, which share no query."""
     if test is None:
-        train, test = _held_out(train, given.test_fraction, seed, 0)
+        train, test = _held_out(train, given.test_fraction, seed, 0, given.fold)
+    else:
+        refuse_fold(given.fold, given.path)
     for name, part in (("validation", valid), ("test", test)):
         if part is not None:
             train = _without(train, part, name, notes)
@@ -201,16 +211,18 @@ def _without(train: Retrieval, other: Retrieval, name: str, notes: list[str], wh
     return train.of_queries(asked[~twice])
 
 
-def _held_out(part: Retrieval, share: float, seed: int, purpose: int) -> tuple[Retrieval, Retrieval]:
-    """The part without a random share of its queries, and these."""
+def _held_out(
+    part: Retrieval, share: float, seed: int, purpose: int, fold: str | None = None
+) -> tuple[Retrieval, Retrieval]:
+    """The part without a random share of its queries, or a fold of them, and these."""
     asked = part.asked()
     order = torch.randperm(len(asked), generator=keyed.generator(seed, purpose, SPLIT))
-    held = max(1, round(share * len(asked)))
-    if held >= len(asked):
+    held = torch.from_numpy(held_out(len(asked), share, fold, "queries"))
+    if bool(held.all()):
         raise ConfigError(
-            f"holding out {held} of {len(asked)} queries leaves none to train on: give more queries, or files."
+            f"holding out {len(asked)} of {len(asked)} queries leaves none to train on: give more queries, or files."
         )
-    return part.of_queries(asked[order[held:]]), part.of_queries(asked[order[:held]])
+    return part.of_queries(asked[order[~held]]), part.of_queries(asked[order[held]])
 
 
 def _among(part: Retrieval, count: int, seed: int) -> Retrieval:

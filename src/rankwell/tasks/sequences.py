@@ -29,8 +29,10 @@ from rankwell.samplers import SAMPLERS
 from rankwell.tasks.interaction_data import ids_of
 from rankwell.tasks.interaction_objective import build_miner
 from rankwell.tasks.new_interactions import codes_in_history
+from rankwell.tasks.popularity_parts import popularity_parts
+from rankwell.tasks.profile import Profile, profile_of
 from rankwell.tasks.settings import Config, Section
-from rankwell.tasks.task import Catalogue, Data, Description, Newcomers, Task
+from rankwell.tasks.task import Catalogue, Data, Description, Newcomers, Slice, Task
 from rankwell.training import NegativesSeen, Objective, checkpoint
 from rankwell.training.sequence_objective import SequenceHeadObjective, SequenceObjective
 from rankwell.types import Ragged
@@ -212,6 +214,27 @@ class NextItem(Task[Any]):
         """Popularity."""
         return {"popularity": _Popular(torch.from_numpy(data.train.popularity()).float())}
 
+    def slices(self, config: Config, data: Data[Any]) -> Mapping[str, Slice]:
+        """Head, middle and tail, where they are asked for."""
+        if not config.evaluation.by_popularity:
+            return {}
+        whole, places = data.test.data, data.test.places
+        parts = popularity_parts(data.train.popularity(), whole.items[places])
+        return {name: Slice(NextItems(whole, places[items[whole.items[places]]])) for name, items in parts.items()}
+
+    def profile(self, data: Data[Any]) -> Profile:
+        """Of all events."""
+        whole: Sequences = data.test.data
+        lengths = whole.lengths()
+        return profile_of(
+            "implicit",
+            sizes=lengths,
+            positives=lengths,
+            items=whole.num_items,
+            popularity=whole.popularity(),
+            repeat_rate=1 - len(whole.known().values) / max(len(whole), 1),
+        )
+
     def facts(self, data: Data[Any]) -> dict[str, Any]:
         """Counts and a fingerprint."""
         return {
@@ -248,6 +271,7 @@ class NextItem(Task[Any]):
         """All events, the questions of the test, and the ids of codes."""
         lists = data.test.data.lists()
         kept = {"offsets": lists.offsets, "items": lists.values, "places": torch.from_numpy(data.test.places)}
+        kept["trained"] = torch.from_numpy(data.train.lengths())  # the first ones of each user
         checkpoint.save(folder / "sequences.safetensors", kept, {})
         for name, ids in (("users", data.test.data.user_ids), ("items", data.test.data.item_ids)):
             with write_atomically(folder / f"{name}.parquet", pl.exceptions.PolarsError) as temporary:
@@ -258,7 +282,9 @@ class NextItem(Task[Any]):
         kept, _ = checkpoint.load(folder / "sequences.safetensors")
         ids = [ids_of(folder, name) for name in ("users", "items")]
         whole = Sequences(kept["offsets"].numpy(), kept["items"].numpy(), ids[0], ids[1])
-        return Data(whole, whole, None, NextItems(whole, kept["places"].numpy()))
+        before = np.arange(len(whole)) - whole.offsets[whole.users]
+        train = whole.keep(before < kept["trained"].numpy()[whole.users])
+        return Data(train, train, None, NextItems(whole, kept["places"].numpy()))
 
     def catalogue(self, model: nn.Module, data: Data[Any]) -> Catalogue:
         """Users and items by their ids; what comes after all that a user did."""

@@ -49,6 +49,9 @@ class EvaluationConfig(Section):
     """The measure of the validation part that chooses the epoch."""
     block: Annotated[int, Field(ge=1)] = 256
     """Users scored at a time."""
+    by_popularity: bool = False
+    """Whether head, middle, tail and new items get figures of their own, where training counts items: see
+    :func:`~rankwell.tasks.popularity_parts.popularity_parts`. Each takes as long as an evaluation."""
 
     @field_validator("measures", mode="after")
     @classmethod

@@ -15,6 +15,7 @@ from rankwell.evaluation.top import Progress
 from rankwell.metrics import Measure
 from rankwell.models import MODELS
 from rankwell.registry import Entry
+from rankwell.tasks.profile import Profile
 from rankwell.tasks.settings import Config, Section
 from rankwell.training import Objective
 from rankwell.types import FullRanker, Ragged
@@ -42,6 +43,8 @@ class Data(Generic[P]):
     """Columns of items, where a file tells them."""
     users: Any = None
     """Columns of users likewise."""
+    merged: int | None = None
+    """Rows that repeated an earlier pair, where reading counts them."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Slice(NamedTuple):
     """A further question to the test: who is asked about which part of it."""
 
     held_out: Any
-    view: Callable[[nn.Module], nn.Module]
+    view: Callable[[nn.Module], nn.Module] = lambda model: model
     """What is judged, of a model."""
 
 
@@ -128,6 +131,14 @@ class Task(Generic[P]):
 
     def describe(self, config: Config) -> Description:
         """What the data are like, before anything is trained on them."""
+        raise NotImplementedError
+
+    def recognises(self, path: Path) -> bool:  # noqa: ARG002
+        """Whether only this task reads such files."""
+        return False
+
+    def profile(self, data: Data[P]) -> Profile:
+        """The same in words that all tasks share."""
         raise NotImplementedError
 
     def generate(self, folder: Path, seed: int) -> None:  # noqa: ARG002

@@ -1,0 +1,149 @@
+"""What reports share: one HTML file that needs no network, with tables that sort, and the same as Markdown."""
+
+import base64
+import html
+import io
+import math
+import os
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from rankwell.errors import require
+from rankwell.pictures import COLOURS
+
+__all__ = [
+    "Cell",
+    "drawn",
+    "figures",
+    "finite",
+    "html_table",
+    "machine",
+    "markdown_table",
+    "number",
+    "page",
+    "points",
+    "style",
+]
+
+STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; margin: 0 auto; max-width: 62rem; padding: 1rem;
+  overflow-wrap: anywhere; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .9rem; } th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid #444; vertical-align: bottom; }
+tbody tr:nth-child(even) { background: #f4f4f4; } button { all: unset; cursor: pointer; font-weight: bold; }
+button:focus-visible { outline: 2px solid #0072B2; } button::after { content: " \\2195"; color: #777; }
+img { max-width: 100%; height: auto; } figure { margin: 1rem 0; } figcaption { font-weight: bold; }
+pre { background: #f4f4f4; padding: .6rem; overflow-x: auto; } .best { font-weight: bold; }
+"""
+
+SCRIPT = """
+for (const button of document.querySelectorAll("th button")) button.addEventListener("click", () => {
+  const head = button.closest("th"), table = head.closest("table"), at = [...head.parentNode.children].indexOf(head);
+  const up = head.getAttribute("aria-sort") !== "descending";
+  for (const other of head.parentNode.children) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", up ? "descending" : "ascending");
+  const value = row => { const cell = row.children[at]; return cell.dataset.value ?? cell.textContent; };
+  const order = (a, b) => { const [x, y] = [value(a), value(b)], d = Number(x) - Number(y);
+    return Number.isNaN(d) ? x.localeCompare(y) : d; };
+  const body = table.tBodies[0], empty = row => value(row) === "";
+  const rows = [...body.rows].sort((a, b) => empty(a) - empty(b) || (up ? order(b, a) : order(a, b)));
+  body.append(...rows);
+});
+"""
+
+PAGE = """<!doctype html>
+<html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width,initial-scale=1">
+<title>{title}</title><style>{style}</style></head>
+<body>
+{body}
+<script>{script}</script></body></html>
+"""
+
+MARKERS = "osD^vPX*<>"
+
+Cell = tuple[str, float | str]
+"""What is shown, and what it is sorted by."""
+
+
+def page(title: str, parts: Iterable[str]) -> str:
+    """The whole file."""
+    return PAGE.format(title=html.escape(title), style=STYLE, body="\n".join(parts), script=SCRIPT)
+
+
+def number(value: float, form: str = ".4f") -> Cell:
+    """A number, or nothing for NaN."""
+    if math.isnan(value):
+        return "", ""
+    return format(value, form), max(min(value, 1e300), -1e300)  # browsers read no inf
+
+
+def html_table(heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+    """A table that sorts by a click on a head."""
+    head = "".join(f"<th scope=col><button>{html.escape(name)}</button></th>" for name in heads)
+    body = "".join("<tr>" + "".join(_td(cell, value) for cell, value in row) + "</tr>" for row in rows)
+    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _td(cell: str, value: float | str) -> str:
+    return f'<td data-value="{html.escape(str(value))}">{html.escape(cell)}</td>'
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> list[str]:
+    """The same in lines."""
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    return [*lines, *("| " + " | ".join(cell for cell, _ in row) + " |" for row in rows), ""]
+
+
+def points(items: Iterable[str]) -> str:
+    """A list of sentences."""
+    return "<ul>" + "".join(f"<li>{html.escape(item)}</li>" for item in items) + "</ul>"
+
+
+def figures(pictures: Mapping[str, str]) -> list[str]:
+    """SVG pictures by their titles."""
+    made = []
+    for title, svg in pictures.items():
+        source = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+        name = html.escape(title)
+        made.append(f'<figure><figcaption>{name}</figcaption><img alt="{name}" src="{source}"></figure>')
+    return made
+
+
+def machine(about: Mapping[str, Any]) -> str:
+    """Versions, and the hardware."""
+    processor = platform.processor() or platform.machine()
+    return (
+        f"rankwell {about['rankwell']}, torch {about['torch']}, Python {platform.python_version()},"
+        f" {platform.system()}, {processor}, {os.cpu_count()} cores"
+    )
+
+
+def finite(value: Any) -> Any:
+    """For JSON: NaN and inf as null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    return [finite(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+def drawn(draw: Callable[[Any], None], lines: int) -> str:
+    """A picture as SVG, with room for so many lines."""
+    matplotlib = require("matplotlib", "cli")
+    figure = require("matplotlib.figure", "cli").Figure(figsize=(7.5, 2 + 0.32 * max(lines, 4)), layout="constrained")
+    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "rankwell", "font.size": 9}):
+        draw(figure)
+        for axes in figure.axes:
+            axes.spines[["top", "right"]].set_visible(False)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()
+
+
+def style(place: int) -> dict[str, Any]:
+    """Colour and marker of the contender, or sort, at a place."""
+    return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
