@@ -133,8 +133,8 @@ def choose_page(rules: Rules) -> str:
         links = ", ".join(f"[{name}](losses/{LOSSES[name].family}/{name}.md)" for name in names)
         table.append(f"| {rule.data} | {rule.label} | {links} | {rule.why} |")
     intro = (
-        "Your data and labels, and the candidates in the order to try them. `rankwell advise` [finds the row](advise.md) for your"
-        " data and says what each choice rests on. Only a comparison on your data tells the best."
+        "Your data and labels, and the candidates in the order to try them. `rankwell advise` [finds the row](advise.md) for"
+        " your data and says what each choice rests on. Only a comparison on your data tells the best."
     )
     return "\n\n".join(["# Which loss?", intro, "\n".join(table)])
 

@@ -1,4 +1,5 @@
-from typing import Annotated
+import math
+from typing import Annotated, get_args, get_origin
 
 import pytest
 
@@ -163,3 +164,50 @@ def test_an_entry_point_that_does_not_load(registry, monkeypatch):
         ConfigError, match=r"^loss 'far' of an installed package .*: ZeroDivisionError: .*package.module"
     ):
         registry.names()
+
+
+NOT_SEARCHED = {
+    "approx_mrr.rel": "what counts as relevant is a fact of the labels",
+    "smooth_ap.rel": "the same",
+    "cross_batch_memory.hard_above": "off unless it is given",
+    "cross_batch_memory.size": "memory and time decide",
+    "cross_batch_memory.warm_up": "steps, of a training whose length it does not know",
+    "gumbel_approx_ndcg.samples": "more samples are less noise, for time",
+    "gumbel_neural_ndcg.samples": "the same",
+    "gumbel_neural_ndcg.iterations": "more iterations are a closer approximation, for time",
+    "neural_ndcg.iterations": "the same",
+    "k_song.curvature_gamma": "of one form only, that is not the default",
+    "k_song.pull": "keeps thresholds from drifting, and changes little",
+    "learned_temperature.least": "a bound of what is learned",
+    "reduced_cross_entropy.buckets": "how closely the full cross-entropy is met, for time and memory",
+    "reduced_cross_entropy.buckets_per_chunk": "the same",
+    "reduced_cross_entropy.extra_chunks": "the same",
+    "reduced_cross_entropy.rounds": "the same",
+    "scalable_cross_entropy.bucket_items": "the same",
+    "scalable_cross_entropy.bucket_rows": "the same",
+    "scalable_cross_entropy.buckets": "the same",
+}
+"""Numbers of losses that tuning leaves alone unless asked, and why."""
+
+
+def test_every_number_of_a_loss_says_where_to_search():
+    numbers = {}
+    for entry in LOSSES:
+        for parameter in entry.parameters.values():
+            hint = parameter.annotation
+            hint = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+            kinds = {hint, *get_args(hint)} - {bool}
+            if kinds & {int, float} and entry.function.__module__.startswith("rankwell."):
+                numbers[f"{entry.name}.{parameter.name}"] = parameter
+    assert {name for name, parameter in numbers.items() if parameter.search is None} == set(NOT_SEARCHED)
+    for name, parameter in numbers.items():
+        search = parameter.search
+        if search is not None:
+            assert search.low < search.high and (search.low > 0 or not search.log), name
+            values = parameter.default if isinstance(parameter.default, tuple) else (parameter.default,)
+            assert all(search.low <= value <= search.high for value in values if value not in (None, math.inf)), name
+
+
+def test_choices_search_all_their_values():
+    assert str(LOSSES["psl"].parameters["activation"].search) == "all values"
+    assert str(LOSSES["mml"].parameters["margins"].search) == "0.0 … 0.99, ascending"

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, Protocol, final
 import torch
 from jaxtyping import Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from rankwell.errors import InputError
 from rankwell.types import Labels, Mask, Offsets, Ragged, Reduction, Scores, Values, Weights
@@ -35,6 +36,7 @@ __all__ = [
     "check_at_least",
     "check_count",
     "check_positive",
+    "in_chunks",
     "in_full_precision",
     "offsets_from_ids",
     "offsets_from_sizes",
@@ -42,6 +44,7 @@ __all__ = [
     "open_rows",
     "reduce",
     "take_lists",
+    "with_slopes",
 ]
 
 BLOCK_ITEMS = 1 << 18
@@ -183,6 +186,8 @@ class Dense:
 
     def sum(self, x: Tensor) -> Tensor:
         """Sums along the last axis."""
+        if self.where is None and x.shape[-1] == 1:  # one positive, most often
+            return x.squeeze(-1)
         return (x if self.where is None else torch.where(self.where, x, 0)).sum(-1)
 
     def mean(self, x: Tensor) -> Tensor:
@@ -194,6 +199,8 @@ class Dense:
         """Logsumexp along the last axis."""
         if x.shape[-1] == 0:
             return x.new_full(x.shape[:-1], torch.finfo(x.dtype).min)
+        if self.where is None and x.shape[-1] == 1:
+            return x.squeeze(-1)
         return torch.logsumexp(_absent_to_minimum(x, self.where), -1)
 
     def log_softmax(self, x: Tensor) -> Tensor:
@@ -554,11 +561,13 @@ class Rows(NamedTuple):
     where: Mask | None
     weights: Tensor
     """Of the positives, broadcastable to ``pos``."""
+    overwrite: bool = False
+    """Whether the negatives are the loss's to write over, once; absent ones are minus infinity already."""
 
     @property
     def neg(self) -> Tensor:
         """Minus infinity where masked: so bad a negative vanishes from sums of hinges, of softplus and of exponentials."""
-        if self.where is None:
+        if self.where is None or self.overwrite:
             return self.given_neg
         neg: Tensor = _Absent.apply(self.given_neg, self.where)
         return neg
@@ -579,7 +588,11 @@ class Rows(NamedTuple):
         """Logsumexp of the negatives divided by the temperature; ``absent`` in rows that have none."""
         if not self.given_neg.shape[-1]:
             return self.given_neg.new_full(self.given_neg.shape[:-1], absent)
-        value: Tensor = _ScaledLogSumExp.apply(self.given_neg, self.where, temperature)[0]
+        value: Tensor
+        if self.overwrite:
+            value = _logsumexp_in_place(self.given_neg, temperature)
+        else:
+            value = _ScaledLogSumExp.apply(self.given_neg, self.where, temperature)[0]
         return value if absent == -torch.inf else torch.where(value == -torch.inf, absent, value)
 
     def max_neg(self) -> Tensor:
@@ -597,11 +610,19 @@ def _masked_mean(x: Tensor, where: Mask | None) -> Tensor:
     return Dense(x, where).sum(x) / Dense(x, where).count().clamp(min=1)
 
 
-def open_rows(pos: Tensor, neg: Tensor, *, pos_where: Mask | None, where: Mask | None, weights: Weights | None) -> Rows:
+def open_rows(
+    pos: Tensor,
+    neg: Tensor,
+    *,
+    pos_where: Mask | None,
+    where: Mask | None,
+    weights: Weights | None,
+    overwrite: bool | None = None,
+) -> Rows:
     """Check the arguments of a contrast loss, and put 0 at masked positives.
 
     ``pos`` is ``[*b]`` (one positive) or ``[*b, m]``; ``neg`` is ``[*b, n]``; ``pos_where`` and ``weights`` broadcast to
-    ``pos``, ``where`` to ``neg``.
+    ``pos``, ``where`` to ``neg``. With ``overwrite``, negatives are the loss's: see :class:`Rows`.
     """
     _check_types({"pos": pos, "neg": neg}, {"pos_where": pos_where, "where": where})
     single = pos.ndim == neg.ndim - 1
@@ -620,7 +641,7 @@ def open_rows(pos: Tensor, neg: Tensor, *, pos_where: Mask | None, where: Mask |
         weights = weights[..., None] if weights.ndim else weights
     if where is not None:
         where = _fits(where, "where", neg).expand(neg.shape)
-    return Rows(pos, neg, pos_where, where, weights)
+    return Rows(pos, neg, pos_where, where, weights, bool(overwrite))
 
 
 class _Absent(torch.autograd.Function):
@@ -679,6 +700,51 @@ class _ScaledLogSumExp(torch.autograd.Function):
         # Of second and higher derivatives only.
         slopes += [terms * by / ctx.temperature for by in (by_terms, by_total) if by is not None]
         return sum(slopes[1:], start=slopes[0]) if slopes else None, None, None
+
+
+def _logsumexp_in_place(x: Tensor, temperature: float) -> Tensor:
+    """Logsumexp of ``x`` / temperature along the last axis, which leaves the exponentials in ``x``."""
+    terms = x.detach()
+    top = terms.amax(-1, keepdim=True)
+    top.masked_fill_(top == -torch.inf, 0).mul_(1 / temperature)
+    torch.sub(terms, top, out=terms) if temperature == 1 else torch.add(-top, terms, alpha=1 / temperature, out=terms)
+    total = terms.exp_().sum(-1, keepdim=True)
+    over = total.masked_fill(total == 0, 1).mul_(temperature).squeeze(-1)
+    return with_slopes(x, top.add_(total.log()).squeeze(-1), terms, over)
+
+
+def with_slopes(x: Tensor, values: Tensor, slopes: Tensor, over: Tensor | float = 1.0) -> Tensor:
+    """Values ``[*b]`` of the rows of ``x``, whose slopes are ``slopes / over`` and may stand in the memory of ``x``.
+
+    They are differentiated once: the gradient then stands there.
+    """
+    made: Tensor = _WithSlopes.apply(x, values, slopes, over)
+    return made
+
+
+def in_chunks(x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The rows of ``[*b, n]`` in chunks that stay in the cache, each beside room for as many numbers."""
+    rows = x.view(x.shape[:-1].numel(), x.shape[-1])
+    step = max(1, BLOCK_ITEMS // max(rows.shape[1], 1))
+    spare = torch.empty_like(rows[:step])
+    for part in rows.split(step):
+        yield part, spare[: len(part)]
+
+
+class _WithSlopes(torch.autograd.Function):
+    """One matrix from the scores to their gradient, where each new one would leave the cache."""
+
+    @staticmethod
+    def forward(ctx: Any, _: Tensor, values: Tensor, slopes: Tensor, over: Tensor | float) -> Tensor:
+        ctx.over = over
+        ctx.save_for_backward(slopes)  # so that a second backward pass is an error: the first one writes over it
+        return values.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (slopes,) = ctx.saved_tensors
+        return slopes.mul_((grad / ctx.over)[..., None]), None, None, None
 
 
 # --------------------------------------------------------------------------------------------------------------- blocks
@@ -741,9 +807,11 @@ def take_lists(ragged: Ragged, queries: Int[Tensor, " q"]) -> Ragged:
     Ragged(offsets=tensor([0, 1, 3, 3]), values=tensor([9, 7, 8]))
     """
     # index_select, for tensor indexing takes several times as long.
-    starts = ragged.offsets[:-1].index_select(0, queries)
-    lengths = ragged.offsets[1:].index_select(0, queries) - starts
-    offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
-    shift = torch.repeat_interleave(starts - offsets[:-1], lengths)
-    places = shift + torch.arange(shift.numel(), device=shift.device)
-    return Ragged(offsets, ragged.values.index_select(0, places))
+    starts, ends = (ragged.offsets.index_select(0, at) for at in (queries, queries + 1))
+    offsets = torch.cat([starts.new_zeros(1), (ends - starts).cumsum(0)])
+    # A place is the one before plus one, but where a list begins: quicker than to repeat the starts.
+    jumps = starts.clone()
+    jumps[:1] -= 1
+    jumps[1:] -= ends[:-1]
+    steps = starts.new_ones(int(offsets[-1]) + 1).index_add_(0, offsets[:-1], jumps)
+    return Ragged(offsets, ragged.values.index_select(0, steps[:-1].cumsum(0)))

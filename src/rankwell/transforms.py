@@ -19,7 +19,7 @@ from rankwell.types import Labels, Mask, Offsets, Reduction, Scores, Weights
 __all__ = ["approximate", "bound", "correct_log_q", "gumbel"]
 
 
-def correct_log_q(neg: Tensor, log_q: Tensor, n: int, temperature: float = 1.0) -> Tensor:
+def correct_log_q(neg: Tensor, log_q: Tensor, n: int, temperature: float = 1.0, *, overwrite: bool = False) -> Tensor:
     r"""Scores of sampled negatives, corrected for how likely their sampler draws them.
 
     .. math:: s_j - \tau \log(n\, q_j)
@@ -35,6 +35,7 @@ def correct_log_q(neg: Tensor, log_q: Tensor, n: int, temperature: float = 1.0) 
         log_q: the log-probability of one draw, broadcastable to ``neg``.
         n: how many draws a row (or the shared pool) has.
         temperature: the loss's.
+        overwrite: whether to write over ``neg``, which saves a matrix.
 
     Raises:
         InputError: if ``temperature`` is not above 0.
@@ -46,7 +47,8 @@ def correct_log_q(neg: Tensor, log_q: Tensor, n: int, temperature: float = 1.0) 
     Source: :cite:`bengio2003`, importance sampling of the sum; equation number unchecked. Measured in ``tests/losses``.
     """
     check_positive(temperature, "temperature")
-    return neg - temperature * (math.log(n) + log_q)
+    shift = temperature * (math.log(n) + log_q)
+    return neg.sub_(shift) if overwrite else neg - shift
 
 
 def approximate(metric: Callable[..., Tensor] | Measure | str) -> ListLoss:

@@ -83,12 +83,13 @@ class Negatives(NamedTuple):
     ``ids`` is ``[b, n]``, or ``[n]`` when the whole batch shares one pool. ``log_q`` is the log-probability of *one* draw,
     aligned with ``ids`` or broadcastable to them (None where the sampler states none, as one that asks the model).
     ``collisions`` is ``[b, n]``, true where the id is a known positive of the row (None where the sampler promises that
-    there is none).
+    there is none). ``places`` are the flat places where it is true, from samplers that have them at hand.
     """
 
     ids: Int[Tensor, "*rows n"]
     log_q: Float[Tensor, "..."] | None
     collisions: Bool[Tensor, "b n"] | None
+    places: Int[Tensor, " k"] | None = None
 
 
 @runtime_checkable

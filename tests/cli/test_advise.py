@@ -55,7 +55,7 @@ def test_what_is_too_large_is_told(rankwell, tiny):
 
 def test_the_task_is_found_or_given(rankwell, tmp_path):
     rankwell("data", tmp_path / "lists", "--generate", "--task", "ltr")
-    assert "task                          ltr (given)" in rankwell("advise", tmp_path / "lists", "--task", "ltr").out
+    assert "ltr (given)" in rankwell("advise", tmp_path / "lists", "--task", "ltr").out
     lines = [f"{place % 3} qid:{place // 5} 0:{place % 7} 1:1" for place in range(60)]
     (tmp_path / "train.txt").write_text("\n".join(lines) + "\n")
     assert "ltr (by its files)" in rankwell("advise", tmp_path / "train.txt").out

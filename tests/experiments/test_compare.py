@@ -1,6 +1,8 @@
 """Comparisons: cells that are kept, fail alone and go on; what they are told to have found."""
 
+import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -29,7 +31,7 @@ FOUR = Budget(steps=4)
 SMALL = {"model": {"dim": 4}, "sampler": {"n": 8}, "training": {"batch_size": 64}}
 
 
-def in_process(config, folder, *, threads, seconds=None, alone=False, stop=None):
+def in_process(config, folder, **_):
     """A cell without a process of its own, which takes seconds to start."""
     error = ""
     try:
@@ -66,6 +68,11 @@ def test_contenders_that_are_wrong(losses, says):
 def test_parameters_with_commas_stay_whole():
     own = contenders(["mml(margins=[0.8,0.9],neg_weight=4)"])["mml(margins=[0.8,0.9],neg_weight=4)"]
     assert own == {"loss": {"name": "mml", "margins": "[0.8,0.9]", "neg_weight": "4"}}
+
+
+def test_losses_of_other_files_keep_their_odd_names():
+    named = contenders(["bpr", "my losses/öde-1.py:steep(slope=2)"])
+    assert named["my losses/öde-1.py:steep(slope=2)"]["loss"] == {"name": "my losses/öde-1.py:steep", "slope": "2"}
 
 
 def test_budgets_that_are_wrong():
@@ -128,6 +135,37 @@ def test_an_interrupted_comparison_goes_on(tiny, tmp_path, monkeypatch):
         assert all((first.values[name] == second.values[name]).all() for name in first.values)
 
 
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("moments", [(1, 3, 9), (6, 2, 13)])
+def test_killed_within_cells_side_by_side_it_ends_in_the_same_numbers(tiny, tmp_path, monkeypatch, moments):
+    """Everything stops at some steps of training, counted over both cells under way; what was not written is lost."""
+    loop = importlib.import_module("rankwell.training.fit")
+    budget, step, left = Budget(steps=12), loop._carry_out, []
+
+    def mortal(*given):
+        if left:
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+        return step(*given)
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    compared = compare(*planned(tiny, whole, budget=budget), whole, budget=budget, jobs=2)
+    monkeypatch.setattr(loop, "_carry_out", mortal)
+    for moment in moments:
+        left[:] = [moment]
+        with pytest.raises(KeyboardInterrupt):
+            compare(*planned(tiny, cut, budget=budget), cut, budget=budget, jobs=2)
+    left.clear()
+    again = compare(*planned(tiny, cut, budget=budget), cut, budget=budget, jobs=2)
+    for first, second in zip(standings(compared).contenders, standings(again).contenders, strict=True):
+        assert first.name == second.name and first.seeds == second.seeds and first.slices == second.slices
+        assert all((first.values[name] == second.values[name]).all() for name in first.values)
+        assert [[value for _, value in each] for each in first.curves] == [
+            [value for _, value in each] for each in second.curves
+        ]
+
+
 def _diverging(cell):
     training = replace(cell.config.training, learning_rate=1e30)
     model = {**cell.config.model, "similarity": "dot"}
@@ -159,6 +197,7 @@ def test_a_cell_in_a_process_of_its_own(tiny, tmp_path):
     )
     outcome = carry_out(config, tmp_path, threads=1)
     assert not outcome.error and outcome.peak_bytes > 1e8 and outcome.processor_seconds > 0
+    assert (outcome.jobs, outcome.threads) == (1, 1)
     assert read_outcome(tmp_path) == outcome and RunFolder(tmp_path / "run").finished
 
 
@@ -189,6 +228,13 @@ def test_further_questions_are_among_the_slices(tiny, tmp_path):
         slices = {"among 3 new items": {"mf": {"recall@20": value}, "popularity": {"recall@20": 0.0}}}
         run_folder.write_json("metrics.json", {**result, "slices": slices})
     assert standings(compared).contenders[0].slices["among 3 new items"] == {"mean": 0.5}
+
+
+@pytest.mark.usefixtures("quick")
+def test_popularity_and_activity_make_slices(tiny, tmp_path):
+    found = standings(compare(*planned(tiny, tmp_path, seeds=1), tmp_path, budget=FOUR))
+    names = [re.sub(r"\d+", "N", name) for name in found.contenders[0].slices]
+    assert names[-3:] == ["N head items", "N middle items", "N tail items"]
 
 
 @pytest.mark.usefixtures("quick")

@@ -80,6 +80,45 @@ NOISE = GENERATOR.normal(scale=0.01, size=(2, 3, 30))
 GOOD = {"a<b>": USERS + 0.5 + NOISE[0], "c": USERS + NOISE[1]}
 
 
+def test_every_pair_and_both_kinds_of_tests_are_told(tmp_path):
+    found = made({**GOOD, "d": GOOD["c"] - 0.1})
+    lines = (write_report(found, tmp_path).parent / "report.md").read_text().splitlines()
+    at = lines.index("## Every pair")
+    assert len([line for line in lines[at + 4 : at + 8] if line]) == 3
+    assert "p, users alone: permutation | Student's t" in lines[at + 2]
+    assert f"| {found.pairs[0].difference.p_permutation:.2g} | {found.pairs[0].difference.p_t:.2g} |" in lines[at + 4]
+
+
+def test_cells_of_markdown_hold_names_of_any_kind(tmp_path):
+    write_report(made({"a|<b>$x$": GOOD["a<b>"], "c": GOOD["c"]}), tmp_path)
+    assert "| a\\|&lt;b>$x$ | " in (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("used", "says"),
+    [
+        ([(2, 1)] * 3, "2 at a time with 1 thread each; seconds are of training, without validation. "),
+        ([(1, 2), (2, 1), (1, 2)], "1 at a time with 2 threads each or 2 at a time with 1 thread each; seconds are"),
+        ([(1, 2), (2, 1), (1, 2)], "validation, and do not compare across these."),
+        ([(2, 1)] * 3, "Energy is not shown: runs side by side cannot be told apart."),
+        ([(1, 2)] * 3, "Energy is not shown: this system does not tell it."),
+    ],
+    ids=["side by side", "both", "both do not compare", "no energy", "no energy alone"],
+)
+def test_what_seconds_and_energy_are_of(tmp_path, used, says):
+    found = made(GOOD)
+    took = tuple(Used(1.5, 2, 3.0, 400_000_000, None, jobs, threads) for jobs, threads in used)
+    write_report(replace(found, contenders=tuple(replace(each, used=took) for each in found.contenders)), tmp_path)
+    assert says in (tmp_path / "report.md").read_text()
+
+
+def test_energy_is_told_where_it_is_known(tmp_path):
+    found = made(GOOD)
+    took = tuple(Used(1.5, 2, 3.0, 400_000_000, 120.0, 1, 2) for _ in range(3))
+    write_report(replace(found, contenders=tuple(replace(each, used=took) for each in found.contenders)), tmp_path)
+    assert "Joules are of the processor packages" in (tmp_path / "report.md").read_text()
+
+
 def test_what_is_found_is_said():
     said = finding(made(GOOD))
     assert said.startswith("a<b> is first by ndcg@10") and "told apart from 1 of 1 others" in said
@@ -182,7 +221,8 @@ window.addEventListener("load", () => {
   const frame = document.createElement("iframe"); frame.style.width = "390px"; frame.srcdoc = PAGE;
   frame.onload = () => {
     const page = frame.contentDocument.documentElement;
-    document.title = JSON.stringify([down, up, last, pictures, page.scrollWidth <= 390]);
+    const readable = [...frame.contentDocument.images].every(image => image.width >= 500);
+    document.title = JSON.stringify([down, up, last, pictures, page.scrollWidth <= 390, readable]);
   };
   document.body.append(frame);
 });
@@ -201,5 +241,5 @@ def test_in_a_browser(tmp_path: Path):
     command = [str(BROWSER), *options, "--dump-dom", (tmp_path / "probe.html").as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     title = re.search(r"<title>(.*?)</title>", done.stdout)
-    assert title and json.loads(title[1].replace("&lt;", "<").replace("&gt;", ">")) == ["a<b>", LONG, "", True, True]
+    assert title and json.loads(title[1].replace("&lt;", "<").replace("&gt;", ">")) == ["a<b>", LONG, "", True, True, True]
     assert "CONSOLE" not in done.stderr

@@ -223,7 +223,7 @@ def gradients(name: str, n: int, trial: int, **own: Any) -> dict[str, Tensor]:
     positives = torch.cat([torch.tensor([5]), others])
     users, samples = torch.zeros(of_batch, dtype=torch.int64), torch.arange(of_batch) + 10**6 * trial
     model = Toy(users=len(POPULAR.offsets) - 1, items=12)
-    ids, log_q, found = draw(users, samples, epoch=0, step=trial, positives=positives, scorer=model)
+    ids, log_q, found, *_ = draw(users, samples, epoch=0, step=trial, positives=positives, scorer=model)
     ids = (ids if ids.ndim == 1 else ids[0])[None]
     log_q = log_q if log_q.ndim == 1 else log_q[:1]
     result = {}

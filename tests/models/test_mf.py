@@ -82,6 +82,25 @@ def test_gradients_are_sparse_and_equal_the_dense_ones(similarity, shared):
 
 
 @pytest.mark.parametrize("similarity", ["dot", "cosine"])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_scores_of_a_pool_are_those_of_its_vectors_one_by_one(similarity, dropout):
+    """Values and gradients of the function that does it all at once; a vector of zeros among them."""
+    own, wanted = (built(similarity=similarity, dropout=dropout).double() for _ in range(2))
+    for model in (own, wanted):
+        model.items.data[8] = 0
+    users, positives, pool = torch.tensor([2, 0, 2]), torch.tensor([3, 8, 3]), torch.tensor([0, 8, 7, 3])
+    pos, neg = own.contrast_scores(users, positives, pool, generator=keyed.generator(1))
+    looked = wanted.contrast_vectors(users, positives, pool, generator=keyed.generator(1))
+    expected = (looked.queries * looked.positives).sum(-1), looked.queries @ looked.negatives.T
+    for got, of in ((pos, expected[0]), (neg, expected[1])):
+        torch.testing.assert_close(got, of, rtol=0, atol=1e-14)
+    for a, b in ((pos, neg), expected):
+        (a.square().sum() + (b + a[:, None]).exp().sum()).backward()
+    for got, of in ((own.users, wanted.users), (own.items, wanted.items)):
+        torch.testing.assert_close(got.grad.to_dense(), of.grad.to_dense(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
 def test_all_ways_to_score_agree(similarity):
     model = built(similarity=similarity)
     users = torch.tensor([5, 1, 1])

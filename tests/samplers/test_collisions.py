@@ -43,9 +43,9 @@ def test_pools_with_repeated_items_and_rows():
     for seed in range(3):
         pool = torch.randint(101, (60,), generator=torch.Generator().manual_seed(seed)).sort().values
         expected = [[item in lists[row] for item in pool.tolist()] for row in rows.tolist()]
-        assert known_items.rows_in_pool(pool, rows).tolist() == expected
+        assert collisions.marked(len(rows), pool, known_items.places_in_pool(pool, rows)).tolist() == expected
         assert known_items.in_pool(pool, len(rows), *known_items.of(rows)).tolist() == expected
-    assert known_items.rows_in_pool(pool, rows[:0]).shape == (0, 60)
+    assert not len(known_items.places_in_pool(pool, rows[:0]))
 
 
 @pytest.mark.parametrize("seed", range(4))

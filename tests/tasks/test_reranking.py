@@ -1,6 +1,7 @@
 """Cross-encoders behind a first stage, and retrieval data as whole lists."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,10 +12,11 @@ from rankwell.data.synthetic_texts import synthesise_texts, write_beir
 from rankwell.errors import ConfigError, DataError
 from rankwell.metrics import Measure
 from rankwell.tasks import task_of
-from rankwell.tasks.reranking import Reranker, found_for, with_found
+from rankwell.tasks.reranking import Reranker, first_stage, found_for, with_found
 from rankwell.tasks.retrieval import _asked
 from rankwell.tasks.retrieval_lists import lists_of
 from rankwell.tasks.retrieval_ranking import ByWords, best_of
+from rankwell.tasks.task import Data
 from rankwell.training import fit
 from rankwell.types import Ragged
 
@@ -64,7 +66,7 @@ def test_documents_that_compete_and_what_is_excluded_bound_the_candidates():
     part = data(excluded=own, ranked=torch.tensor([0, 2, 3]))
     found = best_of(Reranker(Longest(), "bm25", 3), part, 3, block=8)
     competing = [[{0: 0, 1: 2, 2: 3}[place] for place in row if place >= 0] for row in found.ids.tolist()]
-    assert 0 not in competing[0] and set(competing[0]) == {2, 3}
+    assert set(competing[0]) == {3}  # 0 is excluded, and 2 shares no word
 
 
 def test_candidates_of_a_part_are_found_once():
@@ -106,9 +108,52 @@ def test_a_teachers_scores_go_with_their_documents():
 def test_lists_that_cannot_be_are_refused():
     with pytest.raises(ConfigError, match="there is no column 'scores'"):
         lists_of(data(), targets="teacher")
-    alone = Retrieval(Texts(["q"], ["red"]), Texts(["d"], ["red pot"]), *judgements([{0: 1.0}]))
-    with pytest.raises(ConfigError, match="at least one query must have two judged documents"):
-        lists_of(alone)
+    for judged in ({0: 1.0}, {0: 1.0, 1: 1.0}):
+        alone = Retrieval(Texts(["q"], ["red"]), Texts(["d", "e"], ["red pot", "red lamp"]), *judgements([judged]))
+        with pytest.raises(ConfigError, match="at least one query must have two documents of different grades"):
+            lists_of(alone)
+
+
+def test_lists_of_one_grade_tell_nothing_but_a_teachers_scores():
+    rows = [{0: 1.0, 1: 1.0}, {4: 1.0}, {5: 2.0, 2: 1.0}, {}]
+    texts = Texts([f"q{at}" for at in range(4)], QUERIES), Texts([f"d{at}" for at in range(6)], DOCUMENTS)
+    part = Retrieval(*texts, *judgements(rows))
+    assert lists_of(part).queries.tolist() == [2, 2] and lists_of(part).labels.tolist() == [1, 2]
+    taught = replace(part, teacher=torch.arange(5.0))
+    assert lists_of(taught).queries.tolist() == [0, 0, 2, 2]
+
+
+def test_words_find_no_document_that_shares_none():
+    part = Retrieval(Texts(["q", "p"], ["red", "none"]), Texts([f"d{at}" for at in range(6)], DOCUMENTS), *judgements(
+        [{0: 1.0}, {1: 1.0}]
+    ))  # fmt: skip
+    assert found_for(part, "bm25", 5).ids.tolist() == [[0, 3, -1, -1, -1], [-1] * 5]
+    assert with_found(part, first_stage("bm25"), 5).negatives.lists.offsets.tolist() == [0, 1, 1]
+
+
+def test_relevant_documents_that_the_first_stage_misses_are_missed(tiny, rows):
+    """One of two relevant documents is a candidate, and stands first."""
+    texts = Texts(["q"], ["red"]), Texts([f"d{at}" for at in range(6)], DOCUMENTS)
+    part = Retrieval(*texts, *judgements([{3: 1.0, 5: 1.0}]))
+    measures = [Measure.parse(name) for name in ("ap", "mrr", "recall")]
+    found = task_of("rerank").judge(config(tiny, rows), Longest(), measures, part, part).means()
+    assert found == {"ap": 0.5, "mrr": 1.0, "recall": 0.5}
+
+
+def test_pairs_that_are_cut_or_have_no_rival_are_counted(tiny, rows):
+    notes = task_of("rerank").read(config(tiny, rows, model={"max_length": 6})).notes
+    assert any("relevant pairs of" in note and "longer than the model reads" in note for note in notes)
+    assert not any("longer than" in note for note in task_of("rerank").read(config(tiny, rows)).notes)
+
+
+def test_refitting_on_lists_needs_a_teacher_for_both_parts(tiny, rows):
+    settings = config(
+        tiny, rows, data={"rows": "lists", "targets": "teacher"}, loss={"name": "kl"}, training={"refit": True}
+    )
+    fit_part = data(teacher=torch.arange(6.0))
+    whole = Data(data(), fit_part, data(), data())
+    with pytest.raises(ConfigError, match="refit trains on the validation part too"):
+        task_of("rerank").objective(settings, Longest(), whole, fit_part, None)
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +187,8 @@ def config(tiny, rows, task="rerank", **changed):
         raw["data"] = {name: value for name, value in raw["data"].items() if name not in ("candidates", "hard")}
     for section, values in changed.items():
         raw.setdefault(section, {}).update(values)
+    if raw["data"].get("rows") == "lists" and "hard" not in changed["data"]:
+        raw["data"].pop("hard", None)
     return resolve(raw)
 
 
@@ -205,8 +252,11 @@ def test_new_queries_are_ranked_by_both_stages(tiny, rows, tmp_path):
         ({"loss": {"name": "soft_info_nce"}}, "cannot train a model of pairs"),
         ({"sampler": {"name": "in_batch"}}, "task rerank has no sampler"),
         ({"data": {"candidates": 0}}, "candidates"),
+        ({"data": {"rows": "lists", "hard": 3}}, "hard counts the negatives of a pair"),
+        ({"data": {"targets": "teacher"}}, "targets teacher are labels of whole lists"),
+        ({"training": {"watch_every": 10}}, "training.watch_every 10 looks at sampled negatives: task rerank has none"),
     ],
-    ids=["embedding loss", "similarities", "sampler", "candidates"],
+    ids=["embedding loss", "similarities", "sampler", "candidates", "hard", "targets", "looks"],
 )
 def test_what_cannot_be_configured_is_refused(tiny, rows, changed, said):
     with pytest.raises(ConfigError, match=said):
@@ -223,7 +273,7 @@ def test_new_queries_of_several_files_must_have_ids_of_their_own(tmp_path):
     for name in "ab":
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({"_id": "1", "text": f"red {name}"}) + "\n")
     with pytest.raises(DataError, match=r"b\.jsonl: queries must have ids of their own: '1'"):
-        _asked([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], Texts(["d"], ["red"]))
+        _asked([tmp_path / "a.jsonl", tmp_path / "b.jsonl"], Texts(["d"], ["red"]), [])
 
 
 @pytest.mark.parametrize("loss", ["softmax", "sampled_softmax"])

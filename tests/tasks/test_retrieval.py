@@ -326,12 +326,68 @@ def test_joined_keeps_each_pair_with_its_negatives():
         ({"loss": {"name": "margin_mse"}}, "needs teacher"),
         ({"training": {"warmup": 1.0}}, "warmup must be a share"),
         ({"batches": {"name": "high_loss"}}, "high_loss learn from the loss of each row, which losses of embeddings"),
+        ({"data": {"rows": "lists"}, "sampler": {"name": "uniform"}}, "sampler: data.rows lists takes whole lists"),
+        ({"data": {"rows": "lists"}, "batches": {"name": "shuffled"}}, "batches: data.rows lists takes whole lists"),
+        ({"data": {"rows": "lists"}, "training": {"watch_every": 7}}, "watch_every 7 .* data.rows lists has none"),
+        ({"training": {"watch_every": 7}}, "watch_every 7 .* info_nce, a loss of embeddings, has none"),
+        ({"data": {"hard": 2}}, "data.hard counts hard negatives: the data have none"),
+        ({"data": {"form": "pairs"}}, "data.form is about files of rows"),
+        (
+            {"data": {"path": "synthetic", "columns": "a,b"}},
+            "data.columns is about files of rows: synthetic has a corpus",
+        ),
     ],
-    ids=["model sampler", "sampler", "model", "length", "teacher", "warmup", "batches"],
+    ids=[
+        "model sampler",
+        "sampler",
+        "model",
+        "length",
+        "teacher",
+        "warmup",
+        "batches",
+        "sampler of lists",
+        "batches of lists",
+        "looks at lists",
+        "looks at embeddings",
+        "hard",
+        "form",
+        "columns",
+    ],
 )
 def test_settings_that_do_not_fit(folder, sections, said):
     with pytest.raises(ConfigError, match=said):
         trained(settings(folder, **sections))
+
+
+@pytest.mark.parametrize(
+    ("loss", "model", "temperature"),
+    [
+        ({"name": "sampled_softmax"}, {}, 0.05),
+        ({"name": "sampled_softmax"}, {"similarity": "dot"}, 1.0),
+        ({"name": "sampled_softmax", "temperature": 0.2}, {"similarity": "dot"}, 0.2),
+        ({"name": "info_nce"}, {"similarity": "dot"}, 0.05),
+        ({"name": "info_nce", "similarity": "dot"}, {"similarity": "dot"}, 1.0),
+    ],
+    ids=["cosines", "products", "given", "cosines of the loss", "products of the loss"],
+)
+def test_temperatures_for_cosines_are_for_cosines(loss, model, temperature):
+    made = resolve({"task": "retrieval", "loss": loss, "model": {"name": "bi_encoder", **model}})
+    assert made.loss["temperature"] == temperature
+    assert resolve(made.as_dict()) == made
+
+
+def test_lists_have_no_sections_that_nothing_reads():
+    made = resolve({"task": "retrieval", "data": {"rows": "lists"}, "loss": {"name": "listnet"}})
+    assert not made.sampler and not made.batches and resolve(made.as_dict()) == made
+
+
+def test_empty_queries_of_new_files_are_counted(tmp_path):
+    from rankwell.tasks.retrieval import _asked
+
+    (tmp_path / "new.jsonl").write_text('{"_id": "1", "text": " "}\n{"_id": "2", "text": "red"}\n')
+    notes: list[str] = []
+    assert len(_asked([tmp_path / "new.jsonl"], PARTS[0].documents, notes).queries) == 1
+    assert notes == ["new.jsonl: 1 empty text left out"]
 
 
 def test_the_learning_rate_rises_and_falls():

@@ -282,7 +282,7 @@ def test_the_correction_is_behind_the_figures():
     (play,) = of.plays(batch, epoch=0, step=0)
     play.value.backward()
     found = observer.finish()
-    ids, log_q, collisions = of.sampler(batch.users, batch.index, epoch=0, step=0, positives=batch.items)
+    ids, log_q, collisions, *_ = of.sampler(batch.users, batch.index, epoch=0, step=0, positives=batch.items)
     dropout = keyed.generator(0, 0, 0, 1)
     pos, neg = of.model.contrast_scores(batch.users, batch.items, ids, generator=dropout)  # type: ignore[operator]
     assert found is not None and collisions is not None and log_q is not None

@@ -11,9 +11,11 @@ from rankwell import keyed
 from rankwell.errors import ConfigError
 from rankwell.losses import LOSSES, as_contrast, bpr_loss, bsl_loss, sampled_softmax_loss
 from rankwell.miners import distance_weighted, easy_positive, false_negative_filter, hardest
+from rankwell.models import MatrixFactorisation
 from rankwell.registry import Input
-from rankwell.samplers import InBatchSampler, MixedSampler, UniformSampler
+from rankwell.samplers import SAMPLERS, InBatchSampler, MixedSampler, UniformSampler
 from rankwell.training import ContrastObjective
+from rankwell.training.smoothing import Smoothing
 from rankwell.types import Contrast, Negatives, Ragged
 
 USERS, ITEMS = 4, 12
@@ -298,7 +300,7 @@ def test_samplers_get_the_model_if_it_is_a_scorer():
 def test_log_q_of_a_pool_of_positives_meets_its_own_columns(kind):
     own = {} if kind is InBatchSampler else {"n": 20}
     sampler, model, record = kind(KNOWN, ITEMS, seed=0, **own), Given(), Record()
-    ids, log_q, found = sampler(BATCH.users, BATCH.index, epoch=3, step=6, positives=BATCH.items)
+    ids, log_q, found, *_ = sampler(BATCH.users, BATCH.index, epoch=3, step=6, positives=BATCH.items)
     next(ContrastObjective(model, record, sampler, seed=8, correct=True, temperature=0.5).plays(BATCH, epoch=3, step=6))
     scores = model.table.detach()
     for row, user in enumerate(BATCH.users.tolist()):
@@ -318,3 +320,57 @@ def test_what_a_sampler_has_seen_is_kept_with_the_model():
     next(objective.plays(BATCH, epoch=0, step=0))
     assert int(sampler.state_dict()["frequencies.rows"] - before) == len(BATCH.items)
     assert set(ContrastObjective(Given(), Record(), InBatchSampler(KNOWN, ITEMS, seed=0), seed=0).groups) == {"model"}
+
+
+NAMES = ("bpr", "sampled_softmax", "bsl", "ccl")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("sampler", ["uniform", "popularity", "in_batch"])
+def test_a_loss_that_writes_over_scores_trains_alike(name, sampler):
+    """As the same loss that is not told that it may, whatever the sampler knows of its collisions."""
+    entry, grads = as_contrast(LOSSES[name]), []
+    for inputs in (entry.inputs, {one: at for one, at in entry.inputs.items() if one != "overwrite"}):
+        model = MatrixFactorisation(USERS, ITEMS, dim=4, init="normal").double()
+        model.initialise(KNOWN, seed=0)
+        own = {} if sampler == "in_batch" else {"n": 64}
+        objective = ContrastObjective(
+            model,
+            entry.function,
+            SAMPLERS[sampler].function(KNOWN, ITEMS, seed=0, **own),
+            3,
+            entry.softmax,
+            inputs=inputs,
+        )
+        (only,) = objective.plays(BATCH, epoch=0, step=1)
+        only.value.backward()
+        grads.append((only.value.detach(), model.users.grad.to_dense(), model.items.grad.to_dense()))
+    for got, wanted in zip(*grads, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_scores_are_handed_over_only_where_nobody_needs_them_later():
+    entry = as_contrast(LOSSES["sampled_softmax"])
+    handed = []
+
+    def loss(pos: Tensor, neg: Tensor, *, overwrite: bool | None = None, **given: Any) -> Tensor:
+        handed.append(bool(overwrite))
+        return entry.function(pos, neg, overwrite=overwrite, **given)
+
+    def played(model: nn.Module, inputs: Any = entry.inputs, smoothing: float = 0.0, **own: Any) -> bool:
+        objective = ContrastObjective(model, loss, UniformSampler(KNOWN, ITEMS, n=8, seed=0), 0, inputs=inputs, **own)
+        objective.smoothing = Smoothing(smoothing)
+        list(objective.plays(BATCH, epoch=0, step=0))
+        return any(handed[-2:])
+
+    def factors() -> MatrixFactorisation:
+        model = MatrixFactorisation(USERS, ITEMS, dim=4, init="normal")
+        model.initialise(KNOWN, seed=0)
+        return model
+
+    assert played(factors()) and played(factors(), miner=hardest(3))
+    handed.clear()
+    assert not played(factors(), inputs={})
+    assert not played(factors(), smoothing=0.1)
+    assert not played(factors(), fills={"threshold": lambda _: None})
+    assert not played(Given())  # whose scores may be anybody's

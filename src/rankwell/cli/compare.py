@@ -10,14 +10,16 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from rankwell.cli.screen import dotted, errors, output
+from rankwell.cli.screen import dotted, errors, output, trial_line
 from rankwell.config import listed, load_toml, with_option
 from rankwell.errors import ConfigError
 from rankwell.experiments.cell import Outcome
 from rankwell.experiments.compare import Budget, Cell, Comparison, contenders, plan_cells
 from rankwell.experiments.compare import compare as carry_out
+from rankwell.experiments.equal_tuning import tune_contenders
 from rankwell.experiments.report import finding, write_report
 from rankwell.experiments.standings import standings
+from rankwell.experiments.study import Tried
 
 __all__ = ["compare"]
 
@@ -33,6 +35,10 @@ def compare(
     seconds: Annotated[
         Optional[float],  # noqa: UP045
         typer.Option(help="Or a budget in seconds of training; one run at a time."),
+    ] = None,
+    tune: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="First tune each by so many trials, in validation; what stands in parentheses is kept."),
     ] = None,
     jobs: Annotated[Optional[int], typer.Option(help="Runs side by side; as many as cores without it.")] = None,  # noqa: UP045
     config: Annotated[Optional[Path], typer.Option(help="A TOML file; options override it.")] = None,  # noqa: UP045
@@ -54,11 +60,14 @@ def compare(
     if jobs is not None and jobs < 1:
         raise ConfigError(f"--jobs must be at least 1: got {jobs}.")
     named = contenders(*(listed(texts) if texts else [] for texts in (losses, samplers, models)))
+    tuning = None
+    if tune is not None:
+        named, tuning = tune_contenders(raw, named, tune, budget, out, jobs=jobs, watcher=_tried)
     cells, facts = plan_cells(raw, named, seeds, budget, out)
     command = shlex.join(["rankwell", *sys.argv[1:]])
     with _Bar(len(cells)) as bar:
         comparison = carry_out(
-            cells, facts, out, jobs=jobs, budget=budget, command=command, watcher=bar.ended, say=bar.say
+            cells, facts, out, jobs=jobs, budget=budget, command=command, tuning=tuning, watcher=bar.ended, say=bar.say
         )
     _show(comparison)
 
@@ -97,6 +106,10 @@ class _Bar:
     def say(self, text: str) -> None:
         """A note."""
         errors.print(f"[yellow]note:[/] {escape(text)}")
+
+
+def _tried(contender: str, each: Tried) -> None:
+    errors.print(f"{escape(contender)}, {trial_line(each)}")
 
 
 def _show(comparison: Comparison) -> None:

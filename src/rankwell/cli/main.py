@@ -90,7 +90,7 @@ def main() -> None:
         _refuse(f"{message}{'' if message.endswith('?') else '.'} See rankwell --help.")
 
     if code == INTERRUPTED:
-        resume = f"with a training by '{program()} train --resume FOLDER', with mining by the same command"
+        resume = f"with a training by '{program()} train --resume FOLDER', with anything else by the same command"
         errors.print(f"interrupted. Go on {resume}.", markup=False)
     sys.exit(code)
 

@@ -54,17 +54,19 @@ def recommend(
     Users and items that training did not see need no training: users with a history or, like items, with the columns that the
     run learnt from.
     """
-    saved = RunFolder(folder).load()
     if output_file is not None and output_file.suffix not in (".parquet", ".csv"):
         raise ConfigError(f"--output must end in .parquet or .csv: got {output_file}.")
     if only_new and new_items is None:
         raise ConfigError("--only-new ranks the items of --new-items FILE alone: name the file.")
+    asked = _asked(users, users_file, everyone, new=(history, new_users))
+    saved = RunFolder(folder).load()
     given = Newcomers(history, new_users, new_items, only_new)
     if any(given):
         catalogue = saved.task.catalogue_of_new(saved.config, saved.model, saved.data, given)
     else:
         catalogue = saved.task.catalogue(saved.model, saved.data)
-    queries = _codes(catalogue, users, users_file, everyone, new=(history, new_users))
+    count = len(catalogue.user_ids)
+    queries = torch.arange(count) if asked is None else torch.from_numpy(codes_of(catalogue.user_ids, asked, "user"))
     with RunProgress(errors) as progress:
         progress.phase("recommend", 0)
         best = top_items(
@@ -84,17 +86,17 @@ def recommend(
     output.print(f"{len(table):,} rows for {len(queries):,} users: {output_file}", markup=False)
 
 
-def _codes(
-    catalogue: Catalogue, users: str | None, users_file: Path | None, everyone: bool, new: tuple[Path | None, ...]
-) -> torch.Tensor:
-    """The users asked for, as codes."""
+def _asked(
+    users: str | None, users_file: Path | None, everyone: bool, new: tuple[Path | None, ...]
+) -> list[str] | None:
+    """The ids of the users asked for; None for all that there are."""
     if sum(choice is not None for choice in (users, users_file, *new)) + everyone != 1:
         raise ConfigError(
             "say for whom: one of --users u1,u2, --users-file FILE or --all; or, for users whom training did not see, of"
             " --history FILE and --new-users FILE."
         )
     if everyone or any(new):
-        return torch.arange(len(catalogue.user_ids))
+        return None
     if users is not None:
         asked = [part.strip() for part in users.split(",") if part.strip()]
     else:
@@ -105,7 +107,7 @@ def _codes(
             raise DataError(f"{users_file} cannot be read: {error}.") from error
     if not asked:
         raise DataError("no user was named: give at least one id.")
-    return torch.from_numpy(codes_of(catalogue.user_ids, asked, "user"))
+    return asked
 
 
 def _table(catalogue: Catalogue, queries: torch.Tensor, ids: torch.Tensor, scores: torch.Tensor) -> pl.DataFrame:

@@ -29,12 +29,14 @@ def score(
     """Rank the documents of new lists, or all labels for new rows, by a finished run. Labels there are not looked at."""
     if output_file.suffix not in (".parquet", ".tsv", ".run", ".txt"):
         raise ConfigError(f"--output must end in .parquet, .tsv, .run or .txt: got {output_file}.")
-    saved = RunFolder(folder).load()
+    saved, notes = RunFolder(folder).load(), list[str]()
     with RunProgress(errors, saved.task.units) as progress:
         progress.phase("score", 0)
         table = saved.task.score(
-            saved.config, saved.model, saved.data, files, document=document, progress=progress.evaluating
+            saved.config, saved.model, saved.data, files, document=document, progress=progress.evaluating, notes=notes
         )
+        for note in notes:
+            progress.say(note)
     if output_file.suffix == ".parquet":
         with write_atomically(output_file, pl.exceptions.PolarsError) as temporary:
             table.write_parquet(temporary)

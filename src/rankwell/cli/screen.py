@@ -1,5 +1,6 @@
 """What commands share on the screen: consoles, tables, the progress of a run, dotted options."""
 
+import math
 import shlex
 import shutil
 import sys
@@ -13,9 +14,22 @@ from rich.table import Table
 
 from rankwell.config import with_option
 from rankwell.errors import ConfigError
+from rankwell.experiments.page import shown
+from rankwell.experiments.study import Tried
 from rankwell.training import Epoch
 
-__all__ = ["RunProgress", "dotted", "errors", "facts_table", "figures_table", "negatives_table", "output", "program"]
+__all__ = [
+    "RunProgress",
+    "dotted",
+    "errors",
+    "facts_table",
+    "figures_table",
+    "negatives_table",
+    "output",
+    "program",
+    "shown",
+    "trial_line",
+]
 
 # Without a terminal nothing is wrapped or cut: what reads a pipe wants whole lines and whole figures.
 output = Console(highlight=False, emoji=False, soft_wrap=True, width=None if sys.stdout.isatty() else 10_000)
@@ -96,6 +110,18 @@ def facts_table(rows: Iterable[tuple[str, str]]) -> Table:
     for name, value in rows:
         table.add_row(escape(name), escape(value))
     return table
+
+
+def trial_line(each: Tried) -> str:
+    """A trial that ended, in a line with markup."""
+    best = max(each.curve.values(), default=math.nan)
+    how = {
+        "complete": f"{each.value:.4f}",
+        "pruned": f"{best:.4f}, stopped after epoch {max(each.curve, default=0)}",
+        "fail": f"[red]failed:[/] {escape(str(each.facts.get('error', '')))}",
+    }[each.state]
+    options = "  ".join(f"{path.partition('.')[2]} {shown(value)}" for path, value in each.options.items())
+    return f"trial {each.number}: {how}  {escape(options)}"
 
 
 class RunProgress:

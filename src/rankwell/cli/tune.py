@@ -1,6 +1,5 @@
 """``rankwell tune``."""
 
-import math
 import shlex
 import sys
 from pathlib import Path
@@ -9,9 +8,10 @@ from typing import Annotated, Any, Optional
 import typer
 from rich.markup import escape
 
-from rankwell.cli.screen import RunProgress, dotted, errors, facts_table, output
+from rankwell.cli.screen import RunProgress, dotted, errors, facts_table, output, trial_line
 from rankwell.config import load_toml, resolve, with_option
 from rankwell.errors import ConfigError, nearest, require
+from rankwell.experiments.page import shown
 from rankwell.experiments.proposals import PRUNERS
 from rankwell.experiments.study import Tried
 from rankwell.experiments.tune import Tuning, in_fold, nested, planned
@@ -91,26 +91,12 @@ def tune(
 
 def _show(tuned: Tuning) -> None:
     """What was found, an option a line."""
-    output.print(facts_table((path, _shown(value)) for path, value in tuned.best.options.items()))
+    output.print(facts_table((path, shown(value)) for path, value in tuned.best.options.items()))
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(_shown, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _said(each: Tried) -> None:
+    errors.print(trial_line(each))
 
 
 def _said_of_fold(fold: int, each: Tried) -> None:
-    _said(each, f"fold {fold}, ")
-
-
-def _said(each: Tried, where: str = "") -> None:
-    """A line for a trial that ended."""
-    value = max(each.curve.values(), default=math.nan) if math.isnan(each.value) else each.value
-    how = {
-        "complete": f"{value:.4f}",
-        "pruned": f"{value:.4f}, stopped after epoch {max(each.curve, default=0)}",
-        "fail": f"[red]failed:[/] {escape(str(each.facts.get('error', '')))}",
-    }[each.state]
-    options = "  ".join(f"{path.partition('.')[2]} {_shown(value)}" for path, value in each.options.items())
-    errors.print(f"{where}trial {each.number}: {how}  {escape(options)}")
+    errors.print(f"fold {fold}, {trial_line(each)}")

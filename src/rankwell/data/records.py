@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Any, NamedTuple
 from rankwell.data.text_files import unreadable
 from rankwell.errors import DataError
 
-__all__ = ["FORMATS", "Record", "read_records"]
+__all__ = ["FORMATS", "Record", "check_whole", "read_records"]
+
+_HALF = re.compile("[\ud800-\udfff]")
+"""Half a surrogate pair; a whole one is one character, once it is read."""
 
 FORMATS = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".pq")
 
@@ -27,8 +31,8 @@ def read_records(path: Path) -> Iterator[Record]:
     """The records of a file, by its suffix. CSV and TSV have a header; TSV knows no quotes, and all their values are text.
 
     Blank lines of JSON lines are passed over. Raises :class:`~rankwell.errors.DataError` for a file that is missing or of
-    another kind, bytes that are not UTF-8, lines that are no JSON objects, and lines with another number of fields than
-    the header has.
+    another kind, bytes that are not UTF-8, lines that are no JSON objects or hold half a surrogate pair, and lines with
+    another number of fields than the header has.
     """
     if path.suffix.lower() not in FORMATS:
         raise DataError(
@@ -37,6 +41,14 @@ def read_records(path: Path) -> Iterator[Record]:
     if not path.is_file():
         raise unreadable(path, FileNotFoundError() if not path.exists() else IsADirectoryError("it is a folder"))
     return _READERS[path.suffix.lower()](path)
+
+
+def check_whole(place: str, written: str, values: Any) -> None:
+    """Raise :class:`~rankwell.errors.DataError` where JSON's values hold half a surrogate pair, which no encoder reads."""
+    if "\\u" in written and (half := _HALF.search(json.dumps(values, ensure_ascii=False))):
+        raise DataError(
+            f"{place}: texts must be Unicode: got half of a pair of surrogates, \\u{ord(half[0]):04x}. Correct the line."
+        )
 
 
 def _lines(path: Path) -> Iterator[str]:
@@ -65,6 +77,7 @@ def _json_lines(path: Path) -> Iterator[Record]:
             raise DataError(f"{place}: the line must be a JSON object: {error}. Correct or remove the line.") from error
         if not isinstance(values, dict):
             raise DataError(f"{place}: the line must be a JSON object: got {type(values).__name__}. Correct the line.")
+        check_whole(place, line, values)
         yield Record(place, values)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from rankwell.data.records import Record, read_records
+from rankwell.data.records import Record, check_whole, read_records
 from rankwell.data.retrieval import HardNegatives, Retrieval, Texts, judgements
 from rankwell.data.text_tables import many
 from rankwell.errors import ConfigError, DataError
@@ -323,10 +323,12 @@ def _listed(record: Record, column: str) -> list[Any]:
     """A list, which CSV and TSV write as JSON."""
     value = _value(record, column)
     if isinstance(value, str):
+        written = value
         try:
-            value = json.loads(value)
+            value = json.loads(written)
         except ValueError:
             value = None
+        check_whole(record.place, written, value)
     if not isinstance(value, list):
         raise DataError(f"{record.place}: {column} must be a list: got {record.values[column]!r}. Write it as JSON.")
     return value

@@ -23,13 +23,16 @@ class Among(nn.Module):
     tensor([[0., -inf, 2.]])
     """
 
+    others: Tensor
+
     def __init__(self, model: FullRanker, items: Bool[Tensor, " m"]) -> None:
         super().__init__()
         if items.dtype != torch.bool or items.shape != (model.num_items,):
             raise InputError(
                 f"items must be booleans [{model.num_items}], one an item: got {items.dtype} of shape {tuple(items.shape)}."
             )
-        self.model, self.others, self.num_items = model, ~items, model.num_items
+        self.model, self.num_items = model, model.num_items
+        self.register_buffer("others", ~items, persistent=False)
         self.training = getattr(model, "training", False)  # of a module, so that evaluation leaves it as it was
 
     def score_all(self, queries: Int[Tensor, " q"], out: Float[Tensor, "q m"] | None = None) -> Float[Tensor, "q m"]:

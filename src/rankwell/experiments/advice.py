@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from rankwell.losses import LOSSES
 from rankwell.tasks import TASKS, Profile, Section
 
-__all__ = ["Choice", "Evidence", "Note", "Range", "Rule", "Rules", "load_rules"]
+__all__ = ["Choice", "Conditional", "Evidence", "Note", "Range", "Rule", "Rules", "load_rules"]
 
 NAMED = 3
 """Choices that advice names."""

@@ -33,7 +33,9 @@ class Named:
 
     def options(self) -> str:
         """The values to start from, as options of ``rankwell train``."""
-        told: dict[str, dict[str, Any]] = {"loss": {}} | {section: dict(own) for section, own in self.choice.sections().items()}
+        told: dict[str, dict[str, Any]] = {"loss": {}} | {
+            section: dict(own) for section, own in self.choice.sections().items()
+        }
         for change in self.fitted.changes:
             told.setdefault(change.section, {})[change.key] = change.after
         return as_options(told)

@@ -38,6 +38,9 @@ class Outcome:
     """The same."""
     joules: float | None = None
     """Of the processor packages while it ran alone; None where others ran beside it, or the system does not tell."""
+    jobs: int = 1
+    """How many cells there were at a time."""
+    threads: int = 1
 
 
 def read_outcome(folder: Path) -> Outcome | None:
@@ -55,7 +58,7 @@ def carry_out(
     *,
     threads: int,
     seconds: float | None = None,
-    alone: bool = False,
+    jobs: int = 1,
     stop: threading.Event | None = None,
 ) -> Outcome:
     """Run a cell, or go on with it, in a process of its own; its run's folder is ``folder/run``.
@@ -65,7 +68,7 @@ def carry_out(
     goes on from the last checkpoint. However this process ends, that of the cell ends with it.
     """
     write_config(folder / "config.toml", config)
-    before = _joules() if alone else None
+    before = _joules() if jobs == 1 else None
     arguments = [str(folder), *([] if seconds is None else [str(seconds)])]
     with start(__name__, arguments, folder / "said.txt", threads=threads) as process:
         try:
@@ -73,11 +76,12 @@ def carry_out(
         except BaseException:
             process.terminate()
             raise
-    after = _joules() if alone else None
+    after = _joules() if jobs == 1 else None
     joules = (
         None if before is None or after is None or after < before else after - before
     )  # counters start again at some value
-    outcome = Outcome(why_it_failed(process.returncode, folder / "said.txt"), processor, peak, joules)
+    error = why_it_failed(process.returncode, folder / "said.txt")
+    outcome = Outcome(error, processor, peak, joules, jobs, threads)
     RunFolder(folder).write_json("outcome.json", asdict(outcome))
     return outcome
 

@@ -35,7 +35,7 @@ def _validated(contender: Contender) -> bool:
 
 def _label(contender: Contender) -> str:
     """Its name, in lines that leave room for what is drawn."""
-    return textwrap.fill(contender.name, 32)
+    return textwrap.fill(contender.name.replace("$", r"\$"), 32)  # two of them would begin a formula
 
 
 def _quality(figure: Any, found: Standings, alive: Sequence[Contender]) -> None:
@@ -64,7 +64,9 @@ def _ranks(figure: Any, found: Standings, alive: Sequence[Contender]) -> None:
         place = alive.index(each)  # the same colour in every picture
         axes.plot([each.rank, each.rank], [0, height], color="0.7", linewidth=0.8, zorder=1)
         axes.plot(each.rank, 0, markersize=6, clip_on=False, **style(place))
-        axes.annotate(f" {_label(each)} ({each.rank:.2f})", (each.rank, height), fontsize="small", va="center")
+        free = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # of the lines of those behind it
+        text = f" {_label(each)} ({each.rank:.2f})"
+        axes.annotate(text, (each.rank, height), fontsize="small", va="center", bbox=free)
     apart = {frozenset((pair.better, pair.worse)) for pair in found.pairs if pair.apart}
     for depth, (first, last) in enumerate(_together([each.name for each in order], apart)):
         low, high = order[first].rank, order[last].rank

@@ -28,7 +28,7 @@ from rankwell.tasks import task_of
 
 __all__ = ["Budget", "Cell", "Comparison", "Watcher", "compare", "contenders", "plan_cells"]
 
-NAME = re.compile(r"(?P<name>[\w/.-]+)(?:\((?P<own>.*)\))?")
+NAME = re.compile(r"(?P<name>[^()]+)(?:\((?P<own>.*)\))?")
 """``mml(neg_weight=400,margins=[0.8,0.9])``"""
 
 Raw = dict[str, Any]
@@ -182,6 +182,7 @@ def compare(
     jobs: int | None = None,
     budget: Budget,
     command: str = "",
+    tuning: Mapping[str, Any] | None = None,
     watcher: Watcher | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
@@ -189,6 +190,7 @@ def compare(
 
     Cells side by side have one thread each; a budget in seconds takes one cell at a time with all threads, since others
     would steal its seconds. Each cell is a process, and fails alone. Interrupted at any moment, the same call goes on.
+    ``tuning`` is what to tell of how contenders were tuned before: it is kept with the facts.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = 1 if budget.seconds is not None else min(jobs or cores, len(cells))
@@ -201,6 +203,7 @@ def compare(
         "torch": torch.__version__,
         "data": dict(facts),
         "cells": [cell.folder.name for cell in cells],
+        "tuning": dict(tuning or {}),
     }
     about["notes"] = _changed(RunFolder(folder).read_json("comparison.json"), about, folder)
     for note in about["notes"]:
@@ -228,7 +231,7 @@ def _carried_out(
             open_cells.append(cell)
         else:
             yield cell, outcome
-    each = partial(carry_out, threads=threads, seconds=budget.seconds, alone=jobs == 1, stop=stop)
+    each = partial(carry_out, threads=threads, seconds=budget.seconds, jobs=jobs, stop=stop)
     with ThreadPoolExecutor(jobs) as pool:
         running: dict[Future[Outcome], Cell] = {}
         try:

@@ -13,13 +13,16 @@ from rankwell.experiments.plan import Plan, plan_of
 from rankwell.tasks import Data, task_of
 from rankwell.training import Epoch, fit
 
-__all__ = ["Change", "Fitted", "Limits", "machine_memory", "parse_memory", "within"]
+__all__ = ["Change", "Fitted", "Limits", "machine_memory", "parse_memory", "step_seconds", "within"]
 
 KNOBS = (("model", "micro_batch", 4), ("evaluation", "block", 16), ("sampler", "n", 8), ("training", "batch_size", 16))
 """What is halved to save memory, and the least that it may be; what costs no quality first."""
 
 WORTH = 0.01
-"""A knob is turned where half of it saves this share of the peak."""
+"""A knob is turned where half of it saves this share of what is too much."""
+
+FEWEST = 5
+"""Epochs below which a choice comes behind others, where it asked for more."""
 
 LONG = 5.0
 """Seconds after which ten steps are enough to know how long one takes."""
@@ -100,15 +103,15 @@ def within(config: Config, data: Data[Any], limits: Limits) -> Fitted:
     if limits.minutes is None or not planned.steps:
         return Fitted(config, planned, tuple(changes))
     minutes_an_epoch = step_seconds(config, data) * planned.steps / 60 * (2 if config.training.refit else 1)
-    asked = planned.config.training.horizon
-    epochs = max(1, min(asked, int(limits.minutes / minutes_an_epoch)))
+    asked, there = planned.config.training.horizon, int(limits.minutes / minutes_an_epoch)
+    epochs = max(1, min(asked, there))
     if epochs < asked:
         changes.append(Change("training", "epochs", asked, epochs, f"to end within {limits.minutes:g} minutes"))
         config = config.model_copy(update={"training": replace(config.training, epochs=epochs)})
         planned = plan_of(config, data)
     problem = ""
-    if minutes_an_epoch > limits.minutes:
-        problem = f"one epoch takes about {minutes_an_epoch:.2g} minutes, more than {limits.minutes:g}"
+    if there < min(asked, FEWEST):
+        problem = f"time for {there} of {asked} epochs, at about {minutes_an_epoch:.2g} minutes each"
     return Fitted(config, planned, tuple(changes), problem, minutes_an_epoch * epochs)
 
 
@@ -123,7 +126,7 @@ def _smaller(config: Config, data: Data[Any], memory: float, planned: Plan) -> t
                 smaller = _with(config, section, key, max(least, value // 2))
                 tried.append((plan_of(smaller, data), smaller))
         best = min(tried, key=lambda each: each[0].peak, default=None)
-        if best is None or best[0].peak > planned.peak * (1 - WORTH):
+        if best is None or best[0].peak > planned.peak - WORTH * (planned.peak - memory):
             break
         planned, config = best
     end = _values(config)

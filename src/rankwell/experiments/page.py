@@ -7,6 +7,7 @@ import math
 import os
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rankwell.errors import require
@@ -23,6 +24,7 @@ __all__ = [
     "number",
     "page",
     "points",
+    "shown",
     "style",
 ]
 
@@ -36,7 +38,7 @@ table { border-collapse: collapse; font-size: .9rem; } th, td { padding: .25rem 
 th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid #444; vertical-align: bottom; }
 tbody tr:nth-child(even) { background: #f4f4f4; } button { all: unset; cursor: pointer; font-weight: bold; }
 button:focus-visible { outline: 2px solid #0072B2; } button::after { content: " \\2195"; color: #777; }
-img { max-width: 100%; height: auto; } figure { margin: 1rem 0; } figcaption { font-weight: bold; }
+img { min-width: 36rem; max-width: 100%; height: auto; } figure { margin: 1rem 0; overflow-x: auto; } figcaption { font-weight: bold; }
 pre { background: #f4f4f4; padding: .6rem; overflow-x: auto; } .best { font-weight: bold; }
 """
 
@@ -81,6 +83,13 @@ def number(value: float, form: str = ".4f") -> Cell:
     return format(value, form), max(min(value, 1e300), -1e300)  # browsers read no inf
 
 
+def shown(value: Any) -> str:
+    """A setting in few digits."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(shown, value))}]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def html_table(heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
     """A table that sorts by a click on a head."""
     head = "".join(f"<th scope=col><button>{html.escape(name)}</button></th>" for name in heads)
@@ -95,7 +104,8 @@ def _td(cell: str, value: float | str) -> str:
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> list[str]:
     """The same in lines."""
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    return [*lines, *("| " + " | ".join(cell for cell, _ in row) + " |" for row in rows), ""]
+    cells = ([cell.replace("|", "\\|").replace("<", "&lt;") for cell, _ in row] for row in rows)
+    return [*lines, *("| " + " | ".join(row) + " |" for row in cells), ""]
 
 
 def points(items: Iterable[str]) -> str:
@@ -115,11 +125,18 @@ def figures(pictures: Mapping[str, str]) -> list[str]:
 
 def machine(about: Mapping[str, Any]) -> str:
     """Versions, and the hardware."""
-    processor = platform.processor() or platform.machine()
     return (
         f"rankwell {about['rankwell']}, torch {about['torch']}, Python {platform.python_version()},"
-        f" {platform.system()}, {processor}, {os.cpu_count()} cores"
+        f" {platform.system()}, {_processor()}, {os.cpu_count()} cores"
     )
+
+
+def _processor() -> str:
+    """What Linux calls it, or the kind of machine."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text(encoding="utf-8").splitlines() if told.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def finite(value: Any) -> Any:

@@ -7,13 +7,18 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["end_with_parent", "start", "why_it_failed"]
+__all__ = ["cores", "end_with_parent", "start", "why_it_failed"]
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
 """How libraries learn how many threads they may use."""
 
 KILLED = 9
 """The signal that a system without memory sends."""
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def start(module: str, arguments: Sequence[str], said: Path, *, threads: int) -> "subprocess.Popen[bytes]":

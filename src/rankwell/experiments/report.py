@@ -13,6 +13,7 @@ import numpy as np
 from rankwell.atomic import write_text
 from rankwell.evaluation.significance import LEAST_UNITS
 from rankwell.experiments.charts import charts
+from rankwell.experiments.equal_tuning import tuning_said
 from rankwell.experiments.page import (
     Cell,
     figures,
@@ -136,13 +137,23 @@ def _protocol(found: Standings) -> list[str]:
         f"Intervals of figures are bootstrap percentiles over {found.units}; those of differences are"
         f" {'of the test' if found.several_seeds else 'the same'}. p is two-sided, adjusted for all {len(found.pairs)} pairs by"
         f" Holm's method; effect is the mean difference over its standard deviation over {found.units}. {_scope(found)}",
-        "Not tried: other values of any parameter than those listed below. A loss that needs tuning is shown untuned.",
+        *tuning_said(found.about.get("tuning", {})),
     ]
-    if found.about["jobs"] > 1:
-        said.append(
-            f"{found.about['jobs']} runs went side by side, {found.about['threads']} thread(s) each: seconds are of that."
-        )
-    return [*said, *(f"Note: {note}." for note in found.about["notes"])]
+    return [*said, _cost(found), *(f"Note: {note}." for note in found.about["notes"])]
+
+
+def _cost(found: Standings) -> str:
+    """What seconds, memory and energy are of."""
+    used = [each for contender in found.contenders for each in contender.used]
+    ways = sorted({(each.jobs, each.threads) for each in used})
+    said = " or ".join(f"{jobs} at a time with {threads} thread{'s' * (threads > 1)} each" for jobs, threads in ways)
+    said = f"Runs went {said}; seconds are of training, without validation"
+    said += ", and do not compare across these." if len(ways) > 1 else "."
+    said += " Memory is the peak of the whole process."
+    if any(each.joules is not None for each in used):
+        return f"{said} Joules are of the processor packages from a run's start to its end."
+    unknown = "this system does not tell it" if ways[0][0] == 1 else "runs side by side cannot be told apart"
+    return f"{said} Energy is not shown: {unknown}."
 
 
 def _selection(found: Standings, patience: int) -> str:
@@ -171,6 +182,20 @@ def _failures(found: Standings) -> list[str]:
     return [f"{each.name}, seed {seed}: {why}" for each in found.contenders for seed, why in each.failed.items()]
 
 
+def _pairs(found: Standings) -> tuple[list[str], list[list[Cell]]]:
+    """Every two contenders, with the tests that know seeds and those that know users alone."""
+    units = found.units
+    heads = ["better", "worse", "difference", "95 %", "p", "p (Holm)", f"p, {units} alone: permutation", "Student's t"]
+    rows: list[list[Cell]] = []
+    for pair in found.pairs:
+        gap = pair.difference
+        row = [(pair.better, pair.better), (pair.worse, pair.worse), number(gap.mean, "+.4f")]
+        row += [(f"{gap.low:+.4f} to {gap.high:+.4f}", gap.low), number(gap.p, ".2g"), number(pair.adjusted, ".2g")]
+        row += [number(gap.p_permutation, ".2g"), number(gap.p_t, ".2g"), number(gap.effect, "+.2f")]
+        rows.append([*row, (f"{gap.wins:,}/{gap.ties:,}/{gap.losses:,}", gap.wins)])
+    return [*heads, "effect", "wins/ties/losses"], rows
+
+
 def _slices(found: Standings) -> tuple[list[str], list[list[Cell]]]:
     alive = [each for each in found.contenders if each.seeds]
     names = list(alive[0].slices)
@@ -186,6 +211,8 @@ def _markdown(found: Standings) -> str:
     lines += [f"Baseline {name}: {values[found.measure]:.4f}." for name, values in found.baselines.items()]
     if failed := _failures(found):
         lines += ["", "## Failed", "", *(f"- {each}" for each in failed)]
+    if len(found.pairs) > 1:
+        lines += ["", "## Every pair", "", *markdown_table(*_pairs(found))]
     if len(_slices(found)[0]) > 1:
         lines += ["", f"## {found.measure} by slices", "", *markdown_table(*_slices(found))]
     lines += ["", "## Protocol", "", *(f"- {each}" for each in _protocol(found)), ""]
@@ -204,6 +231,8 @@ def _html(found: Standings, pictures: Mapping[str, str]) -> str:
     if failed := _failures(found):
         parts += ["<h2>Failed</h2>", points(failed)]
     parts += figures(pictures)
+    if len(found.pairs) > 1:
+        parts += ["<h2>Every pair</h2>", html_table(*_pairs(found))]
     if len(_slices(found)[0]) > 1:
         parts += [f"<h2>{escape(found.measure)} by slices</h2>", html_table(*_slices(found))]
     parts += ["<h2>Protocol</h2>", points(_protocol(found))]

@@ -201,11 +201,11 @@ def _asked(config: Config, text: str) -> Space:
     section, _, key = path.partition(".")
     _check_section(config, text, section)
     if not key:
-        if equals or not (found := _registered(config, section)):
+        if equals or not (space := _registered(config, section)):
             raise ConfigError(
                 f"--search {text}: nothing in {section} registers a range. Name one: {section}.KEY=LOW:HIGH."
             )
-        return found
+        return space
     parameters = _parameters(config, section)
     if key not in parameters:
         raise ConfigError(f"--search {text}: there is no {path}. {nearest(key, parameters)}")
@@ -221,7 +221,7 @@ def _asked(config: Config, text: str) -> Space:
     options = [part.strip() for part in said.split(",") if part.strip()]
     if len(options) < 2:
         raise ConfigError(f"--search {text}: give a range, LOW:HIGH or LOW:HIGH:log, or two values or more, A,B.")
-    return _choice(path, dict.fromkeys(_typed(config, text, path, option) for option in options))
+    return _choice(path, list(dict.fromkeys(_typed(config, text, path, option) for option in options)))
 
 
 def _check_section(config: Config, text: str, section: str) -> None:

@@ -33,6 +33,9 @@ class Used:
     processor_seconds: float
     peak_bytes: int
     joules: float | None
+    jobs: int = 1
+    """How many cells there were at a time, of so many threads each."""
+    threads: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +196,8 @@ def _log(cell: Cell) -> list[dict[str, Any]]:
 
 def _used(log: Sequence[dict[str, Any]], result: dict[str, Any], outcome: Outcome) -> Used:
     seconds = sum(epoch["seconds"] for epoch in log) or result["seconds"].get("fit", 0.0)  # models in closed form
-    return Used(seconds, len(log), outcome.processor_seconds, outcome.peak_bytes, outcome.joules)
+    took = outcome.processor_seconds, outcome.peak_bytes, outcome.joules, outcome.jobs, outcome.threads
+    return Used(seconds, len(log), *took)
 
 
 def _curve(log: Sequence[dict[str, Any]], monitor: str) -> list[tuple[float, float]]:

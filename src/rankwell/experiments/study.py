@@ -109,11 +109,12 @@ class Study:
         with _said_shortly(self.path):
             return [_tried(each) for each in self.study.get_trials(deepcopy=False)]
 
-    def best(self) -> Tried:
-        """The best that came to its end, the first of equals."""
-        complete = [each for each in self.tried() if each.state == "complete"]
+    def best(self, most: int | None = None) -> Tried:
+        """The best that came to its end, of the first ``most`` or of all; the first of equals."""
+        tried = self.tried()[:most]
+        complete = [each for each in tried if each.state == "complete"]
         if not complete:
-            why = "; ".join(dict.fromkeys(each.facts["error"] for each in self.tried() if "error" in each.facts))
+            why = "; ".join(dict.fromkeys(each.facts["error"] for each in tried if "error" in each.facts))
             raise RunError(f"no trial of {self.folder} came to its end: {why or 'none has begun.'}")
         return max(complete, key=lambda each: (each.value, -each.number))
 

@@ -47,7 +47,7 @@ class Tracking:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._phase:
             ended = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED"
-            self._tell("close", ended)
+            self._tell("close", ended, aloud=kind is None)
 
     def phase(self, name: str, epochs: int) -> "Tracking":
         """A phase begins."""
@@ -91,14 +91,15 @@ class Tracking:
             self._tell("start", self._parameters())
         self._phase = phase
 
-    def _tell(self, what: str, *args: Any) -> None:
+    def _tell(self, what: str, *args: Any, aloud: bool = True) -> None:
         for tracker in tuple(self._trackers):
             try:
                 getattr(tracker, what)(*args)
             except Exception as error:
                 self._trackers.remove(tracker)
-                said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-                self.say(f"tracking by {type(tracker).__name__} is off from here on, training goes on: {said}.")
+                if aloud:
+                    said = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+                    self.say(f"tracking by {type(tracker).__name__} is off from here on, training goes on: {said}.")
 
 
 @contextmanager

@@ -4,11 +4,12 @@ import json
 import os
 import shutil
 import subprocess
-import time
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -18,7 +19,7 @@ from rankwell.errors import ConfigError, RunError
 from rankwell.evaluation.significance import Summary, summarise
 from rankwell.experiments.folder import RunFolder, write_config
 from rankwell.experiments.locks import FileLock
-from rankwell.experiments.processes import start, why_it_failed
+from rankwell.experiments.processes import cores, start, why_it_failed
 from rankwell.experiments.proposals import Pruner
 from rankwell.experiments.run import Reporter, Result, run, with_epochs
 from rankwell.experiments.search import Space, applied, space_of
@@ -96,16 +97,23 @@ def planned(
 
 
 def search(
-    plan: Plan, folder: Path, *, jobs: int = 1, watcher: Callable[[Tried], None] | None = None
+    plan: Plan,
+    folder: Path,
+    *,
+    jobs: int = 1,
+    threads: int | None = None,
+    watcher: Callable[[Tried], None] | None = None,
+    stop: threading.Event | None = None,
 ) -> tuple[Study, list[Tried]]:
     """Search, or go on with it, in ``jobs`` processes beside those that others have started; gives all trials.
 
-    A process that dies, as without memory, fails the trial that it was at, and another takes its place.
+    A process that dies, as without memory, fails the trial that it was at, and another takes its place. ``stop`` ends the
+    processes, as an interruption does; the next call takes their trials again.
     """
     study = Study.start(folder, plan.config, plan.space, plan.pruner, plan.data)
     told = {each.number for each in study.tried() if each.state in ENDED}
-    workers: dict[subprocess.Popen[bytes], Path] = {}
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    workers: list[_Worker] = []
+    threads, stop = threads or max(1, cores() // jobs), stop or threading.Event()
 
     def tell() -> int:
         tried = study.tried()
@@ -117,30 +125,35 @@ def search(
         return sum(each.state in ENDED for each in tried)
 
     try:
-        for number in range(min(jobs, plan.trials)) if len(told) < plan.trials else ():
-            workers.update(_worker(study, plan.trials, threads, number))
+        if len(told) < plan.trials:
+            workers += [_worker(study, plan.trials, threads, number) for number in range(min(jobs, plan.trials))]
         while workers:
-            time.sleep(PAUSE)
+            if stop.wait(PAUSE):
+                raise CancelledError
             tell()
-            for number, (process, said) in enumerate(list(workers.items())):
-                if process.poll() is None:
-                    continue
-                del workers[process]
-                if why := why_it_failed(process.returncode, said):
-                    if not study.fail(worker(process.pid), why):
+            for each in [each for each in workers if each.process.poll() is not None]:
+                workers.remove(each)
+                if why := why_it_failed(each.process.returncode, each.said):
+                    if not study.fail(worker(each.process.pid), why):
                         raise RunError(f"a process of the search ended: {why}")
-                    workers.update(_worker(study, plan.trials, threads, number))
+                    workers.append(_worker(study, plan.trials, threads, each.number))
         tell()
     finally:
-        for process in workers:
-            process.terminate()
-            process.wait()
+        for each in workers:
+            each.process.terminate()
+            each.process.wait()
     return study, study.tried()
 
 
-def _worker(study: Study, most: int, threads: int, number: int) -> dict["subprocess.Popen[bytes]", Path]:
+class _Worker(NamedTuple):
+    process: "subprocess.Popen[bytes]"
+    said: Path
+    number: int
+
+
+def _worker(study: Study, most: int, threads: int, number: int) -> _Worker:
     said = study.folder / "locks" / f"said-{os.getpid()}-{number}.txt"
-    return {start(MODULE, [str(study.folder), str(most)], said, threads=threads): said}
+    return _Worker(start(MODULE, [str(study.folder), str(most)], said, threads=threads), said, number)
 
 
 def tune(

@@ -24,6 +24,7 @@ from rankwell.experiments.page import (
     number,
     page,
     points,
+    shown,
 )
 from rankwell.experiments.proposals import RANDOM
 from rankwell.experiments.study import Study
@@ -76,7 +77,7 @@ def write_tuning_report(found: Tuning, command: str) -> Path:
     monitor = found.config.evaluation.monitor
     tables = {"Found": _parameters(found), "Test": _test(found), "Trials": _trials(found)}
     failed = [f"trial {each.number}: {each.facts['error']}" for each in found.tried if "error" in each.facts]
-    protocol = [*_protocol(found.plan), _looks(found), *_importance(shares)]
+    protocol = [*_protocol(found.plan, len(found.tried)), _looks(found), *_importance(shares)]
     pictures = tuning_charts(found.tried, found.plan.space, shares, monitor)
     content = {
         "finding": found_in_tuning(found),
@@ -102,7 +103,7 @@ def write_nested_report(found: Nested, command: str) -> Path:
     tables = {"Figures of all folds": _summaries(found), "Folds": _folds(found), "Found": _found_by_fold(found)}
     count = len(found.folds)
     protocol = [
-        *_protocol(first.plan),
+        *_protocol(first.plan, len(first.tried)),
         f"Cross-validation, nested: the test parts of {count} folds are disjoint and together all that can be tested; each fold"
         " was searched by itself, on validation taken from its training part, and its best configuration looked once at its"
         " test part. One in several folds counts by its mean.",
@@ -166,26 +167,19 @@ def _versions() -> dict[str, str]:
     return {"rankwell": rankwell.__version__, "torch": torch.__version__}
 
 
-def _shown(value: Any) -> Cell:
-    """A parameter's value; lists by their text."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        text = (
-            ""
-            if value is None
-            else ", ".join(_shown(each)[0] for each in value)
-            if isinstance(value, list)
-            else str(value)
-        )
-        return text, text
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}", value
+def _setting(value: Any) -> Cell:
+    """A parameter's value in a table; what is no number sorts by its text."""
+    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
+    text = "" if value is None else shown(value)
+    return text, value if plain else text
 
 
 def _parameters(found: Tuning) -> Table:
     """As configured, and as found."""
     configured = found.tried[0].options
     searched = {each.path: str(each) for each in found.plan.space.values()}
-    rows = [
-        [(path, path), _shown(configured.get(path)), _shown(found.best.options.get(path)), (words, words)]
+    rows: list[list[Cell]] = [
+        [(path, path), _setting(configured.get(path)), _setting(found.best.options.get(path)), (words, words)]
         for path, words in searched.items()
     ]
     return ["parameter", "as configured", "found", "searched"], rows
@@ -212,13 +206,13 @@ def _trials(found: Tuning) -> Table:
                 (each.state, each.state),
                 number(facts[0], ".0f"),
                 number(facts[1], ".1f"),
-                *(_shown(each.options.get(path)) for path in paths),
+                *(_setting(each.options.get(path)) for path in paths),
             ]
         )
     return ["trial", found.config.evaluation.monitor, "state", "epoch", "seconds", *paths], rows
 
 
-def _protocol(plan: Plan) -> list[str]:
+def _protocol(plan: Plan, trials: int) -> list[str]:
     """How it was done, a sentence each."""
     config = plan.config
     data = ", ".join(f"{key} {value}" for key, value in config.as_dict()["data"].items() if key != "fold")
@@ -226,7 +220,7 @@ def _protocol(plan: Plan) -> list[str]:
     optuna = require("optuna", "tune")
     return [
         f"Task {config.task}; data: {data}; split by seed {seed}.",
-        f"{plan.trials} trials, proposed by the tree-structured Parzen estimator of optuna {optuna.__version__} with seed"
+        f"{trials} trials, proposed by the tree-structured Parzen estimator of optuna {optuna.__version__} with seed"
         f" {config.seed}; the first is the configuration as it was given, the next {RANDOM - 1} are random, and none is tried"
         " twice.",
         f"A trial was trained without the validation part, for at most {_epochs(config)}, and its value is the best of"
@@ -285,5 +279,7 @@ def _folds(found: Nested) -> Table:
 
 def _found_by_fold(found: Nested) -> Table:
     paths = list(dict.fromkeys(each.path for each in found.folds[0].plan.space.values()))
-    rows = [[(path, path), *(_shown(each.best.options.get(path)) for each in found.folds)] for path in paths]
+    rows: list[list[Cell]] = [
+        [(path, path), *(_setting(each.best.options.get(path)) for each in found.folds)] for path in paths
+    ]
     return ["parameter", *(f"fold {place}" for place in range(1, len(found.folds) + 1))], rows

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from rankwell.errors import InputError
-from rankwell.lists import Dense, Rows, check_positive, open_rows
+from rankwell.lists import Dense, Rows, check_positive, in_chunks, open_rows, with_slopes
 from rankwell.losses.pairwise import logistic_loss
-from rankwell.losses.registry import Neg, Pos, Temperature, contrast_loss
+from rankwell.losses.registry import OVERWRITE, Neg, Pos, Temperature, contrast_loss
 from rankwell.losses.styles import contrast
 from rankwell.registry import Input, Search
 from rankwell.types import Mask, Reduction, Weights
@@ -18,7 +18,7 @@ from rankwell.types import Mask, Reduction, Weights
 __all__ = ["bpr_loss", "bsl_loss", "decoupled_softmax_loss", "in_softmax", "sampled_softmax_loss"]
 
 
-@contrast_loss(paper="rendle2009", complexity="m n")
+@contrast_loss(paper="rendle2009", complexity="m n", inputs=OVERWRITE)
 def bpr_loss(
     pos: Pos,
     neg: Neg,
@@ -27,6 +27,7 @@ def bpr_loss(
     where: Mask | None = None,
     weights: Weights | None = None,
     reduction: Reduction = "mean",
+    overwrite: bool | None = None,
 ) -> Tensor:
     r"""Bayesian personalised ranking: logistic loss of the gap between each positive and each negative.
 
@@ -37,6 +38,10 @@ def bpr_loss(
 
     A pair weighs as its positive. A row without negatives has value 0.
 
+    Args:
+        overwrite: whether ``neg`` may be written over. Absent negatives are then minus infinity already, and the value is
+            differentiated once.
+
     >>> bpr_loss(torch.tensor([0.0]), torch.tensor([[0.0, 0.0]]))  # log 2
     tensor(0.6931)
 
@@ -46,13 +51,28 @@ def bpr_loss(
     if pos.ndim == neg.ndim:  # several positives
         rows_loss = contrast(logistic_loss)
         return rows_loss(pos, neg, pos_where=pos_where, where=where, weights=weights, reduction=reduction)
-    rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
+    rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights, overwrite=overwrite)
     # torch's default threshold, 20, is too low for float64.
-    terms = functional.softplus(rows.neg - rows.pos, threshold=40).sum(-1) / rows.count_neg().clamp(min=1)
+    sums = _softplus_in_place if rows.overwrite else lambda x: functional.softplus(x, threshold=40).sum(-1)
+    gaps = rows.given_neg.sub_(rows.pos) if rows.overwrite else rows.neg - rows.pos
+    terms = sums(gaps) / rows.count_neg().clamp(min=1)
     return rows.reduce(rows.mean_pos(rows.weights * terms[..., None]), reduction)
 
 
-@contrast_loss(paper="wu2024", complexity="m + n", softmax=True)
+def _softplus_in_place(x: Tensor) -> Tensor:
+    """Sums of softplus along the last axis, which leave its slopes in ``x``. To 1e-7 a term in float32, not of the term."""
+    slopes = x.detach()
+    sums, one = [], x.new_ones(())
+    for part, room in in_chunks(slopes):
+        torch.clamp(part, min=0, out=room)
+        sums.append(room.sum(-1))
+        part.sigmoid_()  # the softplus is the relu less the logarithm of the larger of the sigmoid and its complement
+        torch.maximum(part, torch.sub(one, part, out=room), out=room)
+        sums[-1] -= room.log_().sum(-1)
+    return with_slopes(x, torch.cat(sums).view(x.shape[:-1]), slopes)
+
+
+@contrast_loss(paper="wu2024", complexity="m + n", softmax=True, inputs=OVERWRITE)
 def sampled_softmax_loss(
     pos: Pos,
     neg: Neg,
@@ -61,6 +81,7 @@ def sampled_softmax_loss(
     where: Mask | None = None,
     weights: Weights | None = None,
     reduction: Reduction = "mean",
+    overwrite: bool | None = None,
     temperature: Temperature = 1.0,
 ) -> Tensor:
     r"""Cross-entropy of the softmax over the positive and the negatives, the positive in the denominator.
@@ -75,6 +96,8 @@ def sampled_softmax_loss(
     positive it is 0.
 
     Args:
+        overwrite: whether ``neg`` may be written over. Absent negatives are then minus infinity already, and the value is
+            differentiated once.
         temperature: what scores are divided by; lower minds the hardest negatives more. Near 0.1 for cosine scores.
 
     Raises:
@@ -87,7 +110,7 @@ def sampled_softmax_loss(
     scores, not only cosines.
     """
     check_positive(temperature, "temperature")
-    rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
+    rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights, overwrite=overwrite)
     return rows.reduce(in_softmax(rows, temperature), reduction)
 
 
@@ -99,7 +122,7 @@ def in_softmax(rows: Rows, temperature: float, scale: float = 1.0) -> Tensor:
     return rows.sum_pos(of_all[..., None] - scores)
 
 
-@contrast_loss(paper="yeh2022", complexity="m + n", softmax=True)
+@contrast_loss(paper="yeh2022", complexity="m + n", softmax=True, inputs=OVERWRITE)
 def decoupled_softmax_loss(
     pos: Pos,
     neg: Neg,
@@ -108,6 +131,7 @@ def decoupled_softmax_loss(
     where: Mask | None = None,
     weights: Weights | None = None,
     reduction: Reduction = "mean",
+    overwrite: bool | None = None,
     temperature: Temperature = 1.0,
 ) -> Tensor:
     r"""Softmax loss whose denominator holds the negatives only.
@@ -121,6 +145,8 @@ def decoupled_softmax_loss(
     Weights multiply the terms. A row without negatives keeps the pull :math:`-s_i/\tau`.
 
     Args:
+        overwrite: whether ``neg`` may be written over. Absent negatives are then minus infinity already, and the value is
+            differentiated once.
         temperature: what scores are divided by; lower minds the hardest negatives more. Near 0.1 for cosine scores.
 
     Raises:
@@ -133,12 +159,12 @@ def decoupled_softmax_loss(
     as activation. Differs from both: a sum over several positives, not one.
     """
     check_positive(temperature, "temperature")
-    rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
+    rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights, overwrite=overwrite)
     of_neg = rows.logsumexp_neg(temperature, absent=0.0)
     return rows.reduce(rows.sum_pos(of_neg[..., None] - rows.pos / temperature), reduction)
 
 
-@contrast_loss(paper="wu2024bsl", complexity="m + n", inputs={"query_ids": Input("list", "id")})
+@contrast_loss(paper="wu2024bsl", complexity="m + n", inputs={"query_ids": Input("list", "id"), **OVERWRITE})
 def bsl_loss(
     pos: Pos,
     neg: Neg,
@@ -148,6 +174,7 @@ def bsl_loss(
     weights: Weights | None = None,
     reduction: Reduction = "mean",
     query_ids: Tensor | None = None,
+    overwrite: bool | None = None,
     temperature: Temperature = 0.1,
     ratio: Annotated[float, Search(0.5, 2.0)] = 1.2,
     form: Literal["code", "paper"] = "code",
@@ -169,6 +196,8 @@ def bsl_loss(
 
     Args:
         query_ids: ``[*batch]``, whose row it is: pools the positives of equal ids.
+        overwrite: whether ``neg`` may be written over. Absent negatives are then minus infinity already, and the value is
+            differentiated once.
         temperature: what scores are divided by; the positives' temperature in the paper's form. Published for cosine
             scores: 0.11 (Yelp), 0.08 (Gowalla).
         ratio: the negatives' exponent, or their temperature over the positives'. Published: 1.10 (Yelp), 1.22 (Gowalla).
@@ -188,7 +217,7 @@ def bsl_loss(
         raise InputError(f"form must be 'code' or 'paper': got {form!r}.")
     check_positive(temperature, "temperature")
     check_positive(ratio, "ratio")
-    rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
+    rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights, overwrite=overwrite)
     of_pos = Dense(rows.pos, rows.pos_where)
     total, count = of_pos.logsumexp(rows.pos / temperature), of_pos.count()
     if query_ids is not None:

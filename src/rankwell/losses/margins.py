@@ -11,18 +11,21 @@ from torch.autograd.function import once_differentiable
 
 from rankwell.errors import InputError
 from rankwell.kernels.operators import batch_operator
-from rankwell.lists import Rows, open_rows
-from rankwell.losses.registry import Neg, Pos, contrast_loss
+from rankwell.lists import Rows, in_chunks, open_rows, with_slopes
+from rankwell.losses.registry import OVERWRITE, Neg, Pos, contrast_loss
 from rankwell.registry import Search
 from rankwell.types import Mask, Reduction, Weights
 
 __all__ = ["ccl_loss", "mml_loss"]
 
+BLOCK = 64
+"""Scores that are passed over together where all are below the margins."""
+
 CHUNK_ITEMS = 1 << 16
 """Scores worked on at once: a quarter of a megabyte a temporary, small enough for the cache."""
 
 
-@contrast_loss(paper="mao2021", complexity="m + n")
+@contrast_loss(paper="mao2021", complexity="m + n", inputs=OVERWRITE)
 def ccl_loss(
     pos: Pos,
     neg: Neg,
@@ -31,6 +34,7 @@ def ccl_loss(
     where: Mask | None = None,
     weights: Weights | None = None,
     reduction: Reduction = "mean",
+    overwrite: bool | None = None,
     margin: Annotated[float, Search(0.0, 1.0)] = 0.9,
     neg_weight: Annotated[float, Search(1.0, 1000.0, log=True)] = 150.0,
 ) -> Tensor:
@@ -46,6 +50,8 @@ def ccl_loss(
     keeps its pull.
 
     Args:
+        overwrite: whether ``neg`` may be written over. Absent negatives are then minus infinity already, and the value is
+            differentiated once.
         margin: the cosine above which a negative is pushed.
         neg_weight: :math:`\lambda`, the weight of the negatives' mean.
 
@@ -55,11 +61,11 @@ def ccl_loss(
     Source: :cite:`mao2021`, the loss of SimpleX; confirmed in its code, equation number unchecked. Differs from the code: an
     unset ``neg_weight`` does not turn the mean into a sum.
     """
-    rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
+    rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights, overwrite=overwrite)
     return rows.reduce(_pull_and_push(rows, (margin,), (1.0,), 1.0, neg_weight), reduction)
 
 
-@contrast_loss(paper="ozsoy2024", complexity="m + n")
+@contrast_loss(paper="ozsoy2024", complexity="m + n", inputs=OVERWRITE)
 def mml_loss(
     pos: Pos,
     neg: Neg,
@@ -68,6 +74,7 @@ def mml_loss(
     where: Mask | None = None,
     weights: Weights | None = None,
     reduction: Reduction = "mean",
+    overwrite: bool | None = None,
     margins: Annotated[tuple[float, ...], Search(0.0, 0.99, ascending=True)] = (0.7, 0.8, 0.9),
     margin_weights: Annotated[tuple[float, ...], Search(0.01, 1.0, log=True)] = (0.10, 0.15, 0.75),
     pos_weight: Annotated[float, Search(0.1, 10.0, log=True)] = 1.0,
@@ -87,6 +94,8 @@ def mml_loss(
     keeps its pull.
 
     Args:
+        overwrite: whether ``neg`` may be written over. Absent negatives are then minus infinity already, and the value is
+            differentiated once.
         margins: :math:`m_k`, cosines. The defaults are those published for Gowalla; for Yelp2018 it is margins
             (.6, .7, .8, .9), margin weights (.05, .15, .20, .60) and ``neg_weight=400``.
         margin_weights: :math:`v_k`, one a margin; they need not sum to one.
@@ -107,7 +116,7 @@ def mml_loss(
         raise InputError(
             f"margin_weights must be as many as margins: got {len(margin_weights)} for {len(margins)} margins."
         )
-    rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
+    rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights, overwrite=overwrite)
     return rows.reduce(_pull_and_push(rows, margins, margin_weights, pos_weight, neg_weight), reduction)
 
 
@@ -117,8 +126,8 @@ def _pull_and_push(
     weights = rows.weights.expand_as(rows.pos)
     # Not 1 - s: dropout after the normalisation can bring a cosine above 1.
     pull = rows.mean_pos(weights * torch.relu(1 - rows.pos))
-    push: Tensor = _HingeSums.apply(rows.neg, list(margins), list(margin_weights))
-    push = push / rows.count_neg().clamp(min=1)
+    sums = _hinges_in_place if rows.overwrite and margins and rows.neg.numel() else _HingeSums.apply
+    push = sums(rows.neg, list(margins), list(margin_weights)) / rows.count_neg().clamp(min=1)
     return pos_weight * pull + neg_weight * rows.mean_pos(weights) * push
 
 
@@ -142,6 +151,26 @@ def _hinge_slopes(x: Tensor, scale: Tensor, margins: list[float], weights: list[
             slopes[some].add_(torch.gt(part, margin, out=above), alpha=weight)
         slopes[some].mul_(scale[some])
     return slopes.reshape(x.shape)
+
+
+def _hinges_in_place(x: Tensor, margins: list[float], weights: list[float]) -> Tensor:
+    """The sums, which leave their slopes in ``x``. A block of scores below all margins, as most are, costs one look."""
+    n = x.shape[-1]
+    width = n if n % BLOCK else BLOCK
+    slopes = x.detach().view(-1, width)
+    some = (slopes.amax(-1) > min(margins)).nonzero().squeeze(1)
+    few, sums = slopes.index_select(0, some), x.new_zeros(len(some))
+    at = 0
+    for part, room in in_chunks(few):
+        above, total = torch.zeros_like(part), sums[at : at + len(part)]
+        for margin, weight in zip(margins, weights, strict=True):
+            total.add_(torch.sub(part, margin, out=room).relu_().sum(-1), alpha=weight)
+            above.add_(room.gt_(0), alpha=weight)
+        part.copy_(above)
+        at += len(part)
+    slopes.zero_().index_copy_(0, some, few)
+    values = x.new_zeros(x.shape[:-1].numel()).index_add_(0, some // (n // width), sums)
+    return with_slopes(x, values.view(x.shape[:-1]), x.detach())
 
 
 def _chunks(x: Tensor) -> Iterator[tuple[slice, Tensor]]:

@@ -8,11 +8,12 @@ from typing import Annotated, Any, ClassVar, Protocol, TypeAlias, TypeVar
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from rankwell.registry import Registry, Search
+from rankwell.registry import Input, Registry, Search
 from rankwell.types import Kind, Labels, Mask, Offsets, Ragged, Reduction, Scores, Values, Weights
 
 __all__ = [
     "LOSSES",
+    "OVERWRITE",
     "ContrastLoss",
     "EmbeddingLoss",
     "GradedLoss",
@@ -63,6 +64,10 @@ IdLists: TypeAlias = Ragged | tuple[Tensor, Tensor]
 
 Targets: TypeAlias = Int[Tensor, "..."] | IdLists
 """Ids of right items: ``[*batch]``, ``[*batch, p]``, or ragged lists, one a row."""
+
+OVERWRITE = {"overwrite": Input("scalar", "flag")}
+"""The input of contrast losses that can work in the negatives' own memory: whether ``neg`` is theirs to write over. It is then
+minus infinity at absent negatives already, and is differentiated once. A training step is two thirds as long with it."""
 
 Temperature: TypeAlias = Annotated[float, Search(0.01, 1.0, log=True)]
 """What scores, most often cosines, are divided by."""

@@ -90,6 +90,13 @@ class CrossEncoder(nn.Module):
         return scores[:, 0]
 
 
+    def cut(self, queries: Sequence[str], documents: Sequence[str]) -> int:
+        """How many pairs are longer than ``max_length`` tokens."""
+        with _quiet():
+            made = self.encoder.tokenizer(list(queries), list(documents), truncation=False)
+        return sum(len(ids) > self.max_length for ids in made["input_ids"])
+
+
 def _loaded(name: str, download: bool, *, seed: int) -> Any:
     library = require("sentence_transformers", "text")
     place = folder_of(name)

@@ -1,9 +1,11 @@
 """Dropout whose random numbers come from a generator that the caller keys."""
 
+import math
+
 import torch
 from torch import Tensor
 
-__all__ = ["dropped"]
+__all__ = ["dropped", "kept"]
 
 
 def dropped(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -14,7 +16,13 @@ def dropped(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
     >>> dropped(torch.ones(4), 0.5, torch.Generator().manual_seed(1)).unique()
     tensor([0., 2.])
     """
-    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
-    bits = words.random_(-(2**63), None, generator=generator).view(torch.int16)[: x.numel()]
-    kept = bits.view(x.shape) >= round(share * 2**16) - 2**15
-    return x * (kept * (1 / (1 - share)))
+    return x * kept(x.shape, share, generator, x.dtype)
+
+
+def kept(shape: tuple[int, ...], share: float, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
+    """What :func:`dropped` multiplies by: a share of zeros, otherwise 1 / (1 − share)."""
+    size = math.prod(shape)
+    words = torch.empty((size + 3) // 4, dtype=torch.int64, device=generator.device)
+    bits = words.random_(-(2**63), None, generator=generator).view(torch.int16)[:size]
+    there: Tensor = bits.view(shape) >= round(share * 2**16) - 2**15
+    return there.to(dtype).mul_(1 / (1 - share))

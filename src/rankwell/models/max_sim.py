@@ -75,6 +75,13 @@ class MaxSim(nn.Module):
         likeness = (asked @ told.mT).masked_fill(~of_document[:, None], -torch.inf).amax(-1)
         return self.scale * likeness.masked_fill(~of_query, 0).sum(-1) / of_query.sum(-1)
 
+    def cut(self, queries: Sequence[str], documents: Sequence[str]) -> int:
+        """How many pairs have a text of more than ``max_length`` words."""
+        return sum(
+            self.words.tokens([query], "query").cut + self.words.tokens([document], "document").cut > 0
+            for query, document in zip(queries, documents, strict=True)
+        )
+
     def _padded(self, tokens: Ragged) -> tuple[Tensor, Tensor]:
         """Vectors of length one, and where there are words."""
         device = self.words.table.device

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rankwell.errors import InputError
-from rankwell.models.dropout import dropped
+from rankwell.models.contrast_product import contrast_product
+from rankwell.models.dropout import kept
 from rankwell.models.history import mean_of_items
 from rankwell.models.registry import MODELS
 from rankwell.models.start import Init, check_tables, fill_tables
@@ -88,6 +89,10 @@ class MatrixFactorisation(nn.Module):
 
         The generator drives dropout, which is off without one or outside training.
         """
+        if positives.ndim == negatives.ndim == 1 and not torch.is_autocast_enabled(queries.device.type):
+            kept = self._kept((len(queries), self.dim), generator)
+            unit = self.similarity == "cosine"
+            return contrast_product(self.users, self.items, queries, positives, negatives, unit=unit, kept=kept)
         users, pos_items, neg_items, _ = self.contrast_vectors(queries, positives, negatives, generator=generator)
         pos = (pos_items * (users if positives.ndim == 1 else users[:, None])).sum(-1)
         return pos, by_row(users, neg_items)
@@ -101,7 +106,8 @@ class MatrixFactorisation(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Vectors:
         """What :meth:`contrast_scores` multiplies: of length one under the cosine, but for the dropout of users."""
-        users = self._dropped(self._vectors(self.users, queries), generator)
+        users, kept = self._vectors(self.users, queries), self._kept((len(queries), self.dim), generator)
+        users = users if kept is None else users * kept
         # One look-up for both kinds of items: one sparse gradient instead of two to be added.
         items = self._vectors(self.items, torch.cat([positives.flatten(), negatives.flatten()]))
         pos_items, neg_items = torch.split(items, [positives.numel(), negatives.numel()])
@@ -147,7 +153,8 @@ class MatrixFactorisation(nn.Module):
     def _compared(self, vectors: Tensor) -> Tensor:
         return normalise(vectors) if self.similarity == "cosine" else vectors
 
-    def _dropped(self, vectors: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _kept(self, shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor | None:
+        """What dropout multiplies users' vectors by, if there is any."""
         if not self.training or not self.dropout or generator is None:
-            return vectors
-        return dropped(vectors, self.dropout, generator)
+            return None
+        return kept(shape, self.dropout, generator, self.users.dtype)

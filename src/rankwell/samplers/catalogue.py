@@ -1,5 +1,6 @@
 """Draws from one distribution over the catalogue, for rows or for a pool."""
 
+import functools
 import math
 
 import torch
@@ -9,10 +10,13 @@ from torch import Tensor
 from rankwell import keyed
 from rankwell.errors import InputError
 from rankwell.samplers.alias import AliasTable, whole_weights
-from rankwell.samplers.collisions import KnownItems, UnknownItems, check_collisions
+from rankwell.samplers.collisions import KnownItems, UnknownItems, check_collisions, marked
 from rankwell.types import Negatives, Ragged, Scorer
 
 __all__ = ["CatalogueSampler", "draw_pool"]
+
+AT_ONCE = 1 << 15
+"""Draws of pools made at once, for steps to come."""
 
 ROWS, AGAIN = 3, 6
 """Keep the draws of rows, and what replaces known items among them, apart from what else is keyed by seed and epoch."""
@@ -76,8 +80,10 @@ class CatalogueSampler:
         """Negatives for the rows of a batch; positives and scorer are not looked at."""
         if self.shared:
             ids = draw_pool(self._table or self.num_items, self.n, self.seed, epoch, step, like=samples)
-            found = self._known.rows_in_pool(ids, queries) if self.collisions == "mask" else None
-            return Negatives(ids, self._log_q_of(ids), found)
+            if self.collisions == "keep":
+                return Negatives(ids, self._log_q_of(ids), None)
+            places = self._known.places_in_pool(ids, queries)
+            return Negatives(ids, self._log_q_of(ids), marked(len(queries), ids, places), places)
         places = torch.arange(self.n, device=samples.device)
         bits = keyed.words(keyed.mix(self.seed, epoch, ROWS), samples[:, None], places)
         ids = keyed.high(bits, self.num_items) if self._table is None else self._table.draw(bits)
@@ -100,6 +106,16 @@ def draw_pool(
     source: AliasTable | int, n: int, seed: int, epoch: int, step: int, *, like: Int[Tensor, " b"]
 ) -> Int[Tensor, " n"]:
     """The sorted pool of a step: ``n`` draws from a table, or uniform below a number."""
-    bits = keyed.words(keyed.mix(seed, epoch, step), like.new_zeros(()), torch.arange(n, device=like.device))
+    at_once = max(1, AT_ONCE // n)
+    return _pools(source, n, seed, epoch, step // at_once, at_once, like.device)[step % at_once].clone()
+
+
+@functools.lru_cache(maxsize=4)
+def _pools(
+    source: AliasTable | int, n: int, seed: int, epoch: int, block: int, steps: int, device: torch.device
+) -> Int[Tensor, "steps n"]:
+    """The pools of consecutive steps: as many operators as for one, of which small ones are most of the time."""
+    keys = [keyed.mix(seed, epoch, step) for step in range(block * steps, (block + 1) * steps)]
+    bits = keyed.words(0, torch.tensor(keys, device=device)[:, None], torch.arange(n, device=device))
     ids = keyed.high(bits, source) if isinstance(source, int) else source.draw(bits)
     return ids.sort().values

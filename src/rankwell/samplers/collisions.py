@@ -11,7 +11,7 @@ from rankwell.errors import InputError, UnknownName
 from rankwell.lists import take_lists
 from rankwell.types import Ragged
 
-__all__ = ["Collisions", "KnownItems", "UnknownItems", "check_collisions"]
+__all__ = ["Collisions", "KnownItems", "UnknownItems", "check_collisions", "marked"]
 
 Collisions: TypeAlias = Literal["auto", "redraw", "mask", "keep"]
 """What to do where a draw is a known positive of the row: draw another, mark it, or let it be. ``auto`` is ``redraw`` for
@@ -92,14 +92,14 @@ class KnownItems:
         Time O(k + n + what is marked), and the n × num_rows bytes that hold it.
         """
         there = self._met(pool, items)
-        return _marked(pool, num_rows, places.index_select(0, there), items.index_select(0, there))
+        return marked(num_rows, pool, _columns(pool, places.index_select(0, there), items.index_select(0, there)))
 
-    def rows_in_pool(self, pool: Int[Tensor, " n"], rows: Int[Tensor, " b"]) -> Bool[Tensor, "b n"]:
-        """``[b, n]``: true where the row knows what stands in a column of the sorted pool; as :meth:`in_pool`."""
+    def places_in_pool(self, pool: Int[Tensor, " n"], rows: Int[Tensor, " b"]) -> Int[Tensor, " k"]:
+        """The flat places of ``[b, n]`` where the row knows what stands in a column of the sorted pool."""
         lists = take_lists(self.known, rows)
         there = self._met(pool, lists.values)
         places = torch.searchsorted(lists.offsets, there, right=True) - 1  # of few pairs, not of all
-        return _marked(pool, len(rows), places, lists.values.index_select(0, there))
+        return _columns(pool, places, lists.values.index_select(0, there))
 
     def _met(self, pool: Tensor, items: Tensor) -> Tensor:
         """Which of the items stand in the pool."""
@@ -126,16 +126,20 @@ class KnownItems:
         return table, starts, sizes - 1
 
 
-def _marked(pool: Tensor, num_rows: int, places: Tensor, items: Tensor) -> Tensor:
-    """``[num_rows, n]``: true at these rows and the columns that hold the item, as many as it was drawn times."""
+def marked(num_rows: int, pool: Int[Tensor, " n"], places: Int[Tensor, " k"]) -> Bool[Tensor, "b n"]:
+    """``[num_rows, n]``, true at these flat places."""
+    found = torch.zeros((num_rows, len(pool)), dtype=torch.bool, device=pool.device)
+    found.view(-1).index_fill_(0, places, True)
+    return found
+
+
+def _columns(pool: Tensor, places: Tensor, items: Tensor) -> Tensor:
+    """Flat places of these rows and the columns that hold the item, as many as it was drawn times."""
     first = torch.searchsorted(pool, items)
     times = torch.searchsorted(pool, items, right=True) - first
     which = torch.repeat_interleave(times)
     further = torch.arange(len(which), device=pool.device) - (times.cumsum(0) - times).index_select(0, which)
-    found = torch.zeros((num_rows, len(pool)), dtype=torch.bool, device=pool.device)
-    starts = places * len(pool) + first
-    found.view(-1).index_fill_(0, starts.index_select(0, which).add_(further), True)
-    return found
+    return (places * len(pool) + first).index_select(0, which).add_(further)
 
 
 def _slots(items: Tensor, starts: Tensor, masks: Tensor) -> Tensor:

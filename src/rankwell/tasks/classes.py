@@ -233,6 +233,7 @@ class MetricLearning(Task[Examples]):
         *,
         document: str | None = None,
         progress: Progress | None = None,
+        notes: list[str] | None = None,  # noqa: ARG002
     ) -> pl.DataFrame:
         """The ten most similar examples of the run for each new one, with their classes: a row each, the nearest first."""
         given = _data(config)

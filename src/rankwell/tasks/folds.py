@@ -41,13 +41,13 @@ def held_out(count: int, share: float, fold: str | None, what: str) -> NDArray[n
     >>> held_out(5, 0.4, None, "queries"), held_out(5, 0.4, "1/2", "queries")
     (array([ True,  True, False, False, False]), array([ True, False,  True, False,  True]))
     """
-    places = np.arange(count)
     if fold is None:
-        return places < max(1, round(share * count))
+        return np.arange(count) < max(1, round(share * count))
     number, folds = numbered(fold)
     if count < folds:
         raise ConfigError(f"{count} {what} cannot make {folds} folds: give more {what}, or fewer folds.")
-    return places % folds == number - 1
+    held: NDArray[np.bool_] = np.arange(count) % folds == number - 1
+    return held
 
 
 def refuse_fold(fold: str | None, path: str) -> None:

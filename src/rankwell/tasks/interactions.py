@@ -30,7 +30,7 @@ from rankwell.tasks.interaction_objective import build_batches, build_objective,
 from rankwell.tasks.new_interactions import catalogue_of_new
 from rankwell.tasks.popularity_parts import popularity_parts
 from rankwell.tasks.profile import Profile, profile_of
-from rankwell.tasks.settings import NAMED, Config, Section
+from rankwell.tasks.settings import NAMED, Config, Section, refuse_watching
 from rankwell.tasks.side_features import features_of
 from rankwell.tasks.task import Catalogue, Data, Description, Newcomers, Slice, Task
 from rankwell.training import Objective, checkpoint
@@ -96,6 +96,7 @@ class Recommendation(Task[Interactions]):
                 f"sampler: {names['loss']} is a loss of embeddings, whose negatives are the batch's other items. Leave the"
                 " sampler out."
             )
+        refuse_watching(given, f"{names['loss']}, a loss of embeddings,")
         return {"sampler": batch}
 
     def check(self, measure: Measure) -> Measure:
@@ -197,7 +198,9 @@ class Recommendation(Task[Interactions]):
             for name, items in popularity_parts(data.train.popularity(), data.test.items).items():
                 found[name] = Slice(data.test.take(items[data.test.items]))
         new = (data.test.popularity() > 0) & (data.train.popularity() == 0)
-        if _data(config).split == "cold_items" and new.any():  # not so in a test of its own, of items that training knows
+        if (
+            _data(config).split == "cold_items" and new.any()
+        ):  # not so in a test of its own, of items that training knows
             held_out = data.test.take(new[data.test.items])
             name = f"among {int(new.sum()):,} new items"
             found[name] = Slice(held_out, partial(Among, items=torch.from_numpy(new)))
@@ -278,9 +281,12 @@ class Recommendation(Task[Interactions]):
 class _Fixed(nn.Module):
     """Scores that are given."""
 
+    scores: Tensor
+
     def __init__(self, scores: Tensor) -> None:
         super().__init__()
-        self.scores, self.num_items = scores, scores.shape[1]
+        self.num_items = scores.shape[1]
+        self.register_buffer("scores", scores, persistent=False)
 
     def score_all(self, queries: Tensor, out: Tensor | None = None) -> Tensor:
         return self.scores[queries] if out is None else out.copy_(self.scores[queries])

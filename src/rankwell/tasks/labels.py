@@ -213,6 +213,7 @@ class Labelling(Task[LabelledRows]):
         *,
         document: str | None = None,
         progress: Progress | None = None,
+        notes: list[str] | None = None,  # noqa: ARG002
     ) -> pl.DataFrame:
         """Rank all labels for the rows of new files; labels, where they are there, are not looked at."""
         if document is not None:
@@ -238,11 +239,13 @@ class Labelling(Task[LabelledRows]):
 class _Ideal(nn.Module):
     """The sums that generated labels were drawn from."""
 
+    effects: Tensor
+
     def __init__(self, effects: Float[Tensor, "effects labels"]) -> None:
         super().__init__()
-        self.effects = effects
+        self.register_buffer("effects", effects, persistent=False)
 
     def forward(self, features: Features) -> Float[Tensor, "n labels"]:
         """Bias, numbers and categories."""
         kinds = indicators(features.categories, features.num_categories)
-        return torch.cat([torch.ones(len(kinds), 1), features.numbers, kinds], 1) @ self.effects
+        return torch.cat([torch.ones(len(kinds), 1, device=kinds.device), features.numbers, kinds], 1) @ self.effects

@@ -196,6 +196,7 @@ class LearningToRank(Task[JudgedLists]):
         *,
         document: str | None = None,
         progress: Progress | None = None,
+        notes: list[str] | None = None,  # noqa: ARG002
     ) -> pl.DataFrame:
         """Rank the documents of new lists; labels, where they are there, are not looked at."""
         given = config.data

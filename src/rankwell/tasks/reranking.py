@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rankwell.data.batching import Batches, ShuffledBatches
 from rankwell.data.retrieval import HardNegatives, Retrieval
+from rankwell.data.text_tables import many
 from rankwell.errors import ConfigError, require
 from rankwell.evaluation import Evaluation
 from rankwell.evaluation.top import Progress, TopItems
@@ -28,7 +29,7 @@ from rankwell.tasks.retrieval_data import RetrievalData, read
 from rankwell.tasks.retrieval_lists import text_list_batches, text_list_objective
 from rankwell.tasks.retrieval_ranking import ByWords, best_of
 from rankwell.tasks.settings import Config, Section
-from rankwell.tasks.task import Data
+from rankwell.tasks.task import Data, Task
 from rankwell.training import ContrastObjective, Objective
 from rankwell.training.paired_texts import PairedTexts, score_pairs
 from rankwell.types import Ragged
@@ -76,26 +77,27 @@ class Reranking(TextRetrieval):
             )
         return as_contrast(entry)
 
-    def implied(self, names: Mapping[str, str], given: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002
+    def implied(self, names: Mapping[str, str], given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Nothing follows from the names."""
-        return {}
+        return Task.implied(self, names, given)
 
     def read(self, config: Config) -> Data[Retrieval]:
         """Read and split; where no negatives are given, what the first stage finds is told from the positives."""
         require("bm25s", "text")
         given = _data(config)
         data, first = read(given, config.seed), first_stage(given.first)  # a name that is wrong is told before training
+        data = replace(data, notes=(*data.notes, *_cut(config, data.train)))
         if given.rows == "lists" or given.negatives is not None or data.fit.negatives is not None:
             return data
         fit = with_found(data.fit, first, given.candidates)
         train = fit if data.valid is None else with_found(data.train, first, given.candidates)
-        return replace(data, fit=fit, train=train)
+        return replace(data, fit=fit, train=train, notes=(*data.notes, *_alone(train)))
 
     def objective(
         self,
         config: Config,
         model: nn.Module,
-        data: Data[Retrieval],  # noqa: ARG002
+        data: Data[Retrieval],
         part: Retrieval,
         held_out: Retrieval | None,  # noqa: ARG002
     ) -> Objective:
@@ -104,7 +106,7 @@ class Reranking(TextRetrieval):
             model, part.queries.texts, part.documents.texts, micro_batch=int(config.model["micro_batch"])
         )
         if _data(config).rows == "lists":
-            return text_list_objective(config, paired, part)
+            return text_list_objective(config, paired, part, data.train)
         entry = self.loss(str(config.loss["name"]))
         assert part.negatives is not None
         sampler = MinedNegatives(
@@ -238,6 +240,31 @@ def with_found(part: Retrieval, first: nn.Module, candidates: int) -> Retrieval:
     sizes = torch.tensor([len(each) for each in lists], dtype=torch.int64)
     values = torch.cat(lists) if lists else torch.zeros(0, dtype=torch.int64)
     return replace(part, negatives=HardNegatives(Ragged(offsets_from_sizes(sizes), values)))
+
+
+def _cut(config: Config, part: Retrieval) -> list[str]:
+    """How many relevant pairs the model does not read to their end, where it tells."""
+    model: Any = MODELS[config.model["name"]].function(**config.parameters("model"))
+    if not hasattr(model, "cut"):
+        return []
+    queries, documents = part.pairs()
+    texts = (
+        [part.queries.texts[code] for code in queries.tolist()],
+        [part.documents.texts[code] for code in documents.tolist()],
+    )
+    if not (count := model.cut(*texts)):
+        return []
+    return [
+        f"{many(count, 'relevant pair')} of {len(part):,} longer than the model reads: the rest of them does not count"
+    ]
+
+
+def _alone(part: Retrieval) -> list[str]:
+    """How many pairs have nothing that they could be told from."""
+    assert part.negatives is not None
+    if not (count := int((part.negatives.lists.offsets.diff() == 0).sum())):
+        return []
+    return [f"{many(count, 'relevant pair')} of {len(part):,} without another document that the first stage finds"]
 
 
 def _data(config: Config) -> RerankingData:

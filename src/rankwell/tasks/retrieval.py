@@ -24,7 +24,7 @@ from rankwell.samplers import SAMPLERS
 from rankwell.tasks.interactions import Recommendation
 from rankwell.tasks.profile import Profile, profile_of
 from rankwell.tasks.retrieval_data import RetrievalData, has_corpus, read
-from rankwell.tasks.retrieval_lists import text_list_batches, text_list_objective
+from rankwell.tasks.retrieval_lists import refuse_of_rows, text_list_batches, text_list_objective
 from rankwell.tasks.retrieval_objective import build_encoded, build_objective, loss_of
 from rankwell.tasks.retrieval_ranking import ByWords, best_of, ranker_of, tokens_of, within
 from rankwell.tasks.settings import NAMED, Config, Section
@@ -79,18 +79,27 @@ class TextRetrieval(Task[Retrieval]):
         return loss_of(name)
 
     def implied(self, names: Mapping[str, str], given: Mapping[str, Any]) -> Mapping[str, Any]:
-        """With losses of embeddings the batch is the sampler; no sampler may ask the model."""
+        """Whole lists need nothing to choose rows or negatives by. With losses of embeddings the batch is the sampler; no
+        sampler may ask the model. Products have a scale of their own, which the temperatures for cosines do not suit."""
+        if dict(given.get("data", {})).get("rows") == "lists":
+            return refuse_of_rows(given, ("sampler", "miner", "generator", "batches", "positives"))
         if SAMPLERS[names["sampler"]].kind == "model":
             raise ConfigError(
                 f"sampler: {names['sampler']} asks the model, which would encode the corpus at every step. Mine negatives by"
                 " 'rankwell mine', and give them by --data.negatives."
             )
-        return Recommendation().implied(names, given)
+        return {**Recommendation().implied(names, given), **_of_products(names["loss"], given)}
 
     def read(self, config: Config) -> Data[Retrieval]:
         """Read and split; longer texts than the model reads are counted."""
         require("bm25s", "text")  # now, not when the baseline needs it after hours of training
-        data = read(_data(config), config.seed)
+        asked = _data(config)
+        data = read(asked, config.seed)
+        if data.fit.negatives is None and asked.hard != type(asked).model_fields["hard"].default:
+            raise ConfigError(
+                "data.hard counts hard negatives: the data have none. Give triplets, or rows of 'rankwell mine' by"
+                " --data.negatives FILE, or leave it out."
+            )
         model: Any = MODELS[config.model["name"]].function(**config.parameters("model"))
         notes = [
             f"{many(cut, name, plural)} of {len(texts):,} longer than the model reads: the rest of them does not count"
@@ -139,9 +148,8 @@ class TextRetrieval(Task[Retrieval]):
         self, config: Config, model: nn.Module, data: Data[Retrieval], part: Retrieval, held_out: Retrieval | None
     ) -> Objective:
         """The loss on vectors, or on scores of positives and negatives."""
-        del data
         if _data(config).rows == "lists":
-            return text_list_objective(config, build_encoded(model, part), part)
+            return text_list_objective(config, build_encoded(model, part), part, data.train)
         observer = None
         if config.training.watch_every:
             kept = None if held_out is None else held_out.known()
@@ -256,13 +264,14 @@ class TextRetrieval(Task[Retrieval]):
         *,
         document: str | None = None,
         progress: Progress | None = None,
+        notes: list[str] | None = None,
     ) -> pl.DataFrame:
         """The best documents of the corpus for the queries of new files: ``data.depth`` of them for each."""
         if document is not None:
             raise ConfigError(
                 "--document names a column of features' lists: the documents here are those of the corpus."
             )
-        asked = _asked(paths, data.test.documents)
+        asked = _asked(paths, data.test.documents, [] if notes is None else notes)
         found = best_of(model, asked, _data(config).depth, block=config.evaluation.block, progress=progress)
         there = found.ids >= 0
         rows, places = there.nonzero(as_tuple=True)
@@ -275,6 +284,15 @@ class TextRetrieval(Task[Retrieval]):
                 "score": found.scores[there].numpy(),
             }
         )
+
+
+def _of_products(loss: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A temperature of 1 where the loss sees inner products, by its own similarity or the model's, and none is given."""
+    own, parameters = dict(given.get("loss", {})), loss_of(loss).parameters
+    compared = own if "similarity" in parameters else dict(given.get("model", {}))
+    if compared.get("similarity", "cosine") == "cosine" or "temperature" not in parameters:
+        return {}
+    return {"loss": {"name": loss, "temperature": 1.0, **own}}
 
 
 def _data(config: Config) -> RetrievalData:
@@ -303,12 +321,12 @@ def _texts_of(file: Path) -> Texts:
         raise RunError(f"{file} is corrupt or missing. Train again.") from error
 
 
-def _asked(paths: Sequence[Path], documents: Texts) -> Retrieval:
+def _asked(paths: Sequence[Path], documents: Texts, notes: list[str]) -> Retrieval:
     """New queries on the corpus; a document with a query's own text is left out for it. Every query counts as judged."""
     ids: list[str] = []
     texts: list[str] = []
     for path in paths:
-        table = read_texts(path, "query", notes=[])
+        table = read_texts(path, "query", notes=notes)
         if twice := set(ids).intersection(table.ids):
             raise DataError(
                 f"{path}: queries must have ids of their own: {min(twice)!r} is in a file before. Rename one."

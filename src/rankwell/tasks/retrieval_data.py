@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from rankwell import keyed
 from rankwell.data.records import FORMATS, read_records
@@ -70,10 +70,21 @@ class RetrievalData(Section):
     depth: Annotated[int, Field(ge=1)] = 100
     """Documents that ``rankwell score`` gives for each query."""
 
+    @model_validator(mode="after")
+    def _heard(self) -> Self:
+        if self.targets != "grades" and self.rows != "lists":
+            raise ConfigError(
+                f"targets {self.targets} are labels of whole lists: set data.rows to lists, or leave it out"
+            )
+        if self.rows == "lists" and self.hard != type(self).model_fields["hard"].default:
+            raise ConfigError("hard counts the negatives of a pair: data.rows lists takes whole lists. Leave it out")
+        return self
+
 
 def read(given: RetrievalData, seed: int) -> Data[Retrieval]:
     """Read the files, and split where there is none for a part; what is odd about them is in the notes."""
     if given.path == "synthetic":
+        _refuse_rows(given)
         parts: tuple[Retrieval, Retrieval | None, Retrieval | None] = synthesise_texts(seed=seed)
         notes: list[str] = []
     else:
@@ -93,6 +104,7 @@ def _files(given: RetrievalData) -> tuple[tuple[Retrieval, Retrieval | None, Ret
     folder = Path(given.path)
     if not has_corpus(folder):
         return _rows(given)
+    _refuse_rows(given)
     notes: list[str] = []
     queries = read_texts(_table(folder, "queries"), "query", merge=True, notes=notes)
     documents = read_texts(_table(folder, "corpus"), "document", merge=True, notes=notes)
@@ -109,6 +121,15 @@ def _files(given: RetrievalData) -> tuple[tuple[Retrieval, Retrieval | None, Ret
         grades = ({code: max(grade, 0.0) for code, grade in each.items()} for each in lists)
         parts.append(Retrieval(*shared, *judgements(grades)))
     return _without_own(parts, notes)
+
+
+def _refuse_rows(given: RetrievalData) -> None:
+    """Raise where what is said of rows meets data that have none."""
+    for name, value in (("form", given.form), ("columns", given.columns)):
+        if value:
+            raise ConfigError(
+                f"data.{name} is about files of rows: {given.path} has a corpus, queries and judgements. Leave it out."
+            )
 
 
 def _without_own(

@@ -59,12 +59,15 @@ class ByWords(nn.Module):
 
 
 class _Words(nn.Module):
+    """Documents that share no word with the query are not found: they score -inf."""
+
     def __init__(self, index: BM25, queries: Texts) -> None:
         super().__init__()
         self.index, self.queries, self.num_items = index, queries, index.num_documents
 
     def score_all(self, queries: Tensor, out: Tensor | None = None) -> Tensor:  # noqa: ARG002
-        return torch.stack([self.index.scores(self.queries.texts[code]) for code in queries.tolist()])
+        scores = torch.stack([self.index.scores(self.queries.texts[code]) for code in queries.tolist()])
+        return scores.masked_fill(scores == 0, -torch.inf)
 
 
 def ranker_of(model: Any, part: Retrieval, progress: Progress | None = None) -> FullRanker:

@@ -101,6 +101,7 @@ class NextItem(Task[Any]):
             raise ConfigError(
                 f"{extra[0]}: {names['loss']} is over the whole catalogue and samples nothing. Leave it out."
             )
+        refuse_watching(given, f"{names['loss']}, over the whole catalogue,")
         return {"sampler": {}, "miner": {}}
 
     def read(self, config: Config) -> Data[Any]:

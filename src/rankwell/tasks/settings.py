@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from rankwell.errors import require
+from rankwell.errors import ConfigError, require
 
 require("pydantic", "cli")
 
@@ -20,10 +20,18 @@ from pydantic import (  # noqa: E402
 from rankwell.metrics import Measure  # noqa: E402
 from rankwell.training import TrainingSettings  # noqa: E402
 
-__all__ = ["NAMED", "Config", "EvaluationConfig", "Section", "listed"]
+__all__ = ["NAMED", "Config", "EvaluationConfig", "Section", "listed", "refuse_watching"]
 
 NAMED = ("model", "loss", "sampler", "miner", "generator", "batches", "positives")
 """Sections that hold a name and that name's own parameters."""
+
+
+def refuse_watching(given: Mapping[str, Any], why: str) -> None:
+    """Raise :class:`ConfigError` where looks at negatives are asked for, by another number than the default one, in vain."""
+    default = TrainingSettings.__dataclass_fields__["watch_every"].default
+    asked = dict(given.get("training", {})).get("watch_every", 0)
+    if str(asked) not in ("0", str(default)):
+        raise ConfigError(f"training.watch_every {asked} looks at sampled negatives: {why} has none. Leave it out.")
 
 
 def listed(value: Any) -> Any:

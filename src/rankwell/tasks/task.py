@@ -16,7 +16,7 @@ from rankwell.metrics import Measure
 from rankwell.models import MODELS
 from rankwell.registry import Entry
 from rankwell.tasks.profile import Profile
-from rankwell.tasks.settings import Config, Section
+from rankwell.tasks.settings import Config, Section, refuse_watching
 from rankwell.training import Objective
 from rankwell.types import FullRanker, Ragged
 
@@ -119,6 +119,8 @@ class Task(Generic[P]):
     def implied(self, names: Mapping[str, str], given: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002
         """Sections that follow from the chosen names, empty ones for what is not needed; :class:`ConfigError` where something
         else was given."""
+        if "sampler" not in self.sections:
+            refuse_watching(given, f"task {self.name}")
         return {}
 
     def check(self, measure: Measure) -> Measure:
@@ -214,10 +216,11 @@ class Task(Generic[P]):
         *,
         document: str | None = None,  # noqa: ARG002
         progress: Progress | None = None,  # noqa: ARG002
+        notes: list[str] | None = None,  # noqa: ARG002
     ) -> pl.DataFrame:
         """Rank the documents of lists in new files: a row a document, the best of each query first.
 
-        Columns are what is ranked for, what is ranked, ``rank`` and ``score``.
+        Columns are what is ranked for, what is ranked, ``rank`` and ``score``. What was left out is added to the ``notes``.
         """
         raise ConfigError(f"task {self.name} has no lists of documents to rank.")
 

@@ -30,6 +30,10 @@ class Scored(NamedTuple):
     seen: Embedded | None = None
     """What a generator saw and made, if there was one."""
     made: Made | None = None
+    own: bool = False
+    """Whether the negatives' scores are a product that nobody else keeps, so that the loss may write over them."""
+    places: Int[Tensor, " k"] | None = None
+    """Where ``collisions`` is true, if the sampler said so."""
 
 
 def check_vectors(model: Any) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from rankwell import keyed
 from rankwell.generators import Embedded, Generator, Made, Updated
 from rankwell.generators.known import known_in_pool
+from rankwell.lists import reduce
 from rankwell.miners import Miner
 from rankwell.samplers.collisions import KnownItems
 from rankwell.similarity import dot, normalise
@@ -69,7 +70,8 @@ class InBatchObjective:
         if of_rows is None:
             value = loss(seen.queries, items, **given)
         else:
-            value = (loss(seen.queries, items, **given, reduction="none") * of_rows).mean()
+            there = None if where is None else where.any(-1)  # as losses count queries
+            value = reduce(loss(seen.queries, items, **given, reduction="none") * of_rows, there, "mean")
         if isinstance(self.model, Auxiliary):
             value = value + own_term(self.model, self._as_contrast(seen, positives), self.seed)
         yield Play(value, beside=self._beside)

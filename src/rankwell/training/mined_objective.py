@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from rankwell.generators import Embedded
@@ -27,6 +27,7 @@ class _Widened(NamedTuple):
     items: Int[Tensor, " b"]
     index: Int[Tensor, " b"]  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
     pool: Int[Tensor, " n"]
+    weights: Float[Tensor, " b"] | None
 
 
 @dataclass
@@ -44,7 +45,8 @@ class MinedEmbeddingObjective(EmbeddingObjective):
         drawn = self.sampler(batch.users, batch.index, epoch=epoch, step=step, positives=batch.items)
         ids = drawn.ids.unique()
         pool = torch.cat([batch.items, ids[~torch.isin(ids, batch.items)]])
-        yield from super().plays(_Widened(batch.users, batch.items, batch.index, pool), epoch=epoch, step=step)
+        widened = _Widened(batch.users, batch.items, batch.index, pool, getattr(batch, "weights", None))
+        yield from super().plays(widened, epoch=epoch, step=step)
 
     def pairs(self, batch: Any) -> tuple[Mask, Mask | None]:
         """What each query knows of the items."""

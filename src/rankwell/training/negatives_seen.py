@@ -117,7 +117,8 @@ class NegativesSeen(nn.Module):
             ids = seen.ids if seen.ids is None or seen.ids.ndim == 1 else seen.ids[some]
             parts = (None if each is None else each[some] for each in (seen.collisions, seen.where, seen.pos_where))
             collisions, where, pos_where = parts
-            # Nothing of the graph: a hook that held its own tensor would keep the step's memory.
+            # Nothing of the graph: a hook that held its own tensor would keep the step's memory. And a copy, for the loss
+            # may write over the scores.
             looked = seen._replace(
                 users=seen.users[some],
                 positives=seen.positives[some],
@@ -125,7 +126,7 @@ class NegativesSeen(nn.Module):
                 log_q=None,
                 collisions=collisions,
                 pos=seen.pos.detach()[some],
-                neg=seen.neg.detach()[some],
+                neg=seen.neg.detach()[some].clone(),
                 where=where,
                 pos_where=pos_where,
             )

@@ -18,7 +18,7 @@ from rankwell.samplers import Positives, PositiveSampler, Sampler
 from rankwell.training.generated import Scored, check_vectors, generated
 from rankwell.training.smoothing import Smoothing
 from rankwell.transforms import correct_log_q
-from rankwell.types import Auxiliary, Contrast, Scorer
+from rankwell.types import Auxiliary, Contrast, Scorer, VectorModel
 
 __all__ = ["Contrast", "ContrastModel", "ContrastObjective", "Objective", "Observer", "Play", "own_term"]
 
@@ -82,7 +82,7 @@ class Observer(Protocol):
     """Looks on while an objective trains, and changes nothing. With state, it is a module: checkpoints then keep it."""
 
     def __call__(self, seen: Contrast) -> None:
-        """Before the loss of a step. A hook on ``seen.neg`` gets the gradient."""
+        """Before the loss of a step, which may write over ``seen.neg``: keep a copy. A hook on it gets the gradient."""
         ...
 
 
@@ -161,7 +161,8 @@ class ContrastObjective:
     def plays(self, batch: Any, *, epoch: int, step: int) -> Iterator[Play]:
         """One play: the mean loss of the batch."""
         items, pos_where = self._positives(batch, epoch)
-        pos, neg, ids, log_q, n, collisions, seen, made = self._scored(batch, items, epoch, step)
+        scored = self._scored(batch, items, epoch, step)
+        pos, neg, ids, log_q, n, collisions, seen, made, *_ = scored
         masks = {"where": None if collisions is None else ~collisions}
         if pos_where is not None:
             masks["pos_where"] = pos_where
@@ -173,14 +174,20 @@ class ContrastObjective:
         before = Contrast(batch.users, items, ids, log_q, collisions, pos, neg, *kept, epoch=epoch, step=step)
         if self.observer is not None and neg.requires_grad:
             self.observer(before)
+        handed = self._handed_over(scored, masks["where"])
         if self.correct and log_q is not None:
-            neg = correct_log_q(neg, log_q, n, self.temperature)
+            if handed and log_q.numel() == 1:  # as well added to the positives, which are few: only differences count
+                pos = pos - correct_log_q(torch.zeros_like(log_q), log_q, n, self.temperature)
+            else:
+                neg = correct_log_q(neg, log_q, n, self.temperature, overwrite=handed)
         weights = None if self.weights is None else self.weights[batch.index]
         if weights is not None and pos.ndim == neg.ndim:
             weights = weights[:, None]  # of a row's positives: all weigh as its own
         offered = self._offered(batch.users, keyed.mix(self.seed, epoch, step, NOISE))
         extra = {name: value for name, value in offered.items() if name in self.inputs}
         extra |= {name: fill(before) for name, fill in self.fills.items() if name in self.inputs}
+        if handed:
+            extra["overwrite"] = True
         loss = self.smoothing.of_rows(self.loss, epoch, step)
         value, rows = self._value(loss, batch, pos, neg, {**masks, "weights": weights, **extra})
         if made is not None and made.penalty is not None:
@@ -191,6 +198,22 @@ class ContrastObjective:
         maker: object = self.generator
         if seen is not None and isinstance(maker, Updated):
             maker.update(seen)
+
+    def _handed_over(self, scored: Scored, where: Tensor | None) -> bool:
+        """Whether the loss may write over the negatives' scores; if so, absent ones are now minus infinity.
+
+        That is where it can, where the scores are nobody else's, and where nobody needs them later: not a model with a term
+        of its own, nor smoothing, which calls the loss twice.
+        """
+        late = isinstance(self.model, Auxiliary) or bool(self.smoothing.epsilon) or bool(self.fills)
+        if "overwrite" not in self.inputs or late or not (scored.own and scored.neg.grad_fn):
+            return False
+        neg = scored.neg.detach()
+        if scored.places is not None and not self.miner.steps:
+            neg.view(-1).index_fill_(0, scored.places, -torch.inf)  # few places, where a mask is as long as the scores
+        elif where is not None:
+            neg.masked_fill_(~where, -torch.inf)
+        return True
 
     def _value(
         self, loss: Callable[..., Tensor], batch: Any, pos: Tensor, neg: Tensor, given: dict[str, Any]
@@ -226,7 +249,8 @@ class ContrastObjective:
             batch = batch if items is batch.items else batch._replace(items=items)
             return generated(self.model, self.generator, batch, drawn, epoch=epoch, step=step, dropout=dropout)
         pos, neg = self.model.contrast_scores(batch.users, items, drawn.ids, generator=dropout)  # type: ignore[operator]
-        return Scored(pos, neg, drawn.ids, drawn.log_q, neg.shape[-1], drawn.collisions)
+        scored = Scored(pos, neg, drawn.ids, drawn.log_q, neg.shape[-1], drawn.collisions)
+        return scored._replace(own=isinstance(self.model, VectorModel), places=drawn.places)
 
     def _offered(self, users: Tensor, key: int) -> dict[str, Any]:
         """The declared extra inputs that batch and data can fill."""

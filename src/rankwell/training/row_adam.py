@@ -1,5 +1,6 @@
 """Adam on the rows of a batch."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -83,19 +84,20 @@ class RowAdam(Optimizer):
             state["step"] = 0
             state["moments"] = torch.zeros(len(table), 2, table.shape[1], dtype=table.dtype, device=table.device)
         state["step"] += 1
-        rows, row_grads = grad._indices()[0], grad._values()
-        row_grads = self._summed(table, rows, row_grads)
+        rows = grad._indices()[0]
+        row_grads = self._summed(table, rows, grad._values())
         moments = state["moments"].index_select(0, rows)
-        first, second = moments[:, 0], moments[:, 1]
+        first, second = moments.unbind(1)
         beta1, beta2 = group["betas"]
         first.lerp_(row_grads, 1 - beta1)
         second.mul_(beta2).addcmul_(row_grads, row_grads, value=1 - beta2)
-        correction1, correction2 = 1 - beta1 ** state["step"], 1 - beta2 ** state["step"]
-        spread = second.sqrt().mul_(correction2**-0.5).add_(group["eps"])
+        # Both corrections in the step's size and in epsilon, which saves a pass over the rows.
+        correction1, correction2 = 1 - beta1 ** state["step"], math.sqrt(1 - beta2 ** state["step"])
+        spread = second.sqrt().add_(group["eps"] * correction2)
         weights = table.index_select(0, rows)
         if group["weight_decay"]:
             weights.mul_(1 - group["lr"] * group["weight_decay"])
-        weights.addcdiv_(first, spread, value=-group["lr"] / correction1)
+        weights.addcdiv_(first, spread, value=-group["lr"] * correction2 / correction1)
         if group["max_norm"]:
             limit_norms(weights, group["max_norm"])
         state["moments"].index_copy_(0, rows, moments)
@@ -105,12 +107,16 @@ class RowAdam(Optimizer):
         """Each occurrence of a row with the sum of that row's gradients.
 
         Repeated rows keep their places and get equal bits, so that writing them back twice is harmless: cheaper than a
-        sort or a search for the distinct ones.
+        sort or a search for the distinct ones. Only they are touched, which are few.
         """
         if table not in self._slots:
             self._slots[table] = torch.zeros(len(table), dtype=torch.int64, device=table.device)
-        slots = self._slots[table]
-        slots.index_copy_(0, rows, torch.arange(len(rows), device=rows.device))  # any one of the occurrences will do
-        representative = slots.index_select(0, rows)
-        sums = torch.zeros_like(row_grads).index_add_(0, representative, row_grads)
-        return sums.index_select(0, representative)
+        slots, places = self._slots[table], torch.arange(len(rows), device=rows.device)
+        slots.index_copy_(0, rows, places)  # any one of the occurrences will do
+        first = slots.index_select(0, rows)
+        again = (first != places).nonzero().squeeze(1)
+        if not len(again):
+            return row_grads
+        first = first.index_select(0, again)
+        sums = row_grads.index_add(0, first, row_grads.index_select(0, again))
+        return sums.index_copy_(0, again, sums.index_select(0, first))

@@ -1,0 +1,320 @@
+"""Tuning: a study that is kept, shared and gone on with; trials that never see the test; folds that no search saw."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from rankwell.config import load_toml, resolve
+from rankwell.errors import ConfigError, RunError
+from rankwell.experiments import trial as trial_module
+from rankwell.experiments import tune as tune_module
+from rankwell.experiments.compare import Budget, contenders, plan_cells
+from rankwell.experiments.equal_tuning import tune_contenders, tuning_said
+from rankwell.experiments.folder import RunFolder
+from rankwell.experiments.search import space_of
+from rankwell.experiments.study import Study, worker
+from rankwell.experiments.trial import validated, work
+from rankwell.experiments.tune import in_fold, nested, planned, search, tune
+from rankwell.tasks import task_of
+
+pytest.importorskip("optuna")
+pytestmark = pytest.mark.usefixtures("no_picture")
+
+SMALL = {
+    "model": {"dim": 4},
+    "sampler": {"n": 8},
+    "training": {"batch_size": 64, "epochs": 2},
+    "evaluation": {"measures": ["ndcg@20"]},
+}
+NEGATIVES = ["sampler.n=4:16"]
+
+
+def started(
+    folder: Path, pruner="none", searched=("loss.temperature=0.01:1:log", "training.learning_rate=1e-4:1e-1:log")
+):
+    config = resolve({"loss": {"name": "bsl", "temperature": 0.5}, "training": {"epochs": 4}})
+    space = space_of(config, searched, [] if len(searched) != 2 else ["sampler.n", "loss.ratio"])
+    return Study.start(folder, config, space, pruner, {"queries": 3})
+
+
+def toy(options, epoch=4):
+    """The best is a temperature of 0.1 and a learning rate of 0.003; more with each epoch."""
+    far = (math.log10(options["loss.temperature"]) + 1) ** 2 + (
+        math.log10(options["training.learning_rate"]) + 2.5
+    ) ** 2
+    return 1 - far - 0.1 / epoch
+
+
+def carry_out(study, most, until=None):
+    """Trials of the toy; ``until`` the trial of that number, which is left when half done."""
+    while (taken := study.take(most)) is not None:
+        for epoch in range(1, 5):
+            if taken.report(epoch, toy(taken.options, epoch)):
+                taken.end("pruned")
+                break
+            if taken.number == until and epoch == 2:
+                taken.abandon()
+                return
+        else:
+            taken.end("complete", toy(taken.options))
+
+
+def told(study):
+    return [(each.state, each.options, each.curve) for each in study.tried()]
+
+
+def in_process(module, arguments, said, *, threads):
+    """A worker that is no process."""
+    work(Path(arguments[0]), int(arguments[1]))
+    return SimpleNamespace(pid=os.getpid(), returncode=0, poll=lambda: 0)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(tune_module, "start", in_process)
+
+
+def config_of(tiny, **changed):
+    return resolve({"data": {"path": str(tiny)}, "loss": {"name": "bsl"}, **SMALL, **changed})
+
+
+def test_the_optimum_is_found_and_the_configuration_is_the_first(tmp_path):
+    study = started(tmp_path)
+    carry_out(study, 24)
+    tried = study.tried()
+    assert tried[0].options == {"loss.temperature": 0.5, "training.learning_rate": 0.01}
+    best = study.best()
+    assert toy(best.options) > 0.9 > tried[0].value
+    assert len({json.dumps(each.options) for each in tried}) == 24
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_killed_and_gone_on_with_it_tries_the_same(tmp_path, pruner):
+    whole, cut = started(tmp_path / "whole", pruner), tmp_path / "cut"
+    carry_out(whole, 14)
+    ended = [each.number for each in whole.tried() if each.state == "complete"]
+    for until in (ended[1], ended[-1], None):
+        carry_out(started(cut, pruner), 14, until)
+    assert told(started(cut, pruner)) == told(whole)
+    assert {each.state for each in whole.tried()} == {"complete", "pruned"}
+    assert whole.tried()[0].state == "complete"  # the configuration itself is never stopped
+
+
+WORKER = """
+import sys, os
+from pathlib import Path
+from rankwell.experiments.study import Study
+study = Study(Path(sys.argv[1]))
+study.take(6).end("complete", 1.0)
+taken = study.take(6)
+print(taken.number, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_processes_share_a_study_and_one_is_killed(tmp_path):
+    study = started(tmp_path)
+    taken = study.take(6)
+    assert taken is not None and taken.number == 0
+    command = [sys.executable, "-c", WORKER, str(tmp_path)]
+    other = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (
+        other.returncode == -9 and other.stdout == "2\n"
+    )  # while this one is at work, it did one, and died at the next
+    assert [each.state for each in study.tried()] == ["running", "complete", "running"]
+    before = study.tried()[2].options
+    taken.end("complete", 0.0)
+    carry_out(study, 6)
+    assert [each.state for each in study.tried()] == ["complete"] * 6 and study.tried()[2].options == before
+    assert len({json.dumps(each.options) for each in study.tried()}) == 6
+
+
+def test_a_small_space_ends_when_all_is_tried(tmp_path):
+    study = started(tmp_path, searched=("training.schedule=cosine,linear", "sampler.n=8:10", "loss.ratio=1,2"))
+    for name in [
+        name for name in study.space if study.space[name].path in ("loss.temperature", "training.learning_rate")
+    ]:
+        del study.space[name]
+    number = 0
+    while (taken := study.take(100)) is not None:
+        taken.end("complete", float(number := number + 1))
+    tried = [json.dumps(each.options) for each in study.tried()]
+    assert len(tried) == len(set(tried)) == 13  # 2 * 3 * 2, and the configured ratio of 1.2 with 1,024 negatives
+
+
+def test_a_study_of_something_else_is_refused(tmp_path):
+    started(tmp_path)
+    with pytest.raises(RunError, match="has a study of other search space: its trials cannot be compared"):
+        started(tmp_path, searched=("loss.temperature=0.01:0.9:log", "training.learning_rate=1e-4:1e-1:log"))
+    with pytest.raises(RunError, match="has a study of other pruner"):
+        started(tmp_path, pruner="median")
+    with pytest.raises(RunError, match="has no study"):
+        Study(tmp_path / "other")
+
+
+def test_half_a_line_is_cut_off_and_nonsense_is_told(tmp_path):
+    study = started(tmp_path)
+    carry_out(study, 2)
+    with study.path.open("ab") as file:
+        file.write(b'{"op_code": 4, "wor')  # killed while it wrote
+    carry_out(started(tmp_path), 3)
+    assert len(study.tried()) == 3
+    study.path.write_bytes(b"nonsense\n")
+    with pytest.raises(RunError, match="is corrupt"):
+        started(tmp_path)
+
+
+@pytest.mark.usefixtures("quick")
+def test_tuning_then_one_run_then_more_trials(tiny, tmp_path):
+    config, seen = config_of(tiny), []
+    first = tune(planned(config, trials=3, search=NEGATIVES), tmp_path, watcher=lambda each: seen.append(each.number))
+    assert seen == [0, 1, 2] and len(first.looks) == 1 and first.tried[0].options["sampler.n"] == 8
+    assert first.best.value == max(each.value for each in first.tried if each.state == "complete")
+    assert resolve(load_toml(tmp_path / "best.toml")).as_dict() == first.config.as_dict()
+    assert first.result.validation == pytest.approx(first.best.value, abs=1e-6)  # the run is the trial, once more
+    plan = planned(config, trials=5, search=NEGATIVES)
+    more = tune(plan, tmp_path, watcher=lambda each: seen.append(each.number))
+    assert seen == list(range(5)) and more.tried[:3] == first.tried
+    assert list(more.looks) == sorted({first.best.number, more.best.number})
+    assert RunFolder(tmp_path / "best").config().as_dict() == more.config.as_dict()
+    assert tune(plan, tmp_path, watcher=lambda each: seen.append(each.number)).result == more.result and len(seen) == 5
+
+
+def test_a_trial_sees_no_test_part(tiny):
+    config = config_of(tiny)
+    task = task_of(config.task)
+    data = task.read(config)
+    assert validated(config, task, data) == validated(config, task, replace(data, test=None))
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_failed_trial_fails_alone(tiny, tmp_path, monkeypatch):
+    outcomes = iter([None, MemoryError(), ConfigError("these do not go together."), ValueError("odd\nlines"), None])
+
+    def sometimes(*_):
+        if error := next(outcomes):
+            raise error
+        return 0.5, 1
+
+    monkeypatch.setattr(trial_module, "validated", sometimes)
+    study, tried = search(planned(config_of(tiny), trials=5), tmp_path)
+    assert [each.state for each in tried] == ["complete", "fail", "fail", "fail", "complete"]
+    assert [each.facts["error"] for each in tried[1:4]] == [
+        "out of memory. Search smaller values, or take a smaller batch.",
+        "these do not go together.",
+        "ValueError: odd",
+    ]
+    assert study.best().number == 0  # the first of equals
+
+
+@pytest.mark.usefixtures("quick")
+def test_when_all_trials_fail(tiny, tmp_path):
+    config = config_of(tiny, loss={"name": "mse"}, model={"dim": 4, "similarity": "dot"})
+    plan = planned(config, trials=2, search=["training.learning_rate=1e30:2e30"], keep=["sampler.n"])
+    config = plan.config.model_copy(update={"training": replace(plan.config.training, learning_rate=1e30)})
+    with pytest.raises(RunError, match=r"no trial of .* came to its end: the loss is .*: training diverged"):
+        tune(replace(plan, config=config), tmp_path)
+
+
+def test_a_worker_that_is_killed_fails_its_trial(tiny, tmp_path, monkeypatch):
+    def dies(module, arguments, said, *, threads):
+        study = Study(tmp_path)
+        if len(study.tried()) > 1:
+            return in_process(module, arguments, said, threads=threads)
+        taken = study.take(3)
+        taken.trial.set_user_attr("worker", worker(77))
+        taken.abandon()
+        return SimpleNamespace(pid=77, returncode=-9, poll=lambda: -9)
+
+    monkeypatch.setattr(trial_module, "validated", lambda *_: (0.5, 1))
+    monkeypatch.setattr(tune_module, "start", dies)
+    _, tried = search(planned(config_of(tiny), trials=3), tmp_path)
+    assert [each.state for each in tried] == ["fail", "fail", "complete"]
+    assert "was killed, as by a system without memory" in tried[0].facts["error"]
+
+
+def test_what_cannot_be_tuned(tiny):
+    config = config_of(tiny)
+    with pytest.raises(ConfigError, match="at least one trial: got 0"):
+        planned(config, trials=0)
+    with pytest.raises(ConfigError, match="there is nothing to tune"):
+        planned(config_of(tiny, model={"name": "ease"}), trials=1)
+    with pytest.raises(ConfigError, match=r"these data keep none: leave data\.valid_fraction above 0"):
+        planned(config_of(tiny, data={"path": str(tiny), "valid_fraction": 0}), trials=1)
+    with pytest.raises(ConfigError, match=r"data\.fold splits data that have no test part"):
+        planned(in_fold(config, 1, 3), trials=1)
+    with pytest.raises(ConfigError, match="task sequences is not split at random, and has no folds"):
+        in_fold(resolve({"task": "sequences"}), 1, 3)
+
+
+def judged(path: Path, changed: set[int] = frozenset()) -> Path:
+    """Twenty queries of eight documents; those of ``changed`` queries have other features and labels."""
+    drawn = np.random.default_rng(0)
+    query = np.repeat(np.arange(20), 8)
+    features, labels = drawn.normal(size=(160, 3)), drawn.integers(0, 3, 160)
+    other = np.isin(query, list(changed))
+    features[other], labels[other] = -features[other] + 1, 2 - labels[other]
+    columns = {f"x{place}": column for place, column in enumerate(features.T)}
+    pl.DataFrame({"query": query, "label": labels, **columns}).write_csv(path)
+    return path
+
+
+def ranking(path: Path):
+    raw = {
+        "task": "ltr",
+        "data": {"path": str(path)},
+        "model": {"widths": [4]},
+        "training": {"epochs": 2, "batch_size": 8},
+        "evaluation": {"measures": ["ndcg@10"]},
+    }
+    return [planned(in_fold(resolve(raw), number, 2), trials=2) for number in (1, 2)]
+
+
+@pytest.mark.usefixtures("quick")
+def test_figures_of_folds_are_of_what_no_search_saw(tmp_path):
+    found = nested(ranking(judged(tmp_path / "a.csv")), tmp_path / "a")
+    rows = [pl.read_parquet(each.folder / "best" / "per_query.parquet") for each in found.folds]
+    asked = [set(part["query"].to_list()) for part in rows]
+    assert not asked[0] & asked[1] and len(asked[0] | asked[1]) == 20
+    mean = np.concatenate([part["ndcg@10"].to_numpy() for part in rows]).mean()
+    assert found.summaries["ndcg@10"].mean == pytest.approx(mean) and found.summaries["ndcg@10"].units == 20
+    # Other values of what the first fold tests: its search has the same bits, and its figure is another.
+    changed = {int(name) for name in asked[0]}
+    again = nested(ranking(judged(tmp_path / "a.csv", changed)), tmp_path / "b")
+    assert told(Study(again.folds[0].folder)) == told(Study(found.folds[0].folder))
+    assert again.folds[0].result.test != found.folds[0].result.test
+    assert told(Study(again.folds[1].folder)) != told(Study(found.folds[1].folder))
+
+
+@pytest.mark.usefixtures("quick")
+def test_contenders_get_the_same_number_of_trials(tiny, tmp_path):
+    named = contenders(["bpr", "mml(neg_weight=40)"], models=["mf", "ease"])
+    raw = {"data": {"path": str(tiny)}, "sampler": {"n": 8}, "training": {"batch_size": 64}}
+    budget, seen = Budget(steps=4), []
+    found, about = tune_contenders(raw, named, 2, budget, tmp_path, jobs=1, watcher=lambda *each: seen.append(each))
+    assert {name: each["trials"] for name, each in about.items()} == {
+        "bpr, mf": 2,
+        "bpr, ease": 0,
+        "mml(neg_weight=40), mf": 2,
+        "mml(neg_weight=40), ease": 0,
+    }
+    assert len(seen) == 4 and found["bpr, ease"] == named["bpr, ease"]
+    own = found["mml(neg_weight=40), mf"]
+    assert own["loss"]["neg_weight"] == "40" and "pos_weight" in own["loss"] and "learning_rate" in own["training"]
+    cells, _ = plan_cells(raw, {"mml": own}, 1, budget, tmp_path)
+    assert cells[0].config.training.learning_rate == about["mml(neg_weight=40), mf"]["found"]["training.learning_rate"]
+    assert tune_contenders(raw, named, 2, budget, tmp_path, watcher=lambda *each: seen.append(each)) == (found, about)
+    assert len(seen) == 4
+    said = tuning_said(about)
+    assert "same number of trials, 2" in said[0] and said[2] == "bpr, ease: nothing to tune, trained as configured."
+    with pytest.raises(ConfigError, match="not by seconds: give --steps"):
+        tune_contenders(raw, named, 2, Budget(seconds=1), tmp_path)

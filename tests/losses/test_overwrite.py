@@ -1,0 +1,81 @@
+"""Losses that write over the negatives, against themselves without."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from rankwell.losses import LOSSES, mml_loss
+
+IN_PLACE = [entry for entry in LOSSES if "overwrite" in entry.inputs]
+REQUIRED = {"query_ids": torch.tensor([3, 3, 1, 0, 2])}
+
+
+def test_there_are_some():
+    assert {entry.name for entry in IN_PLACE} >= {"bpr", "sampled_softmax", "decoupled_softmax", "bsl", "ccl", "mml"}
+
+
+def drawn(n: int, dtype: torch.dtype, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores, and a mask that leaves the last row nothing."""
+    draw = torch.Generator().manual_seed(n)
+    pos, neg = (scale * (2 * torch.rand(shape, generator=draw, dtype=dtype) - 1) for shape in ((5,), (5, n)))
+    where = torch.rand(5, n, generator=draw) < 0.8
+    where[-1] = False
+    return pos, neg, where
+
+
+def both(entry, pos, neg, where, **own):
+    """Value and gradients, without and with writing over the scores."""
+    own |= {name: x for name, x in REQUIRED.items() if name in entry.inputs}
+    for overwrite in (None, True):
+        a, b = pos.clone().requires_grad_(), neg.clone().requires_grad_()
+        given = torch.where(where, b, -torch.inf) if overwrite else b * 1
+        value = entry(a, given, where=where, overwrite=overwrite, reduction="none", **own)
+        value.backward(torch.arange(1.0, 6.0, dtype=pos.dtype))
+        yield value.detach(), a.grad, b.grad, given.detach()
+
+
+@pytest.mark.parametrize("entry", IN_PLACE, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("n", [7, 128])
+@pytest.mark.parametrize("scale", [1.2, 60.0])
+def test_values_and_gradients_are_the_same(entry, n, scale):
+    plain, over = both(entry, *drawn(n, torch.float64, scale))
+    for got, wanted in zip(over[:3], plain[:3], strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-12)
+    assert not over[3].equal(plain[3])  # it was indeed written over
+
+
+@pytest.mark.parametrize("entry", IN_PLACE, ids=lambda entry: entry.name)
+def test_in_float32(entry):
+    plain, over = both(entry, *drawn(192, torch.float32))
+    for got, wanted in zip(over[:3], plain[:3], strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "entry", [entry for entry in IN_PLACE if "temperature" in entry.parameters], ids=lambda one: one.name
+)
+def test_with_a_temperature(entry):
+    plain, over = both(entry, *drawn(7, torch.float64), temperature=0.07)
+    for got, wanted in zip(over[:3], plain[:3], strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_no_margins_and_no_negatives():
+    pos, neg = torch.tensor([0.5]), torch.ones(1, 3, requires_grad=True)
+    assert mml_loss(pos, neg * 1, margins=(), margin_weights=(), overwrite=True) == 0.5
+    for entry in IN_PLACE:
+        own = {name: x[:1] for name, x in REQUIRED.items() if name in entry.inputs}
+        empty = torch.zeros(1, 0, requires_grad=True)
+        assert entry(pos, empty * 1, overwrite=True, **own) == entry(pos, empty, **own)
+
+
+@pytest.mark.parametrize("entry", IN_PLACE, ids=lambda entry: entry.name)
+def test_a_second_backward_pass_is_an_error(entry):
+    """The first one has written over what it would need."""
+    own = {name: x for name, x in REQUIRED.items() if name in entry.inputs}
+    pos, neg, _ = drawn(7, torch.float32)
+    neg.requires_grad_()
+    value = entry(pos, neg * 1, overwrite=True, **own)
+    value.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        value.backward()
