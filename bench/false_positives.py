@@ -1,6 +1,7 @@
 """How often ``compare`` finds a difference where there is none: a loss against itself under other seeds.
 
     python bench/false_positives.py run --repetitions 100
+    python bench/false_positives.py simulate
     python bench/false_positives.py table
 
 Each repetition has data of its own (300 users with 15 interactions, 150 items, drawn by ``rankwell.data.synthesise``), a
@@ -13,6 +14,10 @@ Of each repetition one, two and three seeds of A are compared with as many of B,
 seeds (which one seed does not tell) and by the two that know the users alone. The table says how often p is below .05, with
 Clopper and Pearson's 95 % interval of the rate. ``over seeds`` is the standard deviation over the six seeds of the mean over
 users, ``over users`` the standard error of the difference of two runs as the test over users sees it: means over repetitions.
+
+``simulate`` draws values of 300 users instead of training, 2,000 times, with each source of variance by itself and together: a
+taste of users for a contender (``users``), a shift of all users by a seed (``seeds``; its number is the standard deviation of
+the difference that seeds make, over the one that users make), noise of a user under a seed (``both``).
 
 ``bench/results/false_positives.json`` keeps each repetition as it ends.
 """
@@ -34,6 +39,7 @@ from scipy import stats
 from rankwell.atomic import write_text
 from rankwell.config import Config, resolve
 from rankwell.data import synthesise
+from rankwell.evaluation.significance import _with_seeds as with_seeds
 from rankwell.evaluation.significance import difference
 from rankwell.metrics import Measure
 from rankwell.tasks import Data, task_of
@@ -44,6 +50,16 @@ MEASURE = "ndcg@10"
 RUNS, SEEDS = 6, (1, 2, 3)
 TESTS = {"p": "users and seeds", "p_permutation": "users, permutation", "p_t": "users, t"}
 LEVEL = 0.05
+SOURCES = {
+    "users": (1.0, 0.0, 0.0),
+    "both": (0.0, 0.0, 1.0),
+    "seeds": (0.0, 1.0, 0.0),
+    "users, and seeds 0.5": (1.0, 0.5, 0.0),
+    "users, and seeds 1": (1.0, 1.0, 0.0),
+    "users, and seeds 2": (1.0, 2.0, 0.0),
+    "users, seeds 1 and both": (1.0, 1.0, 1.0),
+}
+"""Standard deviations: of users, of seeds as a share of what users make of the difference, of both."""
 
 
 def configuration(path: Path, split_seed: int, seed: int) -> Config:
@@ -101,18 +117,43 @@ def repetition(number: int) -> dict[str, Any]:
 
 
 def read_results() -> dict[str, Any]:
-    """Repetitions by their number."""
-    return json.loads(RESULTS.read_text())["repetitions"] if RESULTS.is_file() else {}
+    """Repetitions by their number, and what was simulated."""
+    return json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"repetitions": {}}
+
+
+def keep(results: dict[str, Any]) -> None:
+    facts = {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    write_text(RESULTS, json.dumps({**results, **facts}, indent=1) + "\n")
 
 
 def run(repetitions: int) -> None:
     """Every repetition that is not there yet."""
     for number in range(repetitions):
         kept = read_results()
-        if str(number) not in kept:
-            kept[str(number)] = repetition(number)
-            facts = {"torch": torch.__version__, "threads": torch.get_num_threads()}
-            write_text(RESULTS, json.dumps({**facts, "repetitions": kept}, indent=1) + "\n")
+        if str(number) not in kept["repetitions"]:
+            kept["repetitions"][str(number)] = repetition(number)
+            keep(kept)
+
+
+def simulate(repetitions: int = 2_000, units: int = 300) -> dict[str, dict[str, float]]:
+    """Rates of the test that knows the variance over seeds, by what varies and the number of seeds."""
+    generator = np.random.default_rng(0)
+    rates: dict[str, dict[str, float]] = {}
+    for name, (users, seeds, both) in SOURCES.items():
+        rates[name] = {}
+        for number in (2, 3, 5):
+            found = 0
+            spread = seeds * (users or 1.0) * math.sqrt(number / units)
+            for _ in range(repetitions):
+                first, second = (
+                    users * generator.normal(size=units)
+                    + spread * generator.normal(size=(number, 1))
+                    + both * generator.normal(size=(number, units))
+                    for _ in "AB"
+                )
+                found += with_seeds(first, second, first.mean(0) - second.mean(0))[2] < LEVEL
+            rates[name][str(number)] = found / repetitions
+    return rates
 
 
 def interval(found: int, of: int) -> tuple[float, float]:
@@ -124,7 +165,8 @@ def interval(found: int, of: int) -> tuple[float, float]:
 
 def table() -> str:
     """Rates of p below the level, by seeds and test."""
-    rows = list(read_results().values())
+    results = read_results()
+    rows = list(results["repetitions"].values())
     means = {name: statistics.mean(row[name] for row in rows) for name in ("mean", "over_seeds", "over_users")}
     lines = [
         f"{len(rows)} repetitions, {sum(row['seconds'] for row in rows):,.0f} s; {MEASURE} {means['mean']:.4f}, over seeds"
@@ -139,15 +181,21 @@ def table() -> str:
             low, high = interval(found, len(known)) if known else (0.0, 1.0)
             cells.append(f"{found / len(known):.2f} ({low:.3f} to {high:.3f})" if known else "not tested")
         lines.append(f"{words:<20}" + "".join(f"{cell:>24}" for cell in cells))
+    if "simulated" in results:
+        lines += ["", "simulated; what varies          " + "".join(f"{f'seeds: {seeds}':>10}" for seeds in (2, 3, 5))]
+        for name, rates in results["simulated"].items():
+            lines.append(f"{name:<32}" + "".join(f"{rate:>10.3f}" for rate in rates.values()))
     return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "table"))
+    parser.add_argument("what", choices=("run", "simulate", "table"))
     parser.add_argument("--repetitions", type=int, default=100)
     given = parser.parse_args()
     if given.what == "run":
         run(given.repetitions)
+    if given.what == "simulate":
+        keep({**read_results(), "simulated": simulate()})
     write_text(RESULTS.with_suffix(".txt"), table())
     print(table())

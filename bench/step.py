@@ -3,16 +3,19 @@
     python bench/step.py [--steps 200]
 
 Step: sample 1,024 shared negatives, mask known positives, look up, normalise, drop out, score, loss, backward, row-wise
-Adam. Products: [1024, 64] x [64, 1024] and the two of its backward pass, into tensors that exist already.
+Adam. Products: [1024, 64] x [64, 1024] and the two of its backward pass, into tensors that exist already. Batches come from
+the shuffled pass that `fit` takes them from.
 """
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable
 
 import torch
 
+from rankwell.data import batches
 from rankwell.losses import LOSSES
 from rankwell.losses.styles import as_contrast
 from rankwell.models import MatrixFactorisation
@@ -39,8 +42,6 @@ def products() -> Callable[[], None]:
 
 
 def step(loss: str, known: Ragged, *, cosine: bool) -> Callable[[], None]:
-    from rankwell.data import Batch
-
     entry = as_contrast(LOSSES[loss])
     model = MatrixFactorisation(
         USERS, ITEMS, dim=DIM, dropout=0.1 if cosine else 0.0, similarity="cosine" if cosine else "dot"
@@ -49,19 +50,16 @@ def step(loss: str, known: Ragged, *, cosine: bool) -> Callable[[], None]:
     sampler = UniformSampler(known, ITEMS, n=NEGATIVES, seed=0)
     objective = ContrastObjective(model, entry.function, sampler, seed=0, correct=entry.softmax, inputs=entry.inputs)
     optimiser = RowAdam(model.parameters(), lr=0.01)
-    generator = torch.Generator().manual_seed(1)
-    count = 0
+    pairs = torch.repeat_interleave(known.offsets.diff()), known.values
+    passes = (batches(pairs, batch_size=BATCH, seed=1, epoch=epoch) for epoch in itertools.count())
+    steps = enumerate(itertools.chain.from_iterable(passes))
 
     def once() -> None:
-        nonlocal count
-        index = torch.randint(len(known.values), (BATCH,), generator=generator)
-        users = torch.bucketize(index, known.offsets, right=True) - 1
-        batch = Batch(users, known.values[index], index)
+        count, batch = next(steps)
         for play in objective.plays(batch, epoch=0, step=count):
             play.value.backward()
         optimiser.step()
         optimiser.zero_grad()
-        count += 1
 
     return once
 

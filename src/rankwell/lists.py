@@ -186,8 +186,6 @@ class Dense:
 
     def sum(self, x: Tensor) -> Tensor:
         """Sums along the last axis."""
-        if self.where is None and x.shape[-1] == 1:  # one positive, most often
-            return x.squeeze(-1)
         return (x if self.where is None else torch.where(self.where, x, 0)).sum(-1)
 
     def mean(self, x: Tensor) -> Tensor:
@@ -199,7 +197,7 @@ class Dense:
         """Logsumexp along the last axis."""
         if x.shape[-1] == 0:
             return x.new_full(x.shape[:-1], torch.finfo(x.dtype).min)
-        if self.where is None and x.shape[-1] == 1:
+        if x.shape[-1] == 1 and self.where is None:  # one positive, most often
             return x.squeeze(-1)
         return torch.logsumexp(_absent_to_minimum(x, self.where), -1)
 

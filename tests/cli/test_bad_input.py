@@ -153,6 +153,8 @@ def test_options_before_the_path(rankwell, tiny):
         ),
         (["evaluate", "none"], "none is not a run's folder: it has no config.toml."),
         (["recommend", "none", "--all"], "none is not a run's folder"),
+        (["recommend", "none"], "say for whom: one of --users"),
+        (["recommend", "none", "--users", " , "], "no user was named"),
         (["train", "--resume", "none"], "none is not a run's folder"),
     ],
 )

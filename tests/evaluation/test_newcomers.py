@@ -27,6 +27,15 @@ class Given(torch.nn.Module):
 SCORES = torch.tensor([[4.0, 3.0, 2.0, 1.0], [1.0, 2.0, 3.0, 4.0]])
 
 
+def test_what_moves_with_a_ranker():
+    from rankwell.tasks.interactions import _Fixed
+    from rankwell.tasks.labels import _Ideal
+
+    for made in (Among(Given(SCORES), torch.ones(4, dtype=torch.bool)), _Fixed(SCORES), _Ideal(SCORES)):
+        tensors = list(made.to("meta").buffers())
+        assert len(tensors) == 1 and tensors[0].is_meta and not made.state_dict()
+
+
 def test_among_some_items_others_are_not_there():
     among = Among(Given(SCORES), torch.tensor([False, True, False, True]))
     assert top_items(among, torch.arange(2), 4, known=None).ids.tolist() == [[1, 3, -1, -1], [3, 1, -1, -1]]

@@ -45,6 +45,37 @@ def test_every_choice_resolves_for_its_tasks(task):
             assert {key: plain[section][key] for key in own} == own
 
 
+TRAINED = [
+    (task, name)
+    for task in TASKS
+    for name in dict.fromkeys(name for rule in RULES.rule if task in rule.tasks for name in rule.choices)
+    if "data" not in RULES.choice[name].settings and task != "rerank"
+]
+
+
+@pytest.fixture(scope="module")
+def parts():
+    """Generated data of each task, read once."""
+    found = {}
+
+    def of(config):
+        if config.task not in found:
+            found[config.task] = task_of(config.task).read(config)
+        return found[config.task]
+
+    return of
+
+
+@pytest.mark.parametrize(("task", "name"), TRAINED)
+def test_every_choice_trains(task, name, parts):
+    sections = RULES.choice[name].sections()
+    if task == "retrieval":
+        pytest.importorskip("bm25s", reason="texts need the extra text")
+        sections["model"] = {"name": "bag_of_words"}  # a transformer takes too long here
+    config = resolve({"task": task, **sections, "training": {**sections.get("training", {}), "batch_size": 8}})
+    assert limits_module.step_seconds(config, parts(config)) > 0
+
+
 def figures(text):
     """Numbers with a fraction, without their leading zero: 0.3039 is .3039."""
     return {number.lstrip("0") for number in re.findall(r"(?<![\d.])\d*\.\d+", text)}

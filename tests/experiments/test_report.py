@@ -125,6 +125,11 @@ def test_what_is_found_is_said():
     assert "variance over users and over seeds" in said
 
 
+def test_two_seeds_are_said_to_be_few():
+    said = finding(made({name: values[:2] for name, values in GOOD.items()}))
+    assert said.endswith("Of two seeds they know it badly: three are better.") and "badly" not in finding(made(GOOD))
+
+
 def test_one_seed_claims_no_more_than_it_knows():
     said = finding(made({name: values[:1] for name, values in GOOD.items()}))
     assert "whether these trained models differ, not whether the losses would" in said
@@ -241,5 +246,12 @@ def test_in_a_browser(tmp_path: Path):
     command = [str(BROWSER), *options, "--dump-dom", (tmp_path / "probe.html").as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     title = re.search(r"<title>(.*?)</title>", done.stdout)
-    assert title and json.loads(title[1].replace("&lt;", "<").replace("&gt;", ">")) == ["a<b>", LONG, "", True, True, True]
+    assert title and json.loads(title[1].replace("&lt;", "<").replace("&gt;", ">")) == [
+        "a<b>",
+        LONG,
+        "",
+        True,
+        True,
+        True,
+    ]
     assert "CONSOLE" not in done.stderr

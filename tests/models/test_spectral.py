@@ -114,3 +114,12 @@ def test_take_lists_of_any_queries() -> None:
     assert torch.equal(taken.values, torch.cat(parts))
     assert taken.offsets.diff().tolist() == [len(part) for part in parts]
     assert take_lists(known, queries[:0]).offsets.tolist() == [0]
+
+
+@pytest.mark.parametrize("queries", [[5, 0, 1, 0, 4, 3, 5], [0, 0], [4, 5], [5, 4], [1, 2, 3, 4]])
+def test_take_lists_of_which_some_are_empty(queries: list[int]) -> None:
+    lists = [[], [7, 8], [], [], [9, 7, 5], []]
+    known = Ragged(torch.tensor([0, 0, 2, 2, 2, 5, 5]), torch.tensor([7, 8, 9, 7, 5]))
+    taken = take_lists(known, torch.tensor(queries))
+    assert taken.values.tolist() == [item for q in queries for item in lists[q]]
+    assert taken.offsets.diff().tolist() == [len(lists[q]) for q in queries]

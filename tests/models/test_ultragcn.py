@@ -4,11 +4,15 @@ import pytest
 import torch
 
 from rankwell import keyed
+from rankwell.config import resolve
+from rankwell.data import synthesise
 from rankwell.errors import ConfigError, InputError
 from rankwell.losses import sigmoid_loss
 from rankwell.losses.styles import contrast
+from rankwell.metrics import Measure
 from rankwell.models import MODELS, MatrixFactorisation, UltraGCN, history
 from rankwell.samplers import UniformSampler
+from rankwell.tasks import task_of
 from rankwell.training import ContrastObjective, TrainingSettings, fit
 from rankwell.types import Auxiliary, Contrast, Ragged
 
@@ -126,3 +130,27 @@ def test_bad_settings():
         with pytest.raises(InputError, match=said):
             UltraGCN(2, 2, **own)  # type: ignore[arg-type]
     assert MODELS["ultragcn"].function is UltraGCN
+
+
+def test_what_is_trained_by_default_learns(tmp_path):
+    """Compared by inner products, the default loss would lead away from a start that knows better."""
+    synthesise(80, 60, seed=0).write(tmp_path)
+    raw = {"data": {"path": str(tmp_path)}, "model": {"name": "ultragcn", "dim": 16}, "training": {"epochs": 6}}
+    config, task = resolve(raw), task_of("interactions")
+    assert config.model["similarity"] == "cosine" and config.loss["name"] == "bsl"
+    data = task.read(config)
+    model = task.model(config, data)
+    task.initialise(model, data.fit, seed=0)
+
+    def judged() -> float:
+        return task.judge(config, model, [Measure.parse("ndcg@20")], data.fit, data.test).means()["ndcg@20"]
+
+    before = judged()
+    fit(
+        task.objective(config, model, data, data.fit, None),
+        task.batches(config, data, data.fit),
+        config.training,
+        seed=0,
+    )
+    assert judged() > before
+    assert resolve({**raw, "loss": {"name": "bpr"}}).model["similarity"] == "dot"

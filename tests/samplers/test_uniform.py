@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
+from rankwell import keyed
 from rankwell.errors import InputError, UnknownName
-from rankwell.samplers import SAMPLERS, UniformSampler
+from rankwell.samplers import SAMPLERS, UniformSampler, catalogue
 from rankwell.types import Ragged
 
 ITEMS = 20
@@ -57,3 +58,17 @@ def test_an_unknown_way_with_collisions_offers_the_nearest():
     known = Ragged(torch.tensor([0, 1]), torch.tensor([0]))
     with pytest.raises(UnknownName, match="Did you mean 'redraw'"):
         UniformSampler(known, 3, seed=0, n=2, shared=False, collisions="redrawn")
+
+
+@pytest.mark.parametrize("n", [5, 20_000])
+def test_pools_are_keyed_by_step_however_many_are_drawn_at_once(n):
+    """Each is what its own key gives, whichever step is asked first; and nobody's to change."""
+    draw = UniformSampler(Ragged(torch.tensor([0, 0]), torch.zeros(0).long()), 1_000, n=n, seed=4)
+    at_once = max(1, catalogue.AT_ONCE // n)
+    none = torch.zeros(0).long()
+    for step in (at_once + 1, at_once - 1, 0, at_once):
+        bits = keyed.words(keyed.mix(4, 2, step), torch.tensor(0), torch.arange(n))
+        for _ in range(2):
+            pool = draw(none, none, epoch=2, step=step).ids
+            assert pool.equal(keyed.high(bits, 1_000).sort().values)
+            pool.zero_()

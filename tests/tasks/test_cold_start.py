@@ -12,7 +12,7 @@ from rankwell.data import synthesise_features
 from rankwell.experiments import RunFolder, run
 from rankwell.tasks import Newcomers, task_of
 from rankwell.tasks.interaction_objective import build_objective
-from rankwell.tasks.side_features import new_rows
+from rankwell.tasks.side_features import features_of, new_rows
 
 MEASURE = "ndcg@10"
 
@@ -56,6 +56,24 @@ def results(place):
         name: run(configuration(place, **own), RunFolder(place / name)).slices["among 30 new items"]
         for name, own in settings.items()
     }
+
+
+def test_categories_of_validations_items_are_not_learnt(place, tmp_path):
+    """Each item has a category of its own: those that validation holds have none, in a finished run too."""
+    columns = pl.read_csv(place / "items.csv")
+    for name in ("pairs.csv", "users.csv"):
+        (tmp_path / name).write_bytes((place / name).read_bytes())
+    columns.with_columns(pl.Series("own", [f"c{at}" for at in range(len(columns))])).write_csv(tmp_path / "items.csv")
+    config = configuration(tmp_path, **{**TOWERS, "columns": ["own"]})
+    task = task_of("interactions")
+    data = task.read(config)
+    held = (data.valid.popularity() > 0) & (data.fit.popularity() == 0)
+    sizes = features_of(config, data)["item_features"].categories.offsets.diff()
+    assert held.any() and sizes[torch.from_numpy(held)].sum() == 0
+    assert sizes[torch.from_numpy(data.fit.popularity() > 0)].eq(1).all()
+    task.save(tmp_path, data)
+    again = features_of(config, task.load(tmp_path, config))["item_features"]
+    assert again.categories.offsets.diff().equal(sizes)
 
 
 def expected_by_chance(place) -> float:

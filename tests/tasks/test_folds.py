@@ -6,8 +6,7 @@ import pytest
 
 from rankwell.config import resolve
 from rankwell.data import Interactions, split_fold
-from rankwell.data.synthetic_texts import synthesise_texts
-from rankwell.data.text_files import write_beir
+from rankwell.data.synthetic_texts import synthesise_texts, write_beir
 from rankwell.errors import ConfigError
 from rankwell.tasks import task_of
 from rankwell.tasks.folds import numbered
@@ -58,7 +57,7 @@ def held(part):
     if hasattr(part, "query_ids"):
         return set(part.query_ids)
     if hasattr(part, "classes"):
-        return {part.class_ids[code] for code in np.unique(part.classes)}
+        return set(part.class_ids.gather(np.unique(part.classes)))
     return set(part.ids) if hasattr(part, "ids") else {part.queries.ids[code] for code in part.asked()}
 
 

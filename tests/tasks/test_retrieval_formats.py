@@ -213,6 +213,27 @@ def test_bad_rows_are_refused_by_file_and_line(tmp_path, name):
     assert str(refused.value).startswith(f"{path}, line 2: ")
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.jsonl", '{"anchor": "why \\ud83d", "positive": "so \\ud83d\\ude00"}'),
+        ("a.csv", 'anchor,docs,labels\nwhy,"[""so"", ""\\ud83d""]","[1, 0]"'),
+    ],
+    ids=["JSON lines", "JSON in CSV"],
+)
+def test_half_a_surrogate_pair_is_refused(tmp_path, name, text):
+    (tmp_path / name).write_text(text + "\n")
+    with pytest.raises(
+        DataError, match=r"a\.\w+, line [12]: texts must be Unicode: got half of a pair of surrogates, .ud83d"
+    ):
+        read(tmp_path / name)
+
+
+def test_a_whole_surrogate_pair_is_a_character(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"anchor": "why", "positive": "so \\ud83d\\ude00"}\n')
+    assert graded(read(tmp_path / "a.jsonl")) == {("why", "so \U0001f600"): 1}
+
+
 def test_a_column_that_a_later_line_lacks(tmp_path):
     path = jsonl(tmp_path, {"anchor": "why", "positive": "so"}, {"anchor": "who"})
     with pytest.raises(DataError, match="line 2: the column 'positive' must be there, as in the first line"):

@@ -15,7 +15,9 @@ from rankwell.losses import info_nce_loss, sampled_softmax_loss
 from rankwell.miners import hardest
 from rankwell.models import MatrixFactorisation
 from rankwell.samplers import InBatchSampler
+from rankwell.samplers.mined import MinedNegatives
 from rankwell.training import ContrastObjective, EmbeddingObjective, TrainingSettings, fit
+from rankwell.training.mined_objective import MinedEmbeddingObjective
 from rankwell.types import Contrast, Ragged
 
 USERS, ITEMS, DIM = 4, 8, 3
@@ -91,6 +93,44 @@ def test_weights_and_miner_reach_the_loss():
         return queries.sum()
 
     value(model(), loss=record, weights=weights, miner=hardest(1))
+
+
+def test_weights_of_a_batch_are_of_the_rows_that_count():
+    """The loss says 1, 2 … 5 of the rows; the generator leaves nothing to compare for the third."""
+    batch = SimpleNamespace(**vars(BATCH), weights=torch.tensor([2.0, 1.0, 7.0, 1.0, 3.0]))
+    there = torch.ones(5, 5, dtype=torch.bool)
+
+    class Some(EmbeddingObjective):
+        def pairs(self, batch: Any) -> tuple[Tensor, Tensor]:
+            return super().pairs(batch)[0], there
+
+    def rows(queries: Tensor, items: Tensor, *, reduction: str, where: Tensor, **given: Any) -> Tensor:
+        assert reduction == "none"
+        return torch.arange(1.0, 6.0) * where.any(-1) + 0 * queries.sum()
+
+    (whole,) = Some(model(), rows, KNOWN, seed=0).plays(batch, epoch=0, step=0)
+    assert whole.value.item() == pytest.approx((2 + 2 + 21 + 4 + 15) / 5)
+    there[2] = False
+    (some,) = Some(model(), rows, KNOWN, seed=0).plays(batch, epoch=0, step=0)
+    assert some.value.item() == pytest.approx((2 + 2 + 4 + 15) / 4)
+
+
+def test_weights_of_a_batch_reach_rows_with_mined_items():
+    batch = SimpleNamespace(**vars(BATCH), weights=torch.tensor([2.0, 0.0, 0.0, 0.0, 0.0]))
+    mined = MinedNegatives(Ragged(torch.arange(7), torch.tensor([3, 4, 3, 6, 4, 0])), KNOWN, ITEMS, seed=0)
+    of = model()
+    (play,) = MinedEmbeddingObjective(of, LOSS, KNOWN, seed=0, sampler=mined).plays(batch, epoch=0, step=0)
+    plain = SimpleNamespace(**vars(BATCH))
+    (other,) = MinedEmbeddingObjective(of, LOSS, KNOWN, seed=0, sampler=mined).plays(plain, epoch=0, step=0)
+    pool = torch.cat(
+        [BATCH.items, mined(BATCH.users, BATCH.index, epoch=0, step=0, positives=BATCH.items).ids.unique()]
+    )
+    scores = of.users[0] @ of.items[pool.unique()].T / 0.5
+    assert other.value.item() != pytest.approx(play.value.item())
+    known = torch.isin(pool.unique(), torch.tensor([1, 5]))
+    counts = torch.tensor([int((BATCH.items == item).sum()) or 1 for item in pool.unique()])
+    logs = (scores - (scores.exp() * counts).sum().log()).detach()
+    assert play.value.item() == pytest.approx(-2 * float((logs * counts)[known].sum()) / 5, abs=1e-5)
 
 
 def test_a_batch_of_one_has_no_negatives():

@@ -10,7 +10,7 @@ import typer
 from rankwell.cli.screen import dotted, errors, facts_table, output, program
 from rankwell.config import with_option
 from rankwell.errors import ConfigError
-from rankwell.experiments.advise import Advice, Named, as_options, find_task, write_choices
+from rankwell.experiments.advise import Advice, Named, as_options, check_new, find_task, write_choices
 from rankwell.experiments.advise import advise as advice_on
 from rankwell.experiments.limits import Limits, machine_memory, parse_memory
 from rankwell.tasks import Config, task_of
@@ -47,6 +47,8 @@ def advise(
     if not (path := raw.get("data", {}).get("path")):
         raise ConfigError("say on which data: rankwell advise PATH.")
     limits = Limits(machine_memory() if memory is None else parse_memory(memory), minutes)
+    if out:
+        check_new(out)  # before anything is timed
     found = None if "task" in raw else find_task(path)
     how = "given" if "task" in raw else "by its files" if found else "by default; --task names another"
     raw.setdefault("task", found or Config.model_fields["task"].default)

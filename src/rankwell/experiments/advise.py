@@ -9,11 +9,11 @@ from typing import Any
 from rankwell.atomic import write_folder, write_text
 from rankwell.config import Config, resolve
 from rankwell.errors import ConfigError, DataError, RunError, require
-from rankwell.experiments.advice import NAMED, Choice, Note, Rule, Rules, load_rules
+from rankwell.experiments.advice import NAMED, Choice, Note, Rule, load_rules
 from rankwell.experiments.limits import Fitted, Limits, within
 from rankwell.tasks import TASKS, Data, Profile, task_of
 
-__all__ = ["Advice", "Named", "advise", "as_options", "find_task", "write_choices"]
+__all__ = ["Advice", "Named", "advise", "as_options", "check_new", "find_task", "write_choices"]
 
 TAKEN = frozenset({"task", "data", "seed", "split_seed", "threads", "evaluation"})
 """Sections that are the user's to give; the others are what advice is about."""
@@ -99,7 +99,7 @@ def find_task(path: str) -> str | None:
     return next((name for name, task in TASKS.items() if task.recognises(Path(path))), None)
 
 
-def advise(raw: Mapping[str, Any], limits: Limits, rules: Rules | None = None) -> Advice:
+def advise(raw: Mapping[str, Any], limits: Limits) -> Advice:
     """Read the data that the configuration names and choose for them.
 
     The first rule that applies has its choices tried in order, until three fit the limits; where fewer do, those that do not
@@ -109,7 +109,7 @@ def advise(raw: Mapping[str, Any], limits: Limits, rules: Rules | None = None) -
     """
     if given := sorted(raw.keys() - TAKEN):
         raise ConfigError(f"{given[0]} is what advice is about: give options of data, evaluation and seed alone.")
-    rules = rules or load_rules()
+    rules = load_rules()
     first = resolve(raw, "options")
     task = task_of(first.task)
     data = task.read(first.splitting())
@@ -129,13 +129,15 @@ def advise(raw: Mapping[str, Any], limits: Limits, rules: Rules | None = None) -
     return Advice(first.task, profile, rules.notes(first.task, profile), data.notes, rule, limits, named, passed)
 
 
-def write_choices(advice: Advice, out: Path) -> list[Path]:
-    """Write the first choice to a ``.toml`` file, or all of them into a new folder; gives the files.
-
-    Raises :class:`RunError` where something is there already.
-    """
+def check_new(out: Path) -> None:
+    """Raise :class:`RunError` where something is there already."""
     if out.exists():
         raise RunError(f"{out} exists. Name a file or folder that does not.")
+
+
+def write_choices(advice: Advice, out: Path) -> list[Path]:
+    """Write the first choice to a ``.toml`` file, or all of them into a folder, which must be new; gives the files."""
+    check_new(out)
     texts = [_toml(advice, place) for place in range(len(advice.choices))]
     if out.suffix == ".toml":
         write_text(out, texts[0])

@@ -132,4 +132,4 @@ def _gradient(figure: Any, alive: Sequence[Contender]) -> None:
     left.tick_params(axis="x", rotation=45)
     left.set(xlabel="rank among the row's negatives", ylabel="share of gradient, last epoch")
     right.set(xlabel="tenth of the items, least popular first", ylabel="share of gradient, last epoch")
-    left.legend(frameon=False, fontsize="x-small")
+    left.legend(frameon=False, fontsize="x-small", loc="upper right")  # to find the best place can take seconds

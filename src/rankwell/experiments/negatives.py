@@ -64,7 +64,7 @@ def _draw_ranks(axes: Any, first: Mapping[str, Any], last: Mapping[str, Any]) ->
     )
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize="x-small")
     axes.set(xlabel="rank among the row's negatives", ylabel="share of gradient", title="Gradient by rank")
-    axes.legend(frameon=False, fontsize="x-small")
+    axes.legend(frameon=False, fontsize="x-small", loc="upper right")
 
 
 def _draw_popularity(axes: Any, first: Mapping[str, Any], last: Mapping[str, Any]) -> None:
@@ -78,7 +78,7 @@ def _draw_popularity(axes: Any, first: Mapping[str, Any], last: Mapping[str, Any
     _bars(axes, first, last, "by_popularity", len(shares))
     axes.plot(range(len(shares)), shares, color=BESIDE, marker="_", markersize=11, linestyle="", label="share of draws")
     axes.set_xticks(range(len(shares)), range(1, len(shares) + 1))
-    axes.legend(frameon=False, fontsize="x-small")
+    axes.legend(frameon=False, fontsize="x-small", loc="upper left")
 
 
 def _bars(axes: Any, first: Mapping[str, Any], last: Mapping[str, Any], by: str, groups: int) -> None:

@@ -38,7 +38,8 @@ table { border-collapse: collapse; font-size: .9rem; } th, td { padding: .25rem 
 th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid #444; vertical-align: bottom; }
 tbody tr:nth-child(even) { background: #f4f4f4; } button { all: unset; cursor: pointer; font-weight: bold; }
 button:focus-visible { outline: 2px solid #0072B2; } button::after { content: " \\2195"; color: #777; }
-img { min-width: 36rem; max-width: 100%; height: auto; } figure { margin: 1rem 0; overflow-x: auto; } figcaption { font-weight: bold; }
+img { min-width: 36rem; max-width: 100%; height: auto; } figure { margin: 1rem 0; overflow-x: auto; }
+figcaption { font-weight: bold; }
 pre { background: #f4f4f4; padding: .6rem; overflow-x: auto; } .best { font-weight: bold; }
 """
 

@@ -70,7 +70,10 @@ def finding(found: Standings) -> str:
 def _scope(found: Standings) -> str:
     """What the tests know of."""
     if found.several_seeds:
-        return f"The tests know the variance over {found.units} and over seeds."
+        said = f"The tests know the variance over {found.units} and over seeds."
+        if any(len(each.seeds) == 2 for each in found.contenders):
+            said += " Of two seeds they know it badly: three are better."
+        return said
     return (
         f"With one seed the tests know only the variance over {found.units}: they say whether these trained models differ, not"
         " whether the losses would with other seeds. Give --seeds 3 or more."

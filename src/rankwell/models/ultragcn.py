@@ -40,7 +40,7 @@ class UltraGCN(MatrixFactorisation):
 
     Inner products of a spectral start want small steps and a loss that is made for them: ``bpr`` with a learning rate of .001.
     With larger steps they leave the start for the training pairs, as MF's do; ``bsl``, made for cosines, lets them grow without
-    bound.
+    bound: ``rankwell train`` compares by the cosine, unless the loss or the user says otherwise.
 
     Args:
         dim: length of the vectors.

@@ -66,13 +66,14 @@ class Recommendation(Task[Interactions]):
     }
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "bpr": {"model": {"similarity": "dot"}},
+        "ultragcn": {"model": {"name": "ultragcn", "similarity": "cosine"}},
         "ccl": {"training": {"learning_rate": 0.02}},
         "mml": {"training": {"learning_rate": 0.02}},
         "sampled_softmax": {"loss": {"temperature": 0.1}},
         "decoupled_softmax": {"loss": {"temperature": 0.1}},
     }
     """bench/LOG.md has what was compared on validation pairs; CCL's rate is taken over from MML, and the decoupled softmax's
-    temperature from the sampled one."""
+    temperature from the sampled one. UltraGCN's inner products grow without bound under the default loss."""
 
     hints: ClassVar[Sequence[str]] = (
         "Try another loss:        {call} train synthetic --loss mml --out runs/mml",
@@ -248,6 +249,9 @@ class Recommendation(Task[Interactions]):
         known, held_out = data.train.known(), data.test.known()
         pairs = {"known.offsets": known.offsets, "known.values": known.values}
         pairs |= {"held_out.offsets": held_out.offsets, "held_out.values": held_out.values}
+        # Whom training met before validation was added: they decide what columns become.
+        met = data.fit.activity() > 0, data.fit.popularity() > 0
+        pairs |= {f"fit.{name}": torch.from_numpy(each) for name, each in zip(("users", "items"), met, strict=True)}
         checkpoint.save(folder / "pairs.safetensors", pairs, {})
         for name, ids in (("users", data.train.user_ids), ("items", data.train.item_ids)):
             with write_atomically(folder / f"{name}.parquet", pl.exceptions.PolarsError) as temporary:
@@ -264,7 +268,10 @@ class Recommendation(Task[Interactions]):
         lists = (Ragged(pairs[f"{name}.offsets"], pairs[f"{name}.values"]) for name in ("known", "held_out"))
         train, test = (_as_pairs(each, *ids) for each in lists)
         users, items = (columns_of(folder, name, of) for name, of in zip(("user", "item"), ids, strict=True))
-        return Data(train, train, None, test, items=items, users=users)
+        fit = train
+        if "fit.users" in pairs:
+            fit = train.take(pairs["fit.users"].numpy()[train.users] & pairs["fit.items"].numpy()[train.items])
+        return Data(train, fit, None, test, items=items, users=users)
 
     def catalogue(self, model: nn.Module, data: Data[Interactions]) -> Catalogue:
         """Users and items by their ids, and what users know."""

@@ -51,7 +51,8 @@ class LabelData(Section):
     not_labels: Annotated[list[str], BeforeValidator(listed)] = Field(default_factory=list)
     """Texts that say that there is no label."""
     min_rows: Annotated[int, Field(ge=1)] = 1
-    """Labels of fewer rows are left out."""
+    """Labels of fewer rows are left out. All rows count, before the split: this says which labels the task is about, as a
+    k-core does for interactions, and every model is asked about the same."""
     rare_power: Annotated[float, Field(ge=0)] = 0.0
     """In training, labels weigh as their number of rows to minus this power, with the mean 1."""
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2

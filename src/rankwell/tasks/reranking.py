@@ -91,7 +91,7 @@ class Reranking(TextRetrieval):
             return data
         fit = with_found(data.fit, first, given.candidates)
         train = fit if data.valid is None else with_found(data.train, first, given.candidates)
-        return replace(data, fit=fit, train=train, notes=(*data.notes, *_alone(train)))
+        return replace(data, fit=fit, train=train)
 
     def objective(
         self,
@@ -214,7 +214,7 @@ class _FirstStage(nn.Module):
 def first_stage(name: str) -> nn.Module:
     """What finds candidates: BM25, or an encoder by name."""
     if name == "bm25":
-        return ByWords()
+        return ByWords(hashed=True)
     return MODELS["bi_encoder"].function(encoder=name)
 
 
@@ -257,14 +257,6 @@ def _cut(config: Config, part: Retrieval) -> list[str]:
     return [
         f"{many(count, 'relevant pair')} of {len(part):,} longer than the model reads: the rest of them does not count"
     ]
-
-
-def _alone(part: Retrieval) -> list[str]:
-    """How many pairs have nothing that they could be told from."""
-    assert part.negatives is not None
-    if not (count := int((part.negatives.lists.offsets.diff() == 0).sum())):
-        return []
-    return [f"{many(count, 'relevant pair')} of {len(part):,} without another document that the first stage finds"]
 
 
 def _data(config: Config) -> RerankingData:

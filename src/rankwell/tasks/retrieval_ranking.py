@@ -1,6 +1,8 @@
 """Rankings of a corpus: by a model of texts, or by words alone."""
 
 import weakref
+import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -49,25 +51,36 @@ class ByVectors(nn.Module):
 
 
 class ByWords(nn.Module):
-    """BM25 of the corpus: what no training is needed for."""
+    """BM25 of the corpus: what no training is needed for.
+
+    Documents without a word of the query score 0 all alike. ``hashed`` puts them in the order of a hash of their texts: a list
+    that has room for some of them then takes any, not those that the file names first.
+    """
+
+    def __init__(self, *, hashed: bool = False) -> None:
+        super().__init__()
+        self.hashed = hashed
 
     def ranker(self, part: Retrieval, progress: Progress | None = None) -> "_Words":  # noqa: ARG002
         """The ranking of a part."""
         texts = part.documents.texts
         chosen = texts if part.ranked is None else [texts[code] for code in part.ranked.tolist()]
-        return _Words(BM25(chosen), part.queries)
+        return _Words(BM25(chosen), part.queries, _below_zero(chosen) if self.hashed else None)
 
 
 class _Words(nn.Module):
-    """Documents that share no word with the query are not found: they score -inf."""
-
-    def __init__(self, index: BM25, queries: Texts) -> None:
+    def __init__(self, index: BM25, queries: Texts, last: Float[Tensor, " m"] | None) -> None:
         super().__init__()
-        self.index, self.queries, self.num_items = index, queries, index.num_documents
+        self.index, self.queries, self.last, self.num_items = index, queries, last, index.num_documents
 
     def score_all(self, queries: Tensor, out: Tensor | None = None) -> Tensor:  # noqa: ARG002
         scores = torch.stack([self.index.scores(self.queries.texts[code]) for code in queries.tolist()])
-        return scores.masked_fill(scores == 0, -torch.inf)
+        return scores if self.last is None else torch.where(scores > 0, scores, self.last)
+
+
+def _below_zero(texts: Sequence[str]) -> Float[Tensor, " m"]:
+    """Numbers from -1 to below 0, by a hash of each text."""
+    return torch.tensor([zlib.crc32(text.encode("utf-8")) / 2**32 - 1 for text in texts])
 
 
 def ranker_of(model: Any, part: Retrieval, progress: Progress | None = None) -> FullRanker:

@@ -31,7 +31,7 @@ from rankwell.tasks.interaction_objective import build_miner
 from rankwell.tasks.new_interactions import codes_in_history
 from rankwell.tasks.popularity_parts import popularity_parts
 from rankwell.tasks.profile import Profile, profile_of
-from rankwell.tasks.settings import Config, Section
+from rankwell.tasks.settings import Config, Section, refuse_watching
 from rankwell.tasks.task import Catalogue, Data, Description, Newcomers, Slice, Task
 from rankwell.training import NegativesSeen, Objective, checkpoint
 from rankwell.training.sequence_objective import SequenceHeadObjective, SequenceObjective

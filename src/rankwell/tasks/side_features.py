@@ -76,7 +76,8 @@ def new_rows(config: Config, data: Data[Interactions], what: str, path: Path) ->
 def _encoder(config: Config, data: Data[Interactions], side: _Side) -> tuple[FeatureEncoder, ItemColumns]:
     """How the columns become features, as the rows that occur in training say; and the table of them all.
 
-    A category that no row of training has would never be trained: it is left out.
+    A category that no row of training has would never be trained: it is left out. The epoch is chosen without the rows that
+    validation holds out, so these do not count.
     """
     columns: Sequence[str] = config.model[side.columns]
     table: Any = getattr(data, f"{side.what}s")
@@ -84,7 +85,7 @@ def _encoder(config: Config, data: Data[Interactions], side: _Side) -> tuple[Fea
         raise ConfigError(
             f"model.{side.columns} names columns of {side.what}s: give their file, --data.{side.what}s FILE."
         )
-    count = data.train.popularity() if side.what == "item" else data.train.activity()
+    count = data.fit.popularity() if side.what == "item" else data.fit.activity()
     return FeatureEncoder.fit(table.frame.filter(pl.Series(count > 0)), columns, source=table.source), table
 
 

@@ -65,7 +65,8 @@ class Critic:
     :func:`~rankwell.losses.irgan_generator_loss`; its first epochs are supervised by
     :func:`~rankwell.losses.sampled_softmax_loss`, the likelihood of the same policy. From the first step on the critic lowers
     :func:`~rankwell.losses.gan_discriminator_loss` of the positive against ``draws`` of the negatives, drawn by the policy that
-    the generator's move has just left. It is a model like the generator, with a start of its own.
+    the generator's move has just left. It is a model like the generator, with a start of its own seed. A spectral start is
+    that of the data, so that both players begin with what it tells, as after the paper's training of both beforehand.
 
     A step costs the generator's, the critic's scores of the same items, and a critic's step of ``draws`` negatives. Draws are
     keyed by seed, epoch and step.
