@@ -32,7 +32,7 @@ PLACES = {
     name: (row, group) for row, groups in enumerate(LAYERS) for group, names in enumerate(groups) for name in names
 }
 OPTIONAL = ["polars", "pydantic", "typer", "rich", "tomli_w", "safetensors", "matplotlib", "scipy"]
-OPTIONAL += ["httpx", "sentence_transformers", "faiss", "bm25s"]
+OPTIONAL += ["httpx", "sentence_transformers", "faiss", "bm25s", "optuna", "tensorboard", "mlflow"]
 
 
 def imported(file: Path) -> set[str]:

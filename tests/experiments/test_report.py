@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from rankwell.evaluation.significance import difference, holm, summarise
 from rankwell.experiments.charts import _quality, _ranks, _together
-from rankwell.experiments.report import finding, write_report
+from rankwell.experiments.report import write_report
+from rankwell.experiments.sentences import finding
 from rankwell.experiments.standings import Contender, Pair, Standings, Used
 from rankwell.pictures import COLOURS
 

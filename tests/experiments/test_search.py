@@ -4,7 +4,8 @@ import pytest
 
 from rankwell.config import resolve
 from rankwell.errors import ConfigError
-from rankwell.experiments.search import applied, configured, settings, space_of
+from rankwell.experiments.dimensions import applied, configured, settings
+from rankwell.experiments.search import space_of
 
 
 def names(search=(), keep=(), **raw):

@@ -11,19 +11,16 @@ import pytest
 
 from rankwell.config import resolve
 from rankwell.evaluation.significance import Summary
+from rankwell.experiments.nested_report import found_over_folds, write_nested_report
 from rankwell.experiments.run import Result
 from rankwell.experiments.search import space_of
 from rankwell.experiments.study import Study
 from rankwell.experiments.tune import Nested, Plan, Tuning
 from rankwell.experiments.tuning_charts import importances
-from rankwell.experiments.tuning_report import (
-    found_in_tuning,
-    found_over_folds,
-    write_nested_report,
-    write_tuning_report,
-)
+from rankwell.experiments.tuning_report import found_in_tuning, write_tuning_report
 
 pytest.importorskip("optuna")
+pytest.importorskip("sklearn")
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 COMMAND = "rankwell tune 'x.csv' --loss psl"
@@ -53,17 +50,14 @@ def test_what_is_told(tmp_path):
     said = found_in_tuning(found)
     assert f"Trial {found.best.number} of 14 is best by ndcg@20 in validation" in said
     assert "the configuration as it was given has -0.6990" in said  # log10 of 0.05 is 0.699 away from -2
-    assert (
-        "12 trials came to their end, 1 were stopped early, 1 failed. On the test, looked at once: ndcg@20 0.2500."
-        in said
-    )
+    assert "Came to their end: 12; stopped early: 1; failed: 1. On the test, looked at once: ndcg@20 0.2500." in said
     report = write_tuning_report(found, COMMAND)
     plain = json.loads((tmp_path / "report.json").read_text())
     assert len(plain["trials"]) == 14 and plain["trials"][1]["value"] is None and plain["command"] == COMMAND
     assert plain["space"]["training.weight_decay"]["log"] and abs(sum(plain["importance"].values()) - 1) < 1e-6
     text = (tmp_path / "report.md").read_text()
     assert "- trial 1: out of <memory>." in text and "| loss.temperature | 0.05 |" in text and COMMAND in text
-    assert "It never looked at the test" in text and "Importance is PED-ANOVA's" in text
+    assert "It never looked at the test" in text and "Importance is fANOVA's" in text
     page = report.read_text()
     assert "out of &lt;memory&gt;." in page and page.count("<img") == 3
     assert "http" not in re.sub(r"http://www.w3.org\S*", "", page)
@@ -71,7 +65,7 @@ def test_what_is_told(tmp_path):
 
 def test_what_matters_is_told_of_enough_trials(tmp_path):
     shares = importances(Study(made(tmp_path / "many", trials=40).folder))
-    assert next(iter(shares)) == "loss.temperature" and shares["loss.temperature"] > 0.4
+    assert next(iter(shares)) == "loss.temperature" and shares["loss.temperature"] > 0.6
     few = made(tmp_path / "few", trials=5)
     assert importances(Study(few.folder)) == {}
     write_tuning_report(few, COMMAND)

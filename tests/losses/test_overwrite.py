@@ -69,6 +69,20 @@ def test_no_margins_and_no_negatives():
         assert entry(pos, empty * 1, overwrite=True, **own) == entry(pos, empty, **own)
 
 
+@pytest.mark.parametrize("above", [0, 1, 2, 64])
+def test_hinges_of_few_blocks_and_of_many(above):
+    """Of eight blocks none, one, two or all have a score above the margins: all are worked on where many have."""
+    pos, neg = torch.full((4,), 0.5), torch.full((4, 128), 0.1)
+    neg.view(-1)[torch.arange(above) * 97 % 512] = torch.tensor([0.75, 0.95]).repeat(32)[:above]
+    plain, over = neg.clone().requires_grad_(), neg.clone().requires_grad_()
+    values = mml_loss(pos, plain, reduction="none"), mml_loss(pos, over * 1, overwrite=True, reduction="none")
+    torch.testing.assert_close(*values)
+    for value in values:
+        value.backward(torch.arange(1.0, 5.0))
+    torch.testing.assert_close(over.grad, plain.grad)
+    assert int((over.grad > 0).sum()) == above
+
+
 @pytest.mark.parametrize("entry", IN_PLACE, ids=lambda entry: entry.name)
 def test_a_second_backward_pass_is_an_error(entry):
     """The first one has written over what it would need."""

@@ -17,7 +17,8 @@ from rankwell.experiments.cell import Outcome
 from rankwell.experiments.compare import Budget, Cell, Comparison, contenders, plan_cells
 from rankwell.experiments.compare import compare as carry_out
 from rankwell.experiments.equal_tuning import tune_contenders
-from rankwell.experiments.report import finding, write_report
+from rankwell.experiments.report import write_report
+from rankwell.experiments.sentences import finding
 from rankwell.experiments.standings import standings
 from rankwell.experiments.study import Tried
 

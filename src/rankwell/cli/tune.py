@@ -11,17 +11,13 @@ from rich.markup import escape
 from rankwell.cli.screen import RunProgress, dotted, errors, facts_table, output, trial_line
 from rankwell.config import load_toml, resolve, with_option
 from rankwell.errors import ConfigError, nearest, require
+from rankwell.experiments.nested_report import found_over_folds, write_nested_report
 from rankwell.experiments.page import shown
 from rankwell.experiments.proposals import PRUNERS
 from rankwell.experiments.study import Tried
 from rankwell.experiments.tune import Tuning, in_fold, nested, planned
 from rankwell.experiments.tune import tune as carry_out
-from rankwell.experiments.tuning_report import (
-    found_in_tuning,
-    found_over_folds,
-    write_nested_report,
-    write_tuning_report,
-)
+from rankwell.experiments.tuning_report import found_in_tuning, write_tuning_report
 from rankwell.tasks import task_of
 
 __all__ = ["tune"]

@@ -1,31 +1,29 @@
 """Rows of texts as retrieval data: pairs, triplets and labelled lists, in the columns that training sets have."""
 
-import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
 
 import torch
 
-from rankwell.data.records import Record, check_whole, read_records
+from rankwell.data.records import Record, read_records
 from rankwell.data.retrieval import HardNegatives, Retrieval, Texts, judgements
+from rankwell.data.text_cells import (
+    Layout,
+    RowForm,
+    check_grade,
+    layout_of,
+    listed_cell,
+    number_cell,
+    numbers_cell,
+    text_cell,
+)
 from rankwell.data.text_tables import many
-from rankwell.errors import ConfigError, DataError
+from rankwell.errors import DataError
 from rankwell.lists import offsets_from_sizes
 from rankwell.types import Ragged
 
 __all__ = ["RowForm", "read_text_rows"]
-
-RowForm: TypeAlias = Literal["pairs", "triplets", "lists"]
-
-QUERY = ("anchor", "query", "question", "sentence1", "claim")
-POSITIVE = ("positive", "answer", "document", "passage", "response", "sentence2", "code")
-NEGATIVE, DOCUMENTS = ("negative",), ("documents", "docs", "passages")
-LABEL, SCORE = ("label",), ("score",)
-LABELS, SCORES = ("labels",), ("scores",)
-"""Names that columns have where nobody names them."""
 
 
 def read_text_rows(
@@ -77,18 +75,6 @@ class _Vocabulary:
 
     def code(self, text: str) -> int:
         return self.numbers.setdefault(text, len(self.numbers))
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Which column holds what."""
-
-    form: RowForm
-    query: str
-    texts: tuple[str, ...]
-    """The document or, of triplets, positive and negatives, or the list of documents."""
-    label: str | None
-    score: str | None
 
 
 @dataclass
@@ -172,8 +158,8 @@ def _read(
 ) -> _Part:
     part, layout = _Part(path), None
     for record in read_records(path):
-        layout = layout or _layout(record, form, columns)
-        query = _text(record, layout.query)
+        layout = layout or layout_of(record, form, columns)
+        query = text_cell(record, layout.query)
         if not query:
             part.count("row with an empty query left out")
         else:
@@ -182,29 +168,29 @@ def _read(
 
 
 def _add_pair(
-    part: _Part, record: Record, layout: _Layout, query: str, queries: _Vocabulary, documents: _Vocabulary
+    part: _Part, record: Record, layout: Layout, query: str, queries: _Vocabulary, documents: _Vocabulary
 ) -> None:
-    document = _text(record, layout.texts[0])
+    document = text_cell(record, layout.texts[0])
     if not document:
         part.count("row with an empty document left out")
         return
-    told = {name: _number(record, name) for name in (layout.label, layout.score) if name is not None}
+    told = {name: number_cell(record, name) for name in (layout.label, layout.score) if name is not None}
     score = told[layout.score] if layout.score is not None and layout.label is not None else None
     grade = next(iter(told.values()), 1.0)
-    _check_grade(record, layout.label or layout.score, grade)
+    check_grade(record, layout.label or layout.score, grade)
     part.judge(queries.code(query), documents.code(document), grade, score)
 
 
 def _add_triplet(
-    part: _Part, record: Record, layout: _Layout, query: str, queries: _Vocabulary, documents: _Vocabulary
+    part: _Part, record: Record, layout: Layout, query: str, queries: _Vocabulary, documents: _Vocabulary
 ) -> None:
-    positive, *negatives = (_text(record, name) for name in layout.texts)
+    positive, *negatives = (text_cell(record, name) for name in layout.texts)
     if not positive:
         part.count("row with an empty positive left out")
         return
     scores: list[float | None] = [None] * len(layout.texts)
     if layout.score is not None:
-        scores = [*_numbers(record, layout.score, len(layout.texts))]
+        scores = [*numbers_cell(record, layout.score, len(layout.texts))]
     code, right = queries.code(query), documents.code(positive)
     part.judge(code, right, 1.0, scores[0])
     beside = part.negatives.setdefault((code, right), {})
@@ -218,16 +204,18 @@ def _add_triplet(
 
 
 def _add_list(
-    part: _Part, record: Record, layout: _Layout, query: str, queries: _Vocabulary, documents: _Vocabulary
+    part: _Part, record: Record, layout: Layout, query: str, queries: _Vocabulary, documents: _Vocabulary
 ) -> None:
-    texts = _listed(record, layout.texts[0])
-    grades = [1.0, *[0.0] * (len(texts) - 1)] if layout.label is None else _numbers(record, layout.label, len(texts))
-    scores = [None] * len(texts) if layout.score is None else _numbers(record, layout.score, len(texts))
+    texts = listed_cell(record, layout.texts[0])
+    grades = (
+        [1.0, *[0.0] * (len(texts) - 1)] if layout.label is None else numbers_cell(record, layout.label, len(texts))
+    )
+    scores = [None] * len(texts) if layout.score is None else numbers_cell(record, layout.score, len(texts))
     code = queries.code(query)
     for place, (text, grade, score) in enumerate(zip(texts, grades, scores, strict=True), start=1):
         if not isinstance(text, str | None):
             raise DataError(f"{record.place}: document {place} of {layout.texts[0]} must be text: got {text!r}.")
-        _check_grade(record, layout.label, grade)
+        check_grade(record, layout.label, grade)
         if text is None or not text.strip():
             part.count("empty document of a list left out")
         else:
@@ -235,123 +223,6 @@ def _add_list(
 
 
 _ADD = {"pairs": _add_pair, "triplets": _add_triplet, "lists": _add_list}
-
-
-def _layout(record: Record, form: RowForm | None, columns: Sequence[str]) -> _Layout:
-    """Where what stands, by the names of the columns."""
-    there = list(record.values)
-    if columns:
-        return _named(record, form, columns)
-    query = _first(record, QUERY, "query")
-    if form is None:
-        negative = any(name == NEGATIVE[0] or name.startswith("negative_") for name in there)
-        form = "triplets" if negative else "lists" if any(name in there for name in DOCUMENTS) else "pairs"
-    if form == "lists":
-        documents = _first(record, DOCUMENTS, "documents")
-        label, score = (_perhaps(there, names) for names in (LABELS, SCORES))
-        if label is None and score is None:
-            raise DataError(f"{record.place}: lists must have a column 'labels' or 'scores': there are {_said(there)}.")
-        return _Layout(form, query, (documents,), label, score)
-    positive = _first(record, POSITIVE, "positive")
-    if form == "pairs":
-        return _Layout(form, query, (positive,), _perhaps(there, LABEL), _perhaps(there, SCORE))
-    negatives = [name for name in there if name == NEGATIVE[0] or name.startswith("negative_")]
-    if not negatives:
-        raise DataError(f"{record.place}: triplets must have a column 'negative': there are {_said(there)}.")
-    return _Layout(form, query, (positive, *negatives), None, _perhaps(there, SCORES))
-
-
-def _named(record: Record, form: RowForm | None, columns: Sequence[str]) -> _Layout:
-    """The columns as somebody names them: query, texts, then labels."""
-    if form is None:
-        raise ConfigError("columns with names of their own need the form: pairs, triplets or lists.")
-    least, most = {"pairs": (2, 3), "triplets": (3, None), "lists": (3, 4)}[form]
-    if len(columns) < least or (most is not None and len(columns) > most):
-        said = f"{least} or more" if most is None else f"{least} or {most}"
-        raise ConfigError(f"{form} need {said} names of columns, in order: got {', '.join(columns)}.")
-    if missing := [name for name in columns if name not in record.values]:
-        raise DataError(
-            f"{record.place}: the column {missing[0]!r} must be there: there are {_said(list(record.values))}."
-        )
-    query, *rest = columns
-    if form == "triplets":
-        return _Layout(form, query, tuple(rest), None, _perhaps(list(record.values), SCORES))
-    return _Layout(form, query, (rest[0],), *[*rest[1:], None, None][:2])
-
-
-def _first(record: Record, names: Sequence[str], what: str) -> str:
-    found = _perhaps(list(record.values), names)
-    if found is None:
-        raise DataError(
-            f"{record.place}: one column must hold the {what}, called {', '.join(names)}: there are"
-            f" {_said(list(record.values))}. Name the columns in order."
-        )
-    return found
-
-
-def _perhaps(there: Sequence[str], names: Sequence[str]) -> str | None:
-    return next((name for name in names if name in there), None)
-
-
-def _text(record: Record, column: str) -> str:
-    value = _value(record, column)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise DataError(f"{record.place}: {column} must be text: got {value!r}. Name the columns, or correct the line.")
-    return value.strip()
-
-
-def _value(record: Record, column: str) -> Any:
-    if column not in record.values:
-        raise DataError(f"{record.place}: the column {column!r} must be there, as in the first line. Correct the line.")
-    return record.values[column]
-
-
-def _number(record: Record, column: str, value: Any = None) -> float:
-    given = _value(record, column) if value is None else value
-    try:
-        number = math.nan if isinstance(given, bool) else float(given)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise DataError(f"{record.place}: {column} must hold finite numbers: got {given!r}. Correct the line.")
-    return number
-
-
-def _listed(record: Record, column: str) -> list[Any]:
-    """A list, which CSV and TSV write as JSON."""
-    value = _value(record, column)
-    if isinstance(value, str):
-        written = value
-        try:
-            value = json.loads(written)
-        except ValueError:
-            value = None
-        check_whole(record.place, written, value)
-    if not isinstance(value, list):
-        raise DataError(f"{record.place}: {column} must be a list: got {record.values[column]!r}. Write it as JSON.")
-    return value
-
-
-def _numbers(record: Record, column: str, count: int) -> list[float]:
-    values = _listed(record, column)
-    if len(values) != count:
-        raise DataError(
-            f"{record.place}: {column} must be one a document, {count}: got {len(values)}. Correct the line."
-        )
-    return [_number(record, column, value if value is not None else "null") for value in values]
-
-
-def _check_grade(record: Record, column: str | None, grade: float) -> None:
-    if grade < 0:
-        raise DataError(
-            f"{record.place}: {column} must be at least 0: got {grade:g}. Shift the labels, or drop the row."
-        )
-
-
-def _said(names: Iterable[str]) -> str:
-    return ", ".join(map(repr, names)) or "none"
 
 
 def _counted(count: int, what: str) -> str:

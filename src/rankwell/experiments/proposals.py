@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rankwell import keyed
 from rankwell.config import Config
 from rankwell.errors import require
-from rankwell.experiments.search import Dimension, Space, configured, settings
+from rankwell.experiments.dimensions import Dimension, Space, configured, settings
 
 __all__ = ["PRUNERS", "Pruner", "distribution", "propose", "pruner_of"]
 

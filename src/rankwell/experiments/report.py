@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 
 from rankwell.atomic import write_text
-from rankwell.evaluation.significance import LEAST_UNITS
 from rankwell.experiments.charts import charts
-from rankwell.experiments.equal_tuning import tuning_said
 from rankwell.experiments.page import (
     Cell,
     figures,
@@ -25,9 +23,10 @@ from rankwell.experiments.page import (
     page,
     points,
 )
+from rankwell.experiments.sentences import failures, finding, protocol, settings_of
 from rankwell.experiments.standings import Contender, Pair, Standings
 
-__all__ = ["finding", "write_report"]
+__all__ = ["write_report"]
 
 
 def write_report(found: Standings, folder: Path) -> Path:
@@ -37,47 +36,6 @@ def write_report(found: Standings, folder: Path) -> Path:
     write_text(folder / "report.md", _markdown(found))
     write_text(folder / "report.html", _html(found, pictures))
     return folder / "report.html"
-
-
-def finding(found: Standings) -> str:
-    """The comparison in a few sentences.
-
-    Which contender is first, from how many it is told apart, and what that does not say.
-    """
-    alive = [each for each in found.contenders if each.seeds]
-    best = alive[0]
-    summary = best.summaries[found.measure]
-    said = (
-        f"{best.name} is first by {found.measure}: {summary.mean:.4f} (95 % interval over {summary.units:,} {found.units}"
-        f" {summary.low:.4f} to {summary.high:.4f})."
-    )
-    against = [pair for pair in found.pairs if pair.better == best.name]
-    if against and (units := max(pair.difference.units for pair in against)) < LEAST_UNITS:
-        return f"{said} {units} {found.units} are too few for any test: at least {LEAST_UNITS} are needed."
-    if against:
-        apart = [pair.worse for pair in against if pair.apart]
-        said += f" It is told apart from {len(apart)} of {len(against)} others at the level .05, adjusted for all pairs (Holm)."
-        if level := [pair.worse for pair in against if not pair.apart and not math.isnan(pair.adjusted)]:
-            said += f" Not told apart from it: {', '.join(level)}."
-        if untested := [pair.worse for pair in against if math.isnan(pair.adjusted)]:
-            said += f" Not tested, for one of the two has a single seed: {', '.join(untested)}."
-        if same := [pair.worse for pair in against if pair.difference.identical]:
-            said += f" Identical to it, value by value: {', '.join(same)}."
-        said += f" {_scope(found)}"
-    return said
-
-
-def _scope(found: Standings) -> str:
-    """What the tests know of."""
-    if found.several_seeds:
-        said = f"The tests know the variance over {found.units} and over seeds."
-        if any(len(each.seeds) == 2 for each in found.contenders):
-            said += " Of two seeds they know it badly: three are better."
-        return said
-    return (
-        f"With one seed the tests know only the variance over {found.units}: they say whether these trained models differ, not"
-        " whether the losses would with other seeds. Give --seeds 3 or more."
-    )
 
 
 def _table(found: Standings) -> tuple[list[str], list[list[Cell]]]:
@@ -125,66 +83,6 @@ def _row(found: Standings, each: Contender, pair: Pair | None) -> list[Cell]:
     return row
 
 
-def _protocol(found: Standings) -> list[str]:
-    """How it was done, a sentence each."""
-    alive = [each for each in found.contenders if each.seeds]
-    settings = alive[0].settings
-    data = ", ".join(f"{key} {value}" for key, value in settings["data"].items())
-    training, seeds = settings["training"], max(len(each.seeds) + len(each.failed) for each in found.contenders)
-    said = [
-        f"Task {settings['task']}; data: {data}; split by seed {settings['split_seed']}, the same for all.",
-        f"Each contender had {found.about['budget']} and {seeds} seed(s) of start, order and draws.",
-        _selection(found, training["patience"]),
-        "The test part was looked at once a run, and nothing was chosen by it.",
-        "Measures break ties by their expectation over all orders of the tied items, unless a measure's name says otherwise.",
-        f"Intervals of figures are bootstrap percentiles over {found.units}; those of differences are"
-        f" {'of the test' if found.several_seeds else 'the same'}. p is two-sided, adjusted for all {len(found.pairs)} pairs by"
-        f" Holm's method; effect is the mean difference over its standard deviation over {found.units}. {_scope(found)}",
-        *tuning_said(found.about.get("tuning", {})),
-    ]
-    return [*said, _cost(found), *(f"Note: {note}." for note in found.about["notes"])]
-
-
-def _cost(found: Standings) -> str:
-    """What seconds, memory and energy are of."""
-    used = [each for contender in found.contenders for each in contender.used]
-    ways = sorted({(each.jobs, each.threads) for each in used})
-    said = " or ".join(f"{jobs} at a time with {threads} thread{'s' * (threads > 1)} each" for jobs, threads in ways)
-    said = f"Runs went {said}; seconds are of training, without validation"
-    said += ", and do not compare across these." if len(ways) > 1 else "."
-    said += " Memory is the peak of the whole process."
-    if any(each.joules is not None for each in used):
-        return f"{said} Joules are of the processor packages from a run's start to its end."
-    unknown = "this system does not tell it" if ways[0][0] == 1 else "runs side by side cannot be told apart"
-    return f"{said} Energy is not shown: {unknown}."
-
-
-def _selection(found: Standings, patience: int) -> str:
-    """How the epoch was chosen, if at all."""
-    if not any(curve for each in found.contenders for curve in each.curves):
-        return "No epoch was chosen: there was no validation, and each was trained to its end."
-    return (
-        f"The epoch was chosen by {found.monitor} in validation; training stopped early after {patience} validations without"
-        " a better one (0: never)."
-    )
-
-
-def _settings(each: Contender) -> str:
-    """The contender's own sections in a line."""
-    parts = []
-    for section, values in each.settings.items():
-        if isinstance(values, Mapping) and "name" in values:
-            own = ", ".join(f"{key}={value}" for key, value in values.items() if key != "name")
-            parts.append(f"{section} {values['name']}" + (f"({own})" if own else ""))
-    own = each.settings["training"]
-    parts += [f"learning rate {own['learning_rate']:g}, batch {own['batch_size']:,}"]
-    return "; ".join(parts) + (f", {own['epochs']} epochs" if "epochs" in own else "")  # open where it failed early
-
-
-def _failures(found: Standings) -> list[str]:
-    return [f"{each.name}, seed {seed}: {why}" for each in found.contenders for seed, why in each.failed.items()]
-
-
 def _pairs(found: Standings) -> tuple[list[str], list[list[Cell]]]:
     """Every two contenders, with the tests that know seeds and those that know users alone."""
     units = found.units
@@ -212,14 +110,14 @@ def _slices(found: Standings) -> tuple[list[str], list[list[Cell]]]:
 def _markdown(found: Standings) -> str:
     lines = ["# Comparison", "", finding(found), "", *markdown_table(*_table(found))]
     lines += [f"Baseline {name}: {values[found.measure]:.4f}." for name, values in found.baselines.items()]
-    if failed := _failures(found):
+    if failed := failures(found):
         lines += ["", "## Failed", "", *(f"- {each}" for each in failed)]
     if len(found.pairs) > 1:
         lines += ["", "## Every pair", "", *markdown_table(*_pairs(found))]
     if len(_slices(found)[0]) > 1:
         lines += ["", f"## {found.measure} by slices", "", *markdown_table(*_slices(found))]
-    lines += ["", "## Protocol", "", *(f"- {each}" for each in _protocol(found)), ""]
-    lines += ["## Settings", "", *(f"- **{each.name}**: {_settings(each)}" for each in found.contenders), ""]
+    lines += ["", "## Protocol", "", *(f"- {each}" for each in protocol(found)), ""]
+    lines += ["## Settings", "", *(f"- **{each.name}**: {settings_of(each)}" for each in found.contenders), ""]
     return "\n".join([*lines, f"`{found.about['command']}`", "", machine(found.about), ""])
 
 
@@ -231,15 +129,15 @@ def _html(found: Standings, pictures: Mapping[str, str]) -> str:
     parts += [
         f"<p>Baseline {escape(name)}: {values[found.measure]:.4f}.</p>" for name, values in found.baselines.items()
     ]
-    if failed := _failures(found):
+    if failed := failures(found):
         parts += ["<h2>Failed</h2>", points(failed)]
     parts += figures(pictures)
     if len(found.pairs) > 1:
         parts += ["<h2>Every pair</h2>", html_table(*_pairs(found))]
     if len(_slices(found)[0]) > 1:
         parts += [f"<h2>{escape(found.measure)} by slices</h2>", html_table(*_slices(found))]
-    parts += ["<h2>Protocol</h2>", points(_protocol(found))]
-    parts += ["<h2>Settings</h2>", points(f"{each.name}: {_settings(each)}" for each in found.contenders)]
+    parts += ["<h2>Protocol</h2>", points(protocol(found))]
+    parts += ["<h2>Settings</h2>", points(f"{each.name}: {settings_of(each)}" for each in found.contenders)]
     parts += [
         "<h2>Again</h2>",
         f"<pre>{escape(found.about['command'])}</pre>",
@@ -278,7 +176,7 @@ def _plain(found: Standings) -> dict[str, Any]:
         "contenders": contenders,
         "pairs": pairs,
         "baselines": found.baselines,
-        "protocol": _protocol(found),
+        "protocol": protocol(found),
         "about": found.about,
     }
     cleaned: dict[str, Any] = finite(content)

@@ -1,15 +1,15 @@
-"""Where tuning looks: the parameters of a resolved configuration that are searched, and the configurations of their values."""
+"""Where tuning looks: what losses and the rest register, and what a person adds or leaves out."""
 
 import math
 import re
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from rankwell.config import Config, resolve, with_option
+from rankwell.config import Config
 from rankwell.data.batching import BATCHES
 from rankwell.errors import ConfigError, nearest
+from rankwell.experiments.dimensions import Dimension, Space, applied
 from rankwell.generators import GENERATORS
 from rankwell.miners import MINERS
 from rankwell.models import MODELS
@@ -18,7 +18,7 @@ from rankwell.samplers import POSITIVES, SAMPLERS
 from rankwell.tasks import NAMED, task_of
 from rankwell.training import TrainingSettings
 
-__all__ = ["Dimension", "Space", "applied", "configured", "settings", "space_of"]
+__all__ = ["space_of"]
 
 REGISTRIES = {
     "model": MODELS,
@@ -32,42 +32,6 @@ REGISTRIES = {
 
 RANGE = re.compile(r"(?P<low>[^:]+):(?P<high>[^:]+)(?::(?P<log>log))?")
 """``0.1:1.0`` and ``1e-4:1:log``"""
-
-
-@dataclass(frozen=True)
-class Dimension:
-    """One number or choice that is searched."""
-
-    path: str
-    """The option that it belongs to: ``loss.margin``."""
-    place: int | None = None
-    """Which element, where the option is a list."""
-    low: float = -math.inf
-    high: float = math.inf
-    log: bool = False
-    whole: bool = False
-    ascending: bool = False
-    choices: tuple[Any, ...] = ()
-    """Values to choose from, instead of a range."""
-
-    @property
-    def name(self) -> str:
-        """``loss.margins[0]``"""
-        return self.path if self.place is None else f"{self.path}[{self.place}]"
-
-    def __contains__(self, value: Any) -> bool:
-        if self.choices:
-            return value in self.choices
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and self.low <= value <= self.high
-
-    def __str__(self) -> str:
-        if self.choices:
-            return ", ".join(map(str, self.choices))
-        return f"{self.low:g} to {self.high:g}{', log' if self.log else ''}"
-
-
-Space = dict[str, Dimension]
-"""By its name."""
 
 
 def space_of(config: Config, search: Sequence[str] = (), keep: Sequence[str] = ()) -> Space:
@@ -96,41 +60,6 @@ def space_of(config: Config, search: Sequence[str] = (), keep: Sequence[str] = (
             )
         space = {name: each for name, each in space.items() if each.path != path}
     return space
-
-
-def configured(config: Config, space: Space) -> dict[str, Any]:
-    """What the configuration itself says, as far as the space holds it."""
-    plain = config.as_dict()
-    found = {}
-    for name, each in space.items():
-        section, _, key = each.path.partition(".")
-        value = plain.get(section, {}).get(key)
-        value = value[each.place] if each.place is not None else value
-        if value in each:
-            found[name] = value
-    return found
-
-
-def settings(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of values: elements together as lists, put in order where the order says nothing."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        each = space[name]
-        if each.place is None:
-            found[each.path] = value
-        else:
-            found.setdefault(each.path, []).append(value)
-            if each.ascending:
-                found[each.path].sort()
-    return found
-
-
-def applied(config: Config, options: Mapping[str, Any]) -> Config:
-    """The configuration with these options; :class:`ConfigError` where they do not go together."""
-    raw = config.as_dict()
-    for path, value in options.items():
-        with_option(raw, path, value)
-    return resolve(raw, "this combination")
 
 
 def _registered(config: Config, section: str, only: Sequence[str] = ()) -> Space:

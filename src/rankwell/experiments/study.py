@@ -16,9 +16,9 @@ from typing import Any
 import rankwell
 from rankwell.config import Config, resolve
 from rankwell.errors import RankwellError, RunError, require
+from rankwell.experiments.dimensions import Dimension, Space
 from rankwell.experiments.locks import FileLock, JournalLock
 from rankwell.experiments.proposals import Pruner, distribution, propose, pruner_of
-from rankwell.experiments.search import Dimension, Space
 
 __all__ = ["Study", "Taken", "Tried", "worker"]
 
@@ -93,7 +93,7 @@ class Study:
         if about is not None:
             self._check_same({**about, "rankwell": rankwell.__version__})
         self.config = resolve(self.about["config"], str(self.path))
-        self.space: Space = {name: _dimension(each) for name, each in self.about["space"].items()}
+        self.space: Space = {name: Dimension.of(each) for name, each in self.about["space"].items()}
         self.study.pruner = pruner_of(self.about["pruner"], self.config.training.epochs or 1)
 
     @classmethod
@@ -240,10 +240,6 @@ def _said_shortly(path: Path) -> Iterator[None]:
             raise RunError(
                 f"{path} is corrupt: {' '.join(str(error).split()) or type(error).__name__}. Delete it."
             ) from error
-
-
-def _dimension(plain: Mapping[str, Any]) -> Dimension:
-    return Dimension(**{**plain, "choices": tuple(plain["choices"])})
 
 
 def _tried(trial: Any) -> Tried:

@@ -11,8 +11,8 @@ from typing import Any
 
 from rankwell.config import Config
 from rankwell.errors import ConfigError, RankwellError, RunError
+from rankwell.experiments.dimensions import applied
 from rankwell.experiments.processes import end_with_parent
-from rankwell.experiments.search import applied
 from rankwell.experiments.study import Study, Taken
 from rankwell.metrics import Measure
 from rankwell.tasks import Data, Task, task_of

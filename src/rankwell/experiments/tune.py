@@ -17,12 +17,13 @@ import polars as pl
 from rankwell.config import Config, resolve
 from rankwell.errors import ConfigError, RunError
 from rankwell.evaluation.significance import Summary, summarise
+from rankwell.experiments.dimensions import Space, applied
 from rankwell.experiments.folder import RunFolder, write_config
 from rankwell.experiments.locks import FileLock
 from rankwell.experiments.processes import cores, start, why_it_failed
 from rankwell.experiments.proposals import Pruner
 from rankwell.experiments.run import Reporter, Result, run, with_epochs
-from rankwell.experiments.search import Space, applied, space_of
+from rankwell.experiments.search import space_of
 from rankwell.experiments.study import Study, Tried, worker
 from rankwell.experiments.trial import check_validation
 from rankwell.models import MODELS

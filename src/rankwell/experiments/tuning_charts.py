@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rankwell.errors import require
+from rankwell.experiments.dimensions import Dimension, Space
 from rankwell.experiments.page import drawn, style
-from rankwell.experiments.search import Dimension, Space
 from rankwell.experiments.study import Study, Tried
 
 __all__ = ["LEAST", "importances", "tuning_charts"]
@@ -25,9 +25,9 @@ SORTS = {"complete": "came to its end", "pruned": "stopped early", "fail": "fail
 def importances(study: Study) -> dict[str, float]:
     """By the name of each parameter its share of importance, the largest first; empty for too few trials.
 
-    PED-ANOVA: how far the values of the best tenth (two at least) differ in distribution from those of all trials, as
-    Pearson's divergence; shares sum to 1. Trials without the parameter, such as the configured one where its value lies
-    outside the range, do not count.
+    fANOVA: a random forest is fitted to the values of the trials, and a parameter's importance is the variance over the space
+    that it explains by itself; shares sum to 1. Trials without the parameter, such as the configured one where its value lies
+    outside the range, do not count. Empty, too, without scikit-learn, which grows the forest.
     """
     complete = [each for each in study.tried() if each.state == "complete"]
     names = [name for name in study.space if len({str(_value(each, study.space, name)) for each in complete}) > 1]
@@ -36,9 +36,11 @@ def importances(study: Study) -> dict[str, float]:
     importance = require("optuna.importance", "tune")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = importance.get_param_importances(
-            study.study, evaluator=importance.PedAnovaImportanceEvaluator(), params=names
-        )
+        try:
+            evaluator = importance.FanovaImportanceEvaluator(seed=0)
+        except ImportError:
+            return {}
+        found = importance.get_param_importances(study.study, evaluator=evaluator, params=names)
     return {name: float(value) for name, value in found.items()}
 
 
@@ -47,7 +49,7 @@ def tuning_charts(tried: Sequence[Tried], space: Space, shares: Mapping[str, flo
     rows = math.ceil(len(space) / COLUMNS)
     made = {
         "The search: value in validation by trial": drawn(lambda figure: _history(figure, tried, monitor), 6),
-        "Slices: value in validation against each parameter": drawn(
+        "Slices: value in validation against each parameter, marks as above": drawn(
             lambda figure: _slices(figure, tried, space, monitor), 7 * rows - 6
         ),
     }
@@ -97,13 +99,22 @@ def _slices(figure: Any, tried: Sequence[Tried], space: Space, monitor: str) -> 
         if each.choices:
             axes.set_xticks(range(len(each.choices)), [str(choice) for choice in each.choices])
             axes.set_xlim(-0.5, len(each.choices) - 0.5)
-        elif each.log:
-            axes.set_xscale("log")
+        else:
+            _span(axes, each)
         axes.set_xlabel(name)
     for axes in list(grid.flat)[len(space) :]:
         axes.set_visible(False)
     for axes in grid[:, 0]:
         axes.set_ylabel(monitor)
+
+
+def _span(axes: Any, each: Dimension) -> None:
+    """The range that was searched; its ends and its middle are marked."""
+    axes.set_xscale("log" if each.log else "linear")
+    middle = math.sqrt(each.low * each.high) if each.log else (each.low + each.high) / 2
+    places = each.low, middle, each.high
+    axes.set_xticks(places, [f"{place:,.0f}" if each.whole else f"{place:.3g}" for place in places])
+    axes.minorticks_off()
 
 
 def _value(each: Tried, space: Space, name: str) -> Any:
@@ -124,4 +135,4 @@ def _importance(figure: Any, shares: Mapping[str, float]) -> None:
     axes.barh(range(len(shares)), list(shares.values()), color=style(0)["color"])
     axes.set_yticks(range(len(shares)), list(shares))
     axes.set_ylim(len(shares) - 0.5, -0.5)
-    axes.set(xlabel="share of importance (PED-ANOVA, best tenth of the trials)")
+    axes.set(xlabel="share of the variance that single parameters explain (fANOVA)")

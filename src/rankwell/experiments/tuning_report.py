@@ -1,4 +1,4 @@
-"""Tuning told: what was found, what was tried, how; and the figures of cross-validation."""
+"""Tuning told: what was found, what was tried, and how."""
 
 import html
 import json
@@ -28,11 +28,18 @@ from rankwell.experiments.page import (
 )
 from rankwell.experiments.proposals import RANDOM
 from rankwell.experiments.study import Study
-from rankwell.experiments.tune import Nested, Plan, Tuning
+from rankwell.experiments.tune import Plan, Tuning
 from rankwell.experiments.tuning_charts import LEAST, importances, tuning_charts
-from rankwell.tasks import task_of
 
-__all__ = ["found_in_tuning", "found_over_folds", "write_nested_report", "write_tuning_report"]
+__all__ = [
+    "found_in_tuning",
+    "looks_of",
+    "protocol_of",
+    "setting",
+    "versions",
+    "write_page",
+    "write_tuning_report",
+]
 
 Table = tuple[Sequence[str], Sequence[Sequence[Cell]]]
 
@@ -53,21 +60,11 @@ def found_in_tuning(found: Tuning) -> str:
         said += ", the configuration as it was given"
     elif first.state == "complete":
         said += f"; the configuration as it was given has {first.value:.4f}"
-    counts = f"{states.count('complete')} trials came to their end, {states.count('pruned')} were stopped early"
-    counts += f", {failed} failed" if (failed := states.count("fail")) else ""
+    counts = f"Came to their end: {states.count('complete')}; stopped early: {states.count('pruned')}"
+    counts += f"; failed: {failed}" if (failed := states.count("fail")) else ""
     looks = "looked at once" if len(found.looks) == 1 else f"looked at {len(found.looks)} times"
     test = ", ".join(f"{name} {value:.4f}" for name, value in found.result.test.items())
     return f"{said}. {counts}. On the test, {looks}: {test}."
-
-
-def found_over_folds(found: Nested) -> str:
-    """The figure of cross-validation in a sentence."""
-    measure = found.folds[0].config.evaluation.measures[0]
-    summary, units = found.summaries[measure], task_of(found.folds[0].config.task).units
-    return (
-        f"Tuned anew in each of {len(found.folds)} folds, {measure} is {summary.mean:.4f} (95 % interval over"
-        f" {summary.units:,} {units} {summary.low:.4f} to {summary.high:.4f}): no search saw what it was judged on."
-    )
 
 
 def write_tuning_report(found: Tuning, command: str) -> Path:
@@ -77,7 +74,7 @@ def write_tuning_report(found: Tuning, command: str) -> Path:
     monitor = found.config.evaluation.monitor
     tables = {"Found": _parameters(found), "Test": _test(found), "Trials": _trials(found)}
     failed = [f"trial {each.number}: {each.facts['error']}" for each in found.tried if "error" in each.facts]
-    protocol = [*_protocol(found.plan, len(found.tried)), _looks(found), *_importance(shares)]
+    protocol = [*protocol_of(found.plan, len(found.tried)), looks_of(found), *_importance(shares)]
     pictures = tuning_charts(found.tried, found.plan.space, shares, monitor)
     content = {
         "finding": found_in_tuning(found),
@@ -91,46 +88,13 @@ def write_tuning_report(found: Tuning, command: str) -> Path:
         "importance": shares,
         "protocol": protocol,
         "command": command,
-        **_versions(),
+        **versions(),
     }
     title = f"Tuning {found.config.loss['name']} by {monitor}"
-    return _write(found.folder, title, content, tables, failed, pictures)
+    return write_page(found.folder, title, content, tables, failed, pictures)
 
 
-def write_nested_report(found: Nested, command: str) -> Path:
-    """The same of cross-validation, over the reports of its folds."""
-    first = found.folds[0]
-    tables = {"Figures of all folds": _summaries(found), "Folds": _folds(found), "Found": _found_by_fold(found)}
-    count = len(found.folds)
-    protocol = [
-        *_protocol(first.plan, len(first.tried)),
-        f"Cross-validation, nested: the test parts of {count} folds are disjoint and together all that can be tested; each fold"
-        " was searched by itself, on validation taken from its training part, and its best configuration looked once at its"
-        " test part. One in several folds counts by its mean.",
-        "The figures are of this way of tuning, not of one configuration: for one to use, tune without --folds.",
-        *(f"Fold {place}: {_looks(each)}" for place, each in enumerate(found.folds, start=1) if len(each.looks) > 1),
-    ]
-    content = {
-        "finding": found_over_folds(found),
-        "measures": {name: asdict(each) for name, each in found.summaries.items()},
-        "folds": [
-            {
-                "best": asdict(each.best),
-                "result": asdict(each.result),
-                "trials": len(each.tried),
-                "folder": each.folder.name,
-            }
-            for each in found.folds
-        ],
-        "protocol": protocol,
-        "command": command,
-        **_versions(),
-    }
-    title = f"Cross-validated tuning of {first.config.loss['name']}"
-    return _write(found.folder, title, content, tables, [], {})
-
-
-def _write(
+def write_page(
     folder: Path,
     title: str,
     content: Mapping[str, Any],
@@ -163,11 +127,12 @@ def _write(
     return folder / "report.html"
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """What the report was made with."""
     return {"rankwell": rankwell.__version__, "torch": torch.__version__}
 
 
-def _setting(value: Any) -> Cell:
+def setting(value: Any) -> Cell:
     """A parameter's value in a table; what is no number sorts by its text."""
     plain = isinstance(value, (int, float)) and not isinstance(value, bool)
     text = "" if value is None else shown(value)
@@ -179,7 +144,7 @@ def _parameters(found: Tuning) -> Table:
     configured = found.tried[0].options
     searched = {each.path: str(each) for each in found.plan.space.values()}
     rows: list[list[Cell]] = [
-        [(path, path), _setting(configured.get(path)), _setting(found.best.options.get(path)), (words, words)]
+        [(path, path), setting(configured.get(path)), setting(found.best.options.get(path)), (words, words)]
         for path, words in searched.items()
     ]
     return ["parameter", "as configured", "found", "searched"], rows
@@ -206,13 +171,13 @@ def _trials(found: Tuning) -> Table:
                 (each.state, each.state),
                 number(facts[0], ".0f"),
                 number(facts[1], ".1f"),
-                *(_setting(each.options.get(path)) for path in paths),
+                *(setting(each.options.get(path)) for path in paths),
             ]
         )
     return ["trial", found.config.evaluation.monitor, "state", "epoch", "seconds", *paths], rows
 
 
-def _protocol(plan: Plan, trials: int) -> list[str]:
+def protocol_of(plan: Plan, trials: int) -> list[str]:
     """How it was done, a sentence each."""
     config = plan.config
     data = ", ".join(f"{key} {value}" for key, value in config.as_dict()["data"].items() if key != "fold")
@@ -221,13 +186,13 @@ def _protocol(plan: Plan, trials: int) -> list[str]:
     return [
         f"Task {config.task}; data: {data}; split by seed {seed}.",
         f"{trials} trials, proposed by the tree-structured Parzen estimator of optuna {optuna.__version__} with seed"
-        f" {config.seed}; the first is the configuration as it was given, the next {RANDOM - 1} are random, and none is tried"
-        " twice.",
+        f" {config.seed}; the first is the configuration as it was given, those up to the {RANDOM}th are random, and none is"
+        " tried twice.",
         f"A trial was trained without the validation part, for at most {_epochs(config)}, and its value is the best of"
         f" {config.evaluation.monitor} in validation. It never looked at the test. The best of many values is too high: the"
         " figure to tell is the test's.",
         PRUNED[plan.pruner],
-        "Not tried: other values of anything but the parameters below; other seeds of start, order and draws.",
+        "Not tried: other values of anything that was not searched; other seeds of start, order and draws.",
     ]
 
 
@@ -235,7 +200,8 @@ def _epochs(config: Config) -> str:
     return f"{config.training.epochs} epochs" if config.training.epochs else "its epochs"
 
 
-def _looks(found: Tuning) -> str:
+def looks_of(found: Tuning) -> str:
+    """How often the test was looked at."""
     if len(found.looks) == 1:
         return "The test was looked at once, by the run in best: trained on training and validation data, if it refits."
     trials = ", ".join(map(str, found.looks))
@@ -247,39 +213,8 @@ def _looks(found: Tuning) -> str:
 
 def _importance(shares: Mapping[str, float]) -> list[str]:
     if not shares:
-        return [f"Importance is not told: it takes {LEAST} trials that came to their end."]
+        return [f"Importance is not told: it takes {LEAST} trials that came to their end, and scikit-learn."]
     return [
-        "Importance is PED-ANOVA's: how far the values of the best tenth of the trials differ in distribution from those of all"
-        " that came to their end, as a share of the sum. It says what mattered within the ranges searched, and with few trials"
-        " it is rough."
+        "Importance is fANOVA's: of a random forest fitted to the trials that came to their end, the variance that each parameter"
+        " explains by itself within the range searched, as a share of their sum. With few trials it is rough."
     ]
-
-
-def _summaries(found: Nested) -> Table:
-    rows: list[list[Cell]] = [
-        [(name, name), number(each.mean), number(each.low), number(each.high), (f"{each.units:,}", each.units)]
-        for name, each in found.summaries.items()
-    ]
-    return ["measure", "mean", "low", "high", task_of(found.folds[0].config.task).units], rows
-
-
-def _folds(found: Nested) -> Table:
-    measures = list(found.folds[0].result.test)
-    baselines = list(found.folds[0].result.baselines)
-    rows: list[list[Cell]] = []
-    for place, each in enumerate(found.folds, start=1):
-        first = each.tried[0].value
-        row = [(str(place), place), (str(each.best.number), each.best.number), number(each.best.value), number(first)]
-        row += [number(each.result.test[name]) for name in measures]
-        row += [number(each.result.baselines[name][measures[0]]) for name in baselines]
-        rows.append(row)
-    heads = ["fold", "best trial", "validation", "as configured", *measures]
-    return [*heads, *(f"{measures[0]} of {name}" for name in baselines)], rows
-
-
-def _found_by_fold(found: Nested) -> Table:
-    paths = list(dict.fromkeys(each.path for each in found.folds[0].plan.space.values()))
-    rows: list[list[Cell]] = [
-        [(path, path), *(_setting(each.best.options.get(path)) for each in found.folds)] for path in paths
-    ]
-    return ["parameter", *(f"fold {place}" for place in range(1, len(found.folds) + 1))], rows

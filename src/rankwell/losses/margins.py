@@ -155,22 +155,31 @@ def _hinge_slopes(x: Tensor, scale: Tensor, margins: list[float], weights: list[
 
 def _hinges_in_place(x: Tensor, margins: list[float], weights: list[float]) -> Tensor:
     """The sums, which leave their slopes in ``x``. A block of scores below all margins, as most are, costs one look."""
-    n = x.shape[-1]
+    n, rows = x.shape[-1], x.shape[:-1].numel()
     width = n if n % BLOCK else BLOCK
     slopes = x.detach().view(-1, width)
     some = (slopes.amax(-1) > min(margins)).nonzero().squeeze(1)
-    few, sums = slopes.index_select(0, some), x.new_zeros(len(some))
-    at = 0
-    for part, room in in_chunks(few):
-        above, total = torch.zeros_like(part), sums[at : at + len(part)]
+    if 4 * len(some) > len(slopes):
+        sums = _turned_to_slopes(slopes.view(rows, n), margins, weights)
+    else:
+        few = slopes.index_select(0, some)
+        of_few = _turned_to_slopes(few, margins, weights)
+        slopes.zero_().index_copy_(0, some, few)
+        sums = x.new_zeros(rows).index_add_(0, some // (n // width), of_few)
+    return with_slopes(x, sums.view(x.shape[:-1]), x.detach())
+
+
+def _turned_to_slopes(x: Tensor, margins: list[float], weights: list[float]) -> Tensor:
+    """The sums of rows; where these stood, their slopes are then."""
+    sums = [x.new_zeros(0)]
+    for part, room in in_chunks(x):
+        total, above = part.new_zeros(len(part)), torch.zeros_like(part)
         for margin, weight in zip(margins, weights, strict=True):
             total.add_(torch.sub(part, margin, out=room).relu_().sum(-1), alpha=weight)
             above.add_(room.gt_(0), alpha=weight)
         part.copy_(above)
-        at += len(part)
-    slopes.zero_().index_copy_(0, some, few)
-    values = x.new_zeros(x.shape[:-1].numel()).index_add_(0, some // (n // width), sums)
-    return with_slopes(x, values.view(x.shape[:-1]), x.detach())
+        sums.append(total)
+    return torch.cat(sums)
 
 
 def _chunks(x: Tensor) -> Iterator[tuple[slice, Tensor]]:
