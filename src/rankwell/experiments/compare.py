@@ -54,7 +54,7 @@ class Budget:
         if self.steps is not None:
             return f"{self.steps:,} steps, rounded up to whole epochs"
         if self.seconds is not None:
-            return f"{self.seconds:g} seconds of training, in whole epochs"
+            return f"{self.seconds:g} seconds of training, in whole epochs and one at least"
         return "the configured epochs"
 
 

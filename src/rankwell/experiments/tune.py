@@ -29,7 +29,7 @@ from rankwell.experiments.trial import check_validation
 from rankwell.models import MODELS
 from rankwell.tasks import task_of
 
-__all__ = ["Nested", "Plan", "Tuning", "nested", "planned", "search", "tune"]
+__all__ = ["Nested", "Plan", "Tuning", "in_fold", "nested", "planned", "search", "tune"]
 
 MODULE = "rankwell.experiments.trial"
 PAUSE = 0.2

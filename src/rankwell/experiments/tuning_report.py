@@ -215,6 +215,6 @@ def _importance(shares: Mapping[str, float]) -> list[str]:
     if not shares:
         return [f"Importance is not told: it takes {LEAST} trials that came to their end, and scikit-learn."]
     return [
-        "Importance is fANOVA's: of a random forest fitted to the trials that came to their end, the variance that each parameter"
-        " explains by itself within the range searched, as a share of their sum. With few trials it is rough."
+        "Importance is fANOVA's: of a random forest fitted to the trials that came to their end, the variance that each"
+        " parameter explains by itself within the range searched, as a share of their sum. With few trials it is rough."
     ]

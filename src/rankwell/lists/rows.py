@@ -1,0 +1,219 @@
+"""The arguments of a contrast loss, checked and cleaned, and sums of its negatives in few passes."""
+
+# mypy: allow-untyped-calls
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from rankwell.errors import InputError
+from rankwell.lists.blocks import BLOCK_ITEMS
+from rankwell.lists.edges import check_types, fits, in_full_precision, reduce, shape
+from rankwell.lists.layouts import Dense
+from rankwell.types import Mask, Reduction, Values, Weights
+
+__all__ = [
+    "Rows",
+    "in_chunks",
+    "open_rows",
+    "with_slopes",
+]
+
+
+class Rows(NamedTuple):
+    """Checked and cleaned arguments of a contrast loss: ``pos [*b, m]``, ``neg [*b, n]``, one value a row."""
+
+    pos: Tensor
+    given_neg: Tensor
+    """As given: whatever stands at masked places."""
+    pos_where: Mask | None
+    where: Mask | None
+    weights: Tensor
+    """Of the positives, broadcastable to ``pos``."""
+    overwrite: bool = False
+    """Whether the negatives are the loss's to write over, once; absent ones are minus infinity already."""
+
+    @property
+    def neg(self) -> Tensor:
+        """Minus infinity where masked: so bad a negative vanishes from sums of hinges, of softplus and of exponentials."""
+        if self.where is None or self.overwrite:
+            return self.given_neg
+        neg: Tensor = _Absent.apply(self.given_neg, self.where)
+        return neg
+
+    def mean_pos(self, x: Tensor) -> Tensor:
+        """Means over the valid positives of each row; 0 where there are none."""
+        return _masked_mean(x, self.pos_where)
+
+    def count_neg(self) -> Tensor:
+        """How many valid negatives each row has, ``[*b]``."""
+        return Dense(self.given_neg, self.where).count()
+
+    def sum_pos(self, x: Tensor) -> Tensor:
+        """Weighted sums over the valid positives of each row."""
+        return Dense(self.pos, self.pos_where).sum(self.weights * x)
+
+    def logsumexp_neg(self, temperature: float, *, absent: float = -torch.inf) -> Tensor:
+        """Logsumexp of the negatives divided by the temperature; ``absent`` in rows that have none."""
+        if not self.given_neg.shape[-1]:
+            return self.given_neg.new_full(self.given_neg.shape[:-1], absent)
+        value: Tensor
+        if self.overwrite and temperature >= torch.finfo(self.given_neg.dtype).tiny:  # 1 / temperature is a number
+            value = _logsumexp_in_place(self.given_neg, temperature)
+        else:
+            value = _ScaledLogSumExp.apply(self.given_neg, self.where, temperature)[0]
+        return value if absent == -torch.inf else torch.where(value == -torch.inf, absent, value)
+
+    def max_neg(self) -> Tensor:
+        """The best negative of each row; minus infinity in rows that have none."""
+        if not self.given_neg.shape[-1]:
+            return self.given_neg.new_full(self.given_neg.shape[:-1], -torch.inf)
+        return self.neg.amax(-1)
+
+    def reduce(self, values: Tensor, reduction: Reduction) -> Values:
+        """Reduce values of rows; a row counts when it has a valid positive."""
+        return reduce(values, Dense(self.pos, self.pos_where).some(), reduction)
+
+
+def _masked_mean(x: Tensor, where: Mask | None) -> Tensor:
+    return Dense(x, where).sum(x) / Dense(x, where).count().clamp(min=1)
+
+
+def open_rows(
+    pos: Tensor,
+    neg: Tensor,
+    *,
+    pos_where: Mask | None,
+    where: Mask | None,
+    weights: Weights | None,
+    overwrite: bool | None = None,
+) -> Rows:
+    """Check the arguments of a contrast loss, and put 0 at masked positives.
+
+    ``pos`` is ``[*b]`` (one positive) or ``[*b, m]``; ``neg`` is ``[*b, n]``; ``pos_where`` and ``weights`` broadcast to
+    ``pos``, ``where`` to ``neg``. With ``overwrite``, negatives are the loss's: see :class:`Rows`.
+    """
+    check_types({"pos": pos, "neg": neg}, {"pos_where": pos_where, "where": where})
+    single = pos.ndim == neg.ndim - 1
+    if neg.ndim == 0 or pos.ndim not in (neg.ndim - 1, neg.ndim) or pos.shape[: neg.ndim - 1] != neg.shape[:-1]:
+        raise InputError(
+            f"pos must be [*b] or [*b, m] and neg [*b, n] with the same *b: got pos {shape(pos)}, neg {shape(neg)}."
+        )
+    pos, neg = in_full_precision(pos), in_full_precision(neg)
+    weights = pos.new_ones(()) if weights is None else fits(weights, "weights", pos).to(pos.dtype)
+    if pos_where is not None:
+        pos_where = fits(pos_where, "pos_where", pos).expand(pos.shape)
+        pos, weights = torch.where(pos_where, pos, 0), torch.where(pos_where, weights, 0)
+        pos_where = pos_where[..., None] if single else pos_where
+    if single:
+        pos = pos[..., None]
+        weights = weights[..., None] if weights.ndim else weights
+    if where is not None:
+        where = fits(where, "where", neg).expand(neg.shape)
+    return Rows(pos, neg, pos_where, where, weights, bool(overwrite))
+
+
+class _Absent(torch.autograd.Function):
+    """Minus infinity where masked. Contrast losses have no gradient there, so the backward pass hands it on unchanged."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(neg: Tensor, where: Tensor) -> Tensor:
+        return torch.where(where, neg, -torch.inf)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # noqa: ARG004
+        return grad, None
+
+
+class _ScaledLogSumExp(torch.autograd.Function):
+    """Logsumexp of ``x`` / temperature along the last axis, in half the passes: it keeps the exponentials.
+
+    These and their sum are outputs whose slopes are known, with the maximum that they are taken against as a constant: it
+    cancels in the softmax. The backward pass is made of them, and so has derivatives itself.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, where: Tensor | None, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+        scale = 1 / temperature
+        terms = x * scale if where is None else torch.where(where, x, -torch.inf).mul_(scale)
+        top = terms.amax(-1, keepdim=True)
+        top = torch.where(top == -torch.inf, 0, top)
+        terms = terms.sub_(top).exp_()
+        total = terms.sum(-1, keepdim=True)
+        return (top + total.log()).squeeze(-1), terms, total
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        if torch.compiler.is_compiling():  # no second derivatives there in any case
+            ctx.mark_non_differentiable(*output[1:])
+        ctx.set_materialize_grads(False)  # no zeros for the exponentials
+        ctx.save_for_backward(*output[1:])
+        ctx.temperature = inputs[2]
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad: Tensor | None, by_terms: Tensor | None = None, by_total: Tensor | None = None
+    ) -> tuple[Tensor | None, None, None]:
+        terms, total = ctx.saved_tensors
+        slopes = []
+        if grad is not None:
+            slopes.append(terms * (grad[..., None] / (ctx.temperature * torch.where(total == 0, 1, total))))
+        # Of second and higher derivatives only.
+        slopes += [terms * by / ctx.temperature for by in (by_terms, by_total) if by is not None]
+        return sum(slopes[1:], start=slopes[0]) if slopes else None, None, None
+
+
+def _logsumexp_in_place(x: Tensor, temperature: float) -> Tensor:
+    """Logsumexp of ``x`` / temperature along the last axis, which leaves the exponentials in ``x``."""
+    terms = x.detach()
+    top = terms.amax(-1, keepdim=True)
+    top.masked_fill_(top == -torch.inf, 0).mul_(1 / temperature)
+    torch.sub(terms, top, out=terms) if temperature == 1 else torch.add(-top, terms, alpha=1 / temperature, out=terms)
+    total = terms.exp_().sum(-1, keepdim=True)
+    over = total.masked_fill(total == 0, 1).mul_(temperature).squeeze(-1)
+    return with_slopes(x, top.add_(total.log()).squeeze(-1), terms, over)
+
+
+def with_slopes(x: Tensor, values: Tensor, slopes: Tensor, over: Tensor | float = 1.0) -> Tensor:
+    """Values ``[*b]`` of the rows of ``x``, whose slopes are ``slopes / over`` and may stand in the memory of ``x``.
+
+    They are differentiated once: the gradient then stands there.
+    """
+    made: Tensor = _WithSlopes.apply(x, values, slopes, over)
+    return made
+
+
+def in_chunks(x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """The rows of ``[*b, n]`` in chunks that stay in the cache, each beside room for as many numbers."""
+    rows = x.view(x.shape[:-1].numel(), x.shape[-1])
+    step = max(1, BLOCK_ITEMS // max(rows.shape[1], 1))
+    spare = torch.empty_like(rows[:step])
+    for part in rows.split(step):
+        yield part, spare[: len(part)]
+
+
+class _WithSlopes(torch.autograd.Function):
+    """One matrix from the scores to their gradient, where each new one would leave the cache."""
+
+    @staticmethod
+    def forward(ctx: Any, _: Tensor, values: Tensor, slopes: Tensor, over: Tensor | float) -> Tensor:
+        ctx.over = over
+        ctx.save_for_backward(slopes)  # so that a second backward pass is an error: the first one writes over it
+        return values.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (slopes,) = ctx.saved_tensors
+        return slopes.mul_((grad / ctx.over)[..., None]), None, None, None

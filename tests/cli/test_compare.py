@@ -1,0 +1,57 @@
+"""``rankwell compare`` as a person meets it."""
+
+import pytest
+
+from rankwell.experiments import compare as compare_module
+from rankwell.experiments.cell import Outcome
+from rankwell.experiments.folder import RunFolder
+from rankwell.experiments.run import run
+
+from .conftest import SMALL
+
+pytestmark = pytest.mark.usefixtures("no_picture")
+
+
+@pytest.fixture
+def carried_out(monkeypatch) -> list[str]:
+    """Runs without processes of their own, which take seconds to start; their folders."""
+    done: list[str] = []
+
+    def cell(config, folder, **_):
+        done.append(folder.name)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        run(config, RunFolder(folder / "run"), resume=True)
+        RunFolder(folder).write_json("outcome.json", {})
+        return Outcome()
+
+    monkeypatch.setattr(compare_module, "carry_out", cell)
+    return done
+
+
+def test_compare_interrupted_goes_on_and_then_trains_what_is_added(rankwell, tiny, tmp_path, carried_out):
+    words = ["compare", tiny, *SMALL, "--seeds", 2, "--jobs", 1, "--out", tmp_path / "c", "--losses"]
+    said = rankwell(*words, "bpr,bsl")
+    assert said.code == 130 and said.err.endswith("with anything else by the same command.\n")
+    said = rankwell(*words, "bpr,bsl")
+    assert said.code == 0, said.err
+    assert " is first by recall@20: " in said.out and "over 40 users" in said.out
+    assert len(carried_out) == 5  # the second of four twice
+    more = rankwell(*words, "bpr,bsl,ccl")
+    assert more.code == 0 and [name.partition(".")[0] for name in carried_out[5:]] == ["ccl", "ccl"]
+    assert all((tmp_path / "c" / f"report.{kind}").is_file() for kind in ("html", "md", "json"))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "a comparison needs something to compare"),
+        (["--losses", "bpr,bsll"], "bsll"),
+        (["--losses", "bpr", "--jobs", "0"], "--jobs must be at least 1: got 0."),
+        (["--losses", "bpr", "--steps", "4", "--seconds", "4"], "give one of the two"),
+        (["--losses", "bpr", "--seeds", "0"], "at least one seed: got 0"),
+    ],
+    ids=["nothing", "unknown", "jobs", "budgets", "seeds"],
+)
+def test_what_compare_refuses(rankwell, tiny, tmp_path, words, says):
+    assert says in rankwell("compare", tiny, *words, "--out", tmp_path / "c").sentence
