@@ -114,16 +114,15 @@ def search(
     study = Study.start(folder, plan.config, plan.space, plan.pruner, plan.data)
     told = {each.number for each in study.tried() if each.state in ENDED}
     workers: list[_Worker] = []
+    deaths = 0
     threads, stop = threads or max(1, cores() // jobs), stop or threading.Event()
 
-    def tell() -> int:
-        tried = study.tried()
-        for each in tried:
+    def tell() -> None:
+        for each in study.tried():
             if each.state in ENDED and each.number not in told:
                 told.add(each.number)
                 if watcher:
                     watcher(each)
-        return sum(each.state in ENDED for each in tried)
 
     try:
         if len(told) < plan.trials:
@@ -135,7 +134,10 @@ def search(
             for each in [each for each in workers if each.process.poll() is not None]:
                 workers.remove(each)
                 if why := why_it_failed(each.process.returncode, each.said):
-                    if not study.fail(worker(each.process.pid), why):
+                    deaths += 1
+                    # Of one that was killed, another may have taken the trial by now.
+                    others = each.process.returncode < 0 and deaths <= plan.trials
+                    if not study.fail(worker(each.process.pid), why) and not others:
                         raise RunError(f"a process of the search ended: {why}")
                     workers.append(_worker(study, plan.trials, threads, each.number))
         tell()

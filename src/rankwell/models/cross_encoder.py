@@ -89,7 +89,6 @@ class CrossEncoder(nn.Module):
         scores: Tensor = self.encoder(features)["scores"]
         return scores[:, 0]
 
-
     def cut(self, queries: Sequence[str], documents: Sequence[str]) -> int:
         """How many pairs are longer than ``max_length`` tokens."""
         with _quiet():
