@@ -7,6 +7,7 @@ import tomli_w
 
 from rankwell.config import Config, listed, load_toml, resolve, with_option
 from rankwell.errors import ConfigError, UnknownName
+from rankwell.losses import LOSSES
 from rankwell.tasks import Recommendation
 
 
@@ -60,8 +61,9 @@ def test_a_recipe_for_one_model_leaves_another_alone(monkeypatch):
 
 
 def test_recipes_resolve():
-    for loss in Recommendation.recipes:
-        assert from_options(("loss", loss)).loss["name"] == loss
+    for name in Recommendation.recipes:
+        section = "loss" if name in LOSSES else "model"
+        assert from_options((section, name)).as_dict()[section]["name"] == name
 
 
 def test_dotted_options():

@@ -72,7 +72,7 @@ def evaluate_next(
     ...         return scores if out is None else out.copy_(scores)
     >>> histories, targets = Ragged(torch.tensor([0, 2, 3]), torch.tensor([0, 1, 2])), torch.tensor([1, 1])
     >>> evaluate_next(Again(), [Measure.parse("recall@1"), Measure.parse("mrr@3")], histories, targets).values
-    {'recall@1': tensor([1., 0.]), 'mrr@3': tensor([1.0000, 0.3333])}
+    {'recall@1': tensor([1., 0.]), 'mrr@3': tensor([1.0000, 0.4167])}
     """
     questions = histories.offsets.numel() - 1
     if targets.shape != (questions,) or targets.is_floating_point():
