@@ -5,6 +5,7 @@ import json
 import pytest
 
 from rankwell.config import resolve
+from rankwell.experiments import limits
 
 
 def test_three_choices_with_reasons(rankwell, tiny):
@@ -51,6 +52,12 @@ def test_what_is_too_large_is_told(rankwell, tiny):
     said = rankwell("advise", tiny, "--memory", "10MB")
     assert said.code == 0 and said.out.count("too large  it needs about") == 3
     assert "Passed over: simce: it needs about" in said.out
+
+
+def test_what_is_too_slow_is_told(rankwell, tiny, monkeypatch):
+    monkeypatch.setattr(limits, "step_seconds", lambda *_: 3600.0)
+    said = rankwell("advise", tiny, "--memory", "8GB", "--minutes", "1")
+    assert said.code == 0 and said.out.count("too slow   time for 0 of") == 3 and "too large" not in said.out
 
 
 def test_the_task_is_found_or_given(rankwell, tmp_path):

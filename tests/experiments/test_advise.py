@@ -4,10 +4,12 @@ import itertools
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from pydantic import ValidationError
 
 from rankwell.config import load_toml, resolve
@@ -292,7 +294,16 @@ def test_memory(text, size):
 def test_minutes_must_be_above_0():
     with pytest.raises(ConfigError, match="--minutes must be a number above 0: got 0"):
         Limits(minutes=0)
-    assert (machine_memory() or 1e9) > 1e8
+
+
+def test_memory_of_the_machine_or_of_its_container(tmp_path, monkeypatch):
+    files = (tmp_path / "memory.max", tmp_path / "absent")
+    monkeypatch.setattr(limits_module, "CGROUPS", files)
+    physical = machine_memory()
+    assert physical is None or physical > 1e8
+    for text, limit in (("max\n", physical), ("50000000\n", 5e7), (f"{2**63}\n", physical or 2.0**63)):
+        files[0].write_text(text)
+        assert machine_memory() == limit
 
 
 @pytest.fixture
@@ -309,6 +320,31 @@ def test_what_does_not_fit_is_made_smaller(read):
     assert tight.plan.peak <= free.plan.peak - 50_000 and not tight.problem
     assert [str(change) for change in tight.changes] == ["evaluation.block 256 → 128, to save memory"]
     assert tight.config.evaluation.block == 128
+
+
+def test_users_at_a_time_give_way_to_their_end_before_negatives(read):
+    # Half of the negatives saves more than the users scored at a time ever could, and is not needed.
+    config, data = read
+    config = config.model_copy(update={"sampler": {**config.sampler, "n": 1024}})
+    peak = within(config, data, Limits()).plan.peak
+    few = within(config, data, Limits(memory=peak - 400_000))
+    assert [(change.key, change.before) for change in few.changes] == [
+        ("block", 256)
+    ] and few.config.evaluation.block < 128
+    more = within(config, data, Limits(memory=peak - 700_000))
+    assert [str(change) for change in more.changes] == [
+        "evaluation.block 256 → 16, to save memory",
+        "sampler.n 1,024 → 512, to save memory",
+    ]
+
+
+def test_texts_at_a_time_give_way_before_the_batch():
+    pytest.importorskip("bm25s", reason="texts need the extra text")
+    config = resolve({"task": "retrieval", "model": {"name": "bag_of_words"}, "training": {"batch_size": 32}})
+    data = task_of(config.task).read(config)
+    found = within(config, data, Limits(memory=within(config, data, Limits()).plan.peak - 1_000))
+    assert [str(change) for change in found.changes] == ["model.micro_batch 0 → 16, to save memory"]
+    assert found.config.training.batch_size == 32 and not found.problem
 
 
 def test_what_cannot_be_made_small_enough_says_so(read):
@@ -335,6 +371,31 @@ def test_a_step_is_timed(read, rows):
     config, data = read
     config = config.model_copy(update={"training": replace(config.training, batch_size=rows)})
     assert 0 < limits_module.step_seconds(config, data) < 60
+
+
+@pytest.mark.parametrize(("step", "looks"), [(60.0, 2), (2.0, 4), (0.01, 21)])
+def test_timing_ends_after_a_few_seconds(read, monkeypatch, step, looks):
+    config, data = read
+    config = config.model_copy(update={"training": replace(config.training, batch_size=2)})
+    clock = itertools.count(0, step)
+    monkeypatch.setattr(limits_module, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    assert limits_module.step_seconds(config, data) == pytest.approx(step)
+    assert next(clock) == pytest.approx(looks * step)  # one look at the start, and one after each step
+
+
+def test_timing_has_the_threads_given(read, monkeypatch):
+    config, data = read
+    threads, seen = torch.get_num_threads(), []
+    carried_out = limits_module.fit
+
+    def fit(*args, **given):
+        seen.append(torch.get_num_threads())
+        return carried_out(*args, **given)
+
+    monkeypatch.setattr(limits_module, "fit", fit)
+    for given in (0, threads + 1):
+        limits_module.step_seconds(config.model_copy(update={"threads": given}), data)
+    assert seen == [threads, threads + 1] and torch.get_num_threads() == threads
 
 
 def test_what_fits_comes_first_and_the_rest_is_told():
@@ -364,7 +425,9 @@ def test_advice_writes_configurations_that_resolve(tiny, tmp_path):
     assert [file.name for file in files] == ["1-sampled_softmax.toml", "2-bsl.toml", "3-bpr.toml"]
     for file, named in zip(files, advice.choices, strict=True):
         assert resolve(load_toml(file)) == named.config and named.config.seed == 3
-        assert named.choice.reason in file.read_text(encoding="utf-8").splitlines()[0]
+        lines = file.read_text(encoding="utf-8").splitlines()
+        assert named.choice.reason in lines[0]
+        assert {f"# what would change this: {each}" for each in named.choice.changes} <= set(lines)
     with pytest.raises(RunError, match="out exists"):
         write_choices(advice, tmp_path / "out")
     assert write_choices(advice, tmp_path / "first.toml") == [tmp_path / "first.toml"]

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rankwell.losses import LOSSES, mml_loss
+from rankwell.errors import InputError
+from rankwell.losses import LOSSES, LearnedTemperature, bpr_loss, combine, mml_loss, psl_loss, sampled_softmax_loss
 
 IN_PLACE = [entry for entry in LOSSES if "overwrite" in entry.inputs]
 REQUIRED = {"query_ids": torch.tensor([3, 3, 1, 0, 2])}
@@ -93,3 +94,32 @@ def test_a_second_backward_pass_is_an_error(entry):
     value.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         value.backward()
+
+
+def test_a_small_temperature():
+    """Scores of 1e10 units: the best is still 0 below the exponential, in float32 too."""
+    pos, neg, _ = drawn(40, torch.float32)
+    plain = sampled_softmax_loss(pos, neg.clone(), temperature=1e-10, reduction="none")
+    over = sampled_softmax_loss(pos, neg.clone(), temperature=1e-10, reduction="none", overwrite=True)
+    torch.testing.assert_close(over, plain, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("name", ["mml", "ccl"])
+def test_a_score_that_is_no_number_is_not_lost(name):
+    neg = torch.zeros(8, 128)
+    neg[0, 3] = torch.nan
+    assert LOSSES[name](torch.ones(8), neg, overwrite=True).isnan()
+
+
+def test_losses_of_several_calls_do_not_write_over():
+    pos, neg = torch.tensor([1.0]), torch.tensor([[0.5, 9.0]])
+    both = combine({bpr_loss: 1.0, psl_loss: 1.0})
+    assert both(pos, neg.clone(), overwrite=True) == both(pos, neg)
+    learned, where = LearnedTemperature(loss="sampled_softmax", temperature=1.0), torch.tensor([[True, False]])
+    hidden = neg.masked_fill(~where, -torch.inf)
+    torch.testing.assert_close(learned(pos, hidden, where=where, overwrite=True), learned(pos, neg, where=where))
+
+
+def test_parameters_are_not_written_over():
+    with pytest.raises(InputError, match="overwrite: neg is a parameter"):
+        bpr_loss(torch.ones(1), torch.ones(1, 2, requires_grad=True), overwrite=True)

@@ -256,3 +256,17 @@ def test_unknown_names_offer_the_nearest():
         MatrixFactorisation(2, 3, similarity="cosin")
     with pytest.raises(InputError, match="init_std"):
         MatrixFactorisation(2, 3, init_std=-1.0)
+
+
+def test_a_subclass_with_vectors_of_its_own_is_heard():
+    class Tripled(MatrixFactorisation):
+        def contrast_vectors(self, *args, **own):
+            vectors = super().contrast_vectors(*args, **own)
+            return vectors._replace(queries=3 * vectors.queries)
+
+    plain, tripled = (kind(2, 3, dim=4, init="normal", dropout=0.0) for kind in (MatrixFactorisation, Tripled))
+    for model in (plain, tripled):
+        model.initialise(Ragged(torch.tensor([0, 1, 2]), torch.tensor([0, 2])), seed=0)
+    asked = torch.tensor([0, 1]), torch.tensor([0, 2]), torch.tensor([1])
+    for got, wanted in zip(tripled.contrast_scores(*asked), plain.contrast_scores(*asked), strict=True):
+        torch.testing.assert_close(got, 3 * wanted)

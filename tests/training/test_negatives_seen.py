@@ -1,6 +1,7 @@
 import gc
 import math
 import weakref
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -256,6 +257,22 @@ def test_weights_are_the_same_with_and_without(kind):
         assert each["held_out_positives"] == 0  # they are the known positives here, which no sampler leaves
         assert sum(each["by_popularity"]["gradient"]) == pytest.approx(1)
         assert (each["collision_rate"] > 0) == (kind != "rows")
+
+
+@pytest.mark.parametrize("kind", ["pool", "rows", "batch"])
+def test_losses_that_write_over_scores_are_seen_alike(kind):
+    entry, found = LOSSES["sampled_softmax"], []
+    for inputs in (entry.inputs, {}):
+        observer = NegativesSeen(KNOWN, ITEMS, every=1)
+        of = replace(objective(observer, kind), loss=entry.function, inputs=inputs)
+        of.model.double()
+        train(of, None)
+        found.append(observer.finish())
+    assert found[0] is not None and found[0].keys() == found[1].keys()
+    for name, numbers in found[0]["by_popularity"].items():
+        assert numbers == pytest.approx(found[1]["by_popularity"][name])
+    for name, number in found[0].items():
+        assert isinstance(number, dict) or number == pytest.approx(found[1][name]), name
 
 
 def test_frozen_models_are_not_looked_at():

@@ -97,7 +97,7 @@ def _show_choice(place: int, named: Named, command: str) -> None:
             *(("evidence", each.told()) for each in named.choice.evidence),
             *(("changes", each) for each in named.choice.changes),
             *(("adapted", str(each)) for each in fitted.changes),
-            *([("too large", fitted.problem)] if fitted.problem else []),
+            *([("too large" if fitted.minutes is None else "too slow", fitted.problem)] if fitted.problem else []),
             ("takes", took),
             ("start", f"{command} {named.options()}"),
         ]

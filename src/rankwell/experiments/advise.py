@@ -180,7 +180,8 @@ def _toml(advice: Advice, place: int) -> str:
     said = [
         f"rankwell advise, choice {place + 1} of {len(advice.choices)}: {named.choice.reason}",
         *(each.told() for each in named.choice.evidence),
-        *map(str, named.fitted.changes),
+        *(f"what would change this: {each}" for each in named.choice.changes),
+        *(f"adapted: {each}" for each in named.fitted.changes),
     ]
     comments = "".join(f"# {' '.join(line.split())}\n" for line in said)
     text: str = require("tomli_w", "cli").dumps(named.config.as_dict())

@@ -1,31 +1,41 @@
 """Memory and minutes that a run may take, and what of a configuration has to give way to them."""
 
+import contextlib
+import itertools
 import os
 import re
+import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import torch
+
 from rankwell.config import Config
+from rankwell.data.batching import Batches
 from rankwell.errors import ConfigError
 from rankwell.experiments.plan import Plan, plan_of
 from rankwell.tasks import Data, task_of
-from rankwell.training import Epoch, fit
+from rankwell.training import fit
 
 __all__ = ["Change", "Fitted", "Limits", "machine_memory", "parse_memory", "step_seconds", "within"]
 
 KNOBS = (("model", "micro_batch", 4), ("evaluation", "block", 16), ("sampler", "n", 8), ("training", "batch_size", 16))
-"""What is halved to save memory, and the least that it may be; what costs no quality first."""
+"""What is halved to save memory, one to its end before the next, and the least that it may be; what costs no quality first."""
 
 WORTH = 0.01
-"""A knob is turned where half of it saves this share of what is too much."""
+"""A knob is turned while half of it saves this share of what is too much."""
 
 FEWEST = 5
 """Epochs below which a choice comes behind others, where it asked for more."""
 
-LONG = 5.0
-"""Seconds after which ten steps are enough to know how long one takes."""
+STEPS, LONG = 20, 5.0
+"""Steps that are timed at most, and seconds after which no further one is begun."""
+
+CGROUPS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where Linux tells what a container may take: version 2 and version 1."""
 
 UNITS = {"m": 2, "g": 3, "t": 4}
 
@@ -68,7 +78,7 @@ class Fitted:
     problem: str = ""
     """Why it does not fit; empty where it does."""
     minutes: float | None = None
-    """Predicted; None where nobody asked."""
+    """Predicted; None where nobody asked, or memory is too small already."""
 
 
 def parse_memory(text: str) -> float:
@@ -84,11 +94,14 @@ def parse_memory(text: str) -> float:
 
 
 def machine_memory() -> float | None:
-    """Bytes that this machine has; None where the system does not tell."""
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, OSError, ValueError):
-        return None
+    """Bytes that this machine has, or its container may take where that is less; None where the system does not tell."""
+    told = []
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        told.append(float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
+    for file in CGROUPS:
+        with contextlib.suppress(OSError, ValueError):  # "max" is no limit
+            told.append(float(file.read_text(encoding="ascii")))
+    return min(told, default=None)
 
 
 def within(config: Config, data: Data[Any], limits: Limits) -> Fitted:
@@ -116,33 +129,23 @@ def within(config: Config, data: Data[Any], limits: Limits) -> Fitted:
 
 
 def _smaller(config: Config, data: Data[Any], memory: float, planned: Plan) -> tuple[Config, Plan, list[Change]]:
-    """Halve what saves most, again and again, until the peak fits or nothing saves any more."""
-    start = _values(config)
-    while planned.peak > memory:
-        tried = []
-        for section, key, least in KNOBS:
-            value = _values(config).get((section, key))
-            if value is not None and value > least:
-                smaller = _with(config, section, key, max(least, value // 2))
-                tried.append((plan_of(smaller, data), smaller))
-        best = min(tried, key=lambda each: each[0].peak, default=None)
-        if best is None or best[0].peak > planned.peak - WORTH * (planned.peak - memory):
-            break
-        planned, config = best
-    end = _values(config)
-    changes = [Change(*key, start[key], end[key], "to save memory") for key in start if start[key] != end[key]]
-    return config, planned, changes
-
-
-def _values(config: Config) -> Mapping[tuple[str, str], int]:
-    """The knobs that the configuration has."""
-    values = {}
-    for section, key, _ in KNOBS:
+    """Turn one knob after another, each as long as it saves something, until the peak fits."""
+    changes = []
+    for section, key, least in KNOBS:
         own = getattr(config, section)
-        value = own.get(key) if isinstance(own, Mapping) else getattr(own, key)
-        if value is not None:
-            values[section, key] = value
-    return values
+        before = own.get(key) if isinstance(own, Mapping) else getattr(own, key)
+        if before is None:
+            continue
+        value = now = before or config.training.batch_size  # 0 is a batch at once
+        while planned.peak > memory and now > least:
+            smaller = _with(config, section, key, max(least, now // 2))
+            tried = plan_of(smaller, data)
+            if tried.peak > planned.peak - WORTH * (planned.peak - memory):
+                break
+            config, planned, now = smaller, tried, max(least, now // 2)
+        if now != value:
+            changes.append(Change(section, key, before, now, "to save memory"))
+    return config, planned, changes
 
 
 def _with(config: Config, section: str, key: str, value: int) -> Config:
@@ -156,38 +159,39 @@ def _with(config: Config, section: str, key: str, value: int) -> Config:
     return config.model_copy(update={section: changed})
 
 
-class _Enough(Exception):
-    """The step's time is known."""
+class _Timed(Batches[Any]):
+    """The first batches of a pass, and the seconds that each step took."""
 
+    def __init__(self, batches: Batches[Any]) -> None:
+        super().__init__(len(batches), batches.batch_size, seed=batches.seed)
+        self.batches = batches
+        self.seconds: list[float] = []
 
-class _Clock:
-    """Times ten steps behind the first ten, or these where they take long."""
+    def steps(self, epoch: int) -> int:
+        """How many the whole pass has."""
+        return self.batches.steps(epoch)
 
-    def __init__(self) -> None:
-        self.started, self.seconds = time.monotonic(), 0.0
-
-    def on_step(self, epoch: int, step: int, steps: int, loss: float) -> None:  # noqa: ARG002
-        """Called every ten steps, and at an epoch's end."""
-        if step % 10:
-            return
-        now = time.monotonic()
-        self.seconds, self.started = (now - self.started) / 10, now
-        if step > 10 or self.seconds * 10 > LONG:
-            raise _Enough
-
-    def on_epoch(self, record: Epoch, best: bool) -> None:
-        """Not looked at."""
+    def of_epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
+        """Batches, until the steps with them took long; a step is over when the next batch is asked for."""
+        started = time.monotonic()
+        for batch in itertools.islice(self.batches.of_epoch(epoch, start), STEPS):
+            yield batch
+            self.seconds.append(time.monotonic() - started - sum(self.seconds))
+            if sum(self.seconds) >= LONG:
+                return
 
 
 def step_seconds(config: Config, data: Data[Any]) -> float:
-    """How long a training step takes here: up to twenty are carried out and thrown away."""
-    task = task_of(config.task)
-    model = task.model(config, data)
-    task.initialise(model, data.fit, seed=config.seed)
-    objective, batches = task.objective(config, model, data, data.fit, None), task.batches(config, data, data.fit)
-    clock = _Clock()
+    """How long a training step takes here: a few are carried out and thrown away, of which the later half counts."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(config.threads or threads)
     try:
-        history = fit(objective, batches, replace(config.training, epochs=1), seed=config.seed, watcher=clock)
-    except _Enough:
-        return clock.seconds
-    return history.epochs[0].seconds / batches.steps(0)
+        task = task_of(config.task)
+        model = task.model(config, data)
+        task.initialise(model, data.fit, seed=config.seed)
+        objective = task.objective(config, model, data, data.fit, None)
+        timed = _Timed(task.batches(config, data, data.fit))
+        fit(objective, timed, replace(config.training, epochs=1), seed=config.seed)
+    finally:
+        torch.set_num_threads(threads)
+    return statistics.mean(timed.seconds[len(timed.seconds) // 2 :])

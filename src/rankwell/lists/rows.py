@@ -61,7 +61,7 @@ class Rows(NamedTuple):
         if not self.given_neg.shape[-1]:
             return self.given_neg.new_full(self.given_neg.shape[:-1], absent)
         value: Tensor
-        if self.overwrite and temperature >= torch.finfo(self.given_neg.dtype).tiny:  # 1 / temperature is a number
+        if self.overwrite:
             value = _logsumexp_in_place(self.given_neg, temperature)
         else:
             value = _ScaledLogSumExp.apply(self.given_neg, self.where, temperature)[0]
@@ -113,6 +113,10 @@ def open_rows(
         weights = weights[..., None] if weights.ndim else weights
     if where is not None:
         where = fits(where, "where", neg).expand(neg.shape)
+    if overwrite and neg.is_leaf and neg.requires_grad:
+        raise InputError(
+            "overwrite: neg is a parameter, whose values would be lost. Leave overwrite out, or give a copy."
+        )
     return Rows(pos, neg, pos_where, where, weights, bool(overwrite))
 
 
@@ -178,11 +182,10 @@ def _logsumexp_in_place(x: Tensor, temperature: float) -> Tensor:
     """Logsumexp of ``x`` / temperature along the last axis, which leaves the exponentials in ``x``."""
     terms = x.detach()
     top = terms.amax(-1, keepdim=True)
-    top.masked_fill_(top == -torch.inf, 0).mul_(1 / temperature)
-    torch.sub(terms, top, out=terms) if temperature == 1 else torch.add(-top, terms, alpha=1 / temperature, out=terms)
-    total = terms.exp_().sum(-1, keepdim=True)
+    terms.sub_(top.masked_fill_(top == -torch.inf, 0))  # divided afterwards, so that the best is 0 in any units
+    total = (terms if temperature == 1 else terms.div_(temperature)).exp_().sum(-1, keepdim=True)
     over = total.masked_fill(total == 0, 1).mul_(temperature).squeeze(-1)
-    return with_slopes(x, top.add_(total.log()).squeeze(-1), terms, over)
+    return with_slopes(x, top.div_(temperature).add_(total.log()).squeeze(-1), terms, over)
 
 
 def with_slopes(x: Tensor, values: Tensor, slopes: Tensor, over: Tensor | float = 1.0) -> Tensor:

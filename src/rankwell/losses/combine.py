@@ -91,6 +91,7 @@ class Combined(nn.Module):
 
     def forward(self, *args: Any, reduction: Literal["none", "mean", "sum"] = "mean", **named: Any) -> Tensor:
         """The weighted sum, reduced."""
+        named.pop("overwrite", None)  # the parts share the scores
         takes = [inspect.signature(loss).parameters for loss, _ in self.parts]
         unknown = [name for name in named if not any(_takes(signature, name) for signature in takes)]
         if unknown:

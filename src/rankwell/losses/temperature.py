@@ -111,6 +111,7 @@ class LearnedTemperature(nn.Module):
     def forward(self, *args: Tensor, **named: Any) -> Tensor:
         """The loss of scores and labels, positives and negatives, or queries and items."""
         named |= dict(zip(self.takes, args, strict=False))
+        named.pop("overwrite", None)  # a permission, of no use here
         if "temperature" in self.takes:
             named["temperature"] = 1.0
         if self.call == "embedding":

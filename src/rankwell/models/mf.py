@@ -89,10 +89,11 @@ class MatrixFactorisation(nn.Module):
 
         The generator drives dropout, which is off without one or outside training.
         """
-        if positives.ndim == negatives.ndim == 1 and not torch.is_autocast_enabled(queries.device.type):
-            kept = self._kept((len(queries), self.dim), generator)
+        mine = type(self).contrast_vectors is MatrixFactorisation.contrast_vectors
+        if mine and positives.ndim == negatives.ndim == 1 and not torch.is_autocast_enabled(queries.device.type):
+            dropped = self._kept((len(queries), self.dim), generator)
             unit = self.similarity == "cosine"
-            return contrast_product(self.users, self.items, queries, positives, negatives, unit=unit, kept=kept)
+            return contrast_product(self.users, self.items, queries, positives, negatives, unit=unit, kept=dropped)
         users, pos_items, neg_items, _ = self.contrast_vectors(queries, positives, negatives, generator=generator)
         pos = (pos_items * (users if positives.ndim == 1 else users[:, None])).sum(-1)
         return pos, by_row(users, neg_items)

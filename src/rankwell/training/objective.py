@@ -35,6 +35,9 @@ MINING = 5
 AUXILIARY = 6
 """Keeps the random numbers of a model's own term apart likewise."""
 
+PRODUCTS = ("MmBackward0", "_ContrastProductBackward")
+"""What made scores that are kept by nobody: the gradient of a product needs its factors, and it is no view."""
+
 
 @dataclass(frozen=True)
 class Play:
@@ -176,7 +179,9 @@ class ContrastObjective:
             self.observer(before)
         handed = self._handed_over(scored, masks["where"])
         if self.correct and log_q is not None:
-            if handed and log_q.numel() == 1:  # as well added to the positives, which are few: only differences count
+            if (
+                handed and log_q.numel() == 1
+            ):  # as well added to the positives, which are few: only differences count, where there is a negative
                 pos = pos - correct_log_q(torch.zeros_like(log_q), log_q, n, self.temperature)
             else:
                 neg = correct_log_q(neg, log_q, n, self.temperature, overwrite=handed)
@@ -202,11 +207,12 @@ class ContrastObjective:
     def _handed_over(self, scored: Scored, where: Tensor | None) -> bool:
         """Whether the loss may write over the negatives' scores; if so, absent ones are now minus infinity.
 
-        That is where it can, where the scores are nobody else's, and where nobody needs them later: not a model with a term
-        of its own, nor smoothing, which calls the loss twice.
+        That is where it can, where the scores are nobody else's (a view's hooks would be lost), and where nobody needs them
+        later: not a model with a term of its own, nor smoothing, which calls the loss twice.
         """
         late = isinstance(self.model, Auxiliary) or bool(self.smoothing.epsilon) or bool(self.fills)
-        if "overwrite" not in self.inputs or late or not (scored.own and scored.neg.grad_fn):
+        made = type(scored.neg.grad_fn).__name__
+        if "overwrite" not in self.inputs or late or not scored.own or made not in PRODUCTS:
             return False
         neg = scored.neg.detach()
         if scored.places is not None and not self.miner.steps:
