@@ -326,12 +326,11 @@ def test_users_at_a_time_give_way_to_their_end_before_negatives(read):
     # Half of the negatives saves more than the users scored at a time ever could, and is not needed.
     config, data = read
     config = config.model_copy(update={"sampler": {**config.sampler, "n": 1024}})
-    peak = within(config, data, Limits()).plan.peak
-    few = within(config, data, Limits(memory=peak - 400_000))
-    assert [(change.key, change.before) for change in few.changes] == [
-        ("block", 256)
-    ] and few.config.evaluation.block < 128
-    more = within(config, data, Limits(memory=peak - 700_000))
+    free = within(config, data, Limits()).plan
+    scored = free.memory["evaluation"]
+    few = within(config, data, Limits(memory=free.peak - 0.7 * scored))
+    assert [str(change) for change in few.changes] == ["evaluation.block 256 → 64, to save memory"]
+    more = within(config, data, Limits(memory=free.peak - 1.5 * scored))
     assert [str(change) for change in more.changes] == [
         "evaluation.block 256 → 16, to save memory",
         "sampler.n 1,024 → 512, to save memory",
