@@ -1,5 +1,6 @@
 """Tuning: a study that is kept, shared and gone on with; trials that never see the test; folds that no search saw."""
 
+import errno
 import json
 import math
 import os
@@ -15,6 +16,8 @@ import pytest
 
 from rankwell.config import load_toml, resolve
 from rankwell.errors import ConfigError, RunError
+from rankwell.experiments import equal_tuning
+from rankwell.experiments import study as study_module
 from rankwell.experiments import trial as trial_module
 from rankwell.experiments import tune as tune_module
 from rankwell.experiments.compare import Budget, contenders, plan_cells
@@ -138,6 +141,56 @@ def test_processes_share_a_study_and_one_is_killed(tmp_path):
     assert len({json.dumps(each.options) for each in study.tried()}) == 6
 
 
+def test_a_trial_that_ends_while_others_are_counted_stays_ended(tmp_path, monkeypatch):
+    study = started(tmp_path)
+    taken, other = study.take(5), Study(tmp_path)
+    locks = other._running
+
+    def ends_before(number):
+        if number == 0:
+            taken.end("complete", 0.5)
+        return locks(number)
+
+    monkeypatch.setattr(other, "_running", ends_before)
+    later = other.take(5)
+    assert later.number == 1
+    assert [each.state for each in study.tried()] == ["complete", "running"] and study.tried()[0].value == 0.5
+    later.abandon()
+
+
+def test_lists_in_order_are_learnt_from_as_they_were_tried(tmp_path):
+    config = resolve({"loss": {"name": "mml"}, "training": {"epochs": 4}})
+    space = space_of(config)
+    study, orders = Study.start(tmp_path, config, space, "none", {}), set()
+    while (taken := study.take(16)) is not None:
+        margins = [taken.trial.params[f"loss.margins[{place}]"] for place in range(3)]
+        assert margins == taken.options["loss.margins"] == sorted(margins)
+        orders.add(tuple(margins))
+        taken.end("complete", 1.0)
+    assert len(orders) == 16
+
+
+def test_an_error_that_is_not_the_files_is_not_said_to_be(tmp_path, monkeypatch):
+    study = started(tmp_path)
+
+    def odd(*_):
+        raise ValueError("no fault of the file")
+
+    monkeypatch.setattr(study_module, "propose", odd)
+    with pytest.raises(ValueError, match=r"^no fault of the file$"):
+        study.take(3)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, number):
+    def none(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", none)
+    with pytest.raises(RunError, match=r"has no locks, which keep processes apart: give another --out\."):
+        started(tmp_path)
+
+
 def test_a_small_space_ends_when_all_is_tried(tmp_path):
     study = started(tmp_path, searched=("training.schedule=cosine,linear", "sampler.n=8:10", "loss.ratio=1,2"))
     for name in [
@@ -187,6 +240,32 @@ def test_tuning_then_one_run_then_more_trials(tiny, tmp_path):
     assert list(more.looks) == sorted({first.best.number, more.best.number})
     assert RunFolder(tmp_path / "best").config().as_dict() == more.config.as_dict()
     assert tune(plan, tmp_path, watcher=lambda each: seen.append(each.number)).result == more.result and len(seen) == 5
+
+
+def test_what_was_found_keeps_its_split_under_other_seeds(tmp_path):
+    raw = {"task": "ltr", "data": {"path": str(judged(tmp_path / "a.csv"))}}
+    assert planned(resolve({**raw, "split_seed": 5}), trials=1).config.split_seed == 5
+    config = planned(resolve({**raw, "seed": 3}), trials=1).config
+    again = resolve({**config.as_dict(), "seed": 1})  # as train --config best.toml --seed 1
+    parts = [task_of("ltr").read(each.splitting()) for each in (config, again, resolve({**raw, "seed": 1}))]
+    for first, second, other in ([data.test for data in parts], [data.valid for data in parts]):
+        assert first.query_ids.to_list() == second.query_ids.to_list() != other.query_ids.to_list()
+
+
+def test_threads_are_those_of_the_settings(tiny, tmp_path, monkeypatch):
+    seen = []
+
+    def counted(module, arguments, said, *, threads):
+        seen.append(threads)
+        return in_process(module, arguments, said, threads=threads)
+
+    monkeypatch.setattr(tune_module, "start", counted)
+    monkeypatch.setattr(trial_module, "validated", lambda *_: (0.5, 1))
+    monkeypatch.setattr(tune_module, "run", lambda *_, **__: None)
+    tune(planned(config_of(tiny, threads=3), trials=1), tmp_path / "a")
+    assert seen == [3]
+    with pytest.raises(ConfigError, match="threads 3: a comparison shares the cores among its runs"):
+        plan_cells(config_of(tiny, threads=3).as_dict(), contenders(["bsl"]), 1, Budget(), tmp_path / "b")
 
 
 def test_a_trial_sees_no_test_part(tiny):
@@ -252,6 +331,8 @@ def test_what_cannot_be_tuned(tiny):
         planned(config_of(tiny, data={"path": str(tiny), "valid_fraction": 0}), trials=1)
     with pytest.raises(ConfigError, match=r"data\.fold splits data that have no test part"):
         planned(in_fold(config, 1, 3), trials=1)
+    with pytest.raises(ConfigError, match=r"data\.fold is one fold, and --folds takes each in turn"):
+        in_fold(in_fold(config, 1, 3), 1, 3)
     with pytest.raises(ConfigError, match="task sequences is not split at random, and has no folds"):
         in_fold(resolve({"task": "sequences"}), 1, 3)
 
@@ -315,6 +396,23 @@ def test_contenders_get_the_same_number_of_trials(tiny, tmp_path):
     assert tune_contenders(raw, named, 2, budget, tmp_path, watcher=lambda *each: seen.append(each)) == (found, about)
     assert len(seen) == 4
     said = tuning_said(about)
-    assert "same number of trials, 2" in said[0] and said[2] == "bpr, ease: nothing to tune, trained as configured."
+    assert "same number of trials, 2" in said[0] and said[3] == "bpr, ease: nothing to tune, trained as configured."
+    assert "best of many, and so too high" in said[1] and "take the settings found as fixed" in said[1]
+    assert list(about["bpr, mf"]["searched"]) == ["training.learning_rate"]  # the number of negatives was given
     with pytest.raises(ConfigError, match="not by seconds: give --steps"):
         tune_contenders(raw, named, 2, Budget(seconds=1), tmp_path)
+
+
+def test_contenders_without_a_budget_are_pruned_by_the_epochs_of_their_runs(tiny, tmp_path, monkeypatch):
+    plans = []
+
+    def planned_only(plan, *_, **__):
+        plans.append(plan)
+        raise RunError("seen.")
+
+    monkeypatch.setattr(equal_tuning, "search", planned_only)
+    raw = {"data": {"path": str(tiny)}, "training": {"batch_size": 64}}
+    with pytest.raises(RunError, match="seen"):
+        tune_contenders(raw, contenders(["bpr"]), 2, Budget(), tmp_path, jobs=1)
+    assert plans[0].config.training.epochs == planned(plans[0].config, trials=1).config.training.epochs > 4
+    assert "sampler.n" in plans[0].space

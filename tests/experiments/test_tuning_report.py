@@ -17,7 +17,7 @@ from rankwell.experiments.search import space_of
 from rankwell.experiments.study import Study
 from rankwell.experiments.tune import Nested, Plan, Tuning
 from rankwell.experiments.tuning_charts import importances
-from rankwell.experiments.tuning_report import found_in_tuning, write_tuning_report
+from rankwell.experiments.tuning_report import _importance, found_in_tuning, write_tuning_report
 
 pytest.importorskip("optuna")
 pytest.importorskip("sklearn")
@@ -70,6 +70,17 @@ def test_what_matters_is_told_of_enough_trials(tmp_path):
     assert importances(Study(few.folder)) == {}
     write_tuning_report(few, COMMAND)
     assert "Importance is not told: it takes 8 trials" in (few.folder / "report.md").read_text()
+
+
+def test_trials_that_are_all_equal_say_nothing_of_what_matters(tmp_path):
+    config = resolve({"loss": {"name": "psl"}, "training": {"epochs": 2}, "evaluation": {"measures": ["ndcg@20"]}})
+    study = Study.start(tmp_path, config, space_of(config), "none", {})
+    while (taken := study.take(9)) is not None:
+        taken.end("complete", 1.0, epoch=1, seconds=1.0)
+    assert importances(study) == {}
+    assert _importance({}, study.tried()) == [
+        "Importance is not told: the trials that came to their end have all the same value."
+    ]
 
 
 def test_looks_at_the_test_are_counted(tmp_path):

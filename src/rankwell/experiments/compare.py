@@ -142,7 +142,12 @@ def plan_cells(
         given.setdefault("training", {}).setdefault("refit", False)
         given.setdefault("evaluation", {}).setdefault("by_popularity", True)
         config = resolve(given, name)
-        config = config.model_copy(update={"seed": config.seed + seed, "threads": 0})
+        if config.threads:
+            raise ConfigError(
+                f"threads {config.threads}: a comparison shares the cores among its runs. Leave threads out, and say by --jobs"
+                " how many run side by side."
+            )
+        config = config.model_copy(update={"seed": config.seed + seed})
         task = task_of(config.task)
         key = json.dumps([config.task, config.as_dict()["data"], config.split_seed], sort_keys=True)
         if key not in read:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rankwell.config import Config, resolve, with_option
 
-__all__ = ["Dimension", "Space", "applied", "configured", "settings"]
+__all__ = ["Dimension", "Space", "applied", "configured", "settings", "values_of"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,14 @@ def configured(config: Config, space: Space) -> dict[str, Any]:
         if value in each:
             found[name] = value
     return found
+
+
+def values_of(space: Space, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Values that options say, of every dimension: those of lists in the order that :func:`settings` put them in."""
+    return {
+        name: options[each.path] if each.place is None else options[each.path][each.place]
+        for name, each in space.items()
+    }
 
 
 def settings(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
@@ -15,11 +15,13 @@ from rankwell.errors import ConfigError, RunError
 from rankwell.experiments.compare import Budget, Cell, plan_cells
 from rankwell.experiments.page import shown
 from rankwell.experiments.processes import cores
+from rankwell.experiments.run import with_epochs
 from rankwell.experiments.search import space_of
 from rankwell.experiments.study import Tried
 from rankwell.experiments.trial import check_validation
 from rankwell.experiments.tune import Plan, search
-from rankwell.tasks import task_of
+from rankwell.models import MODELS
+from rankwell.tasks import Data, task_of
 
 __all__ = ["Sections", "tune_contenders", "tuning_said"]
 
@@ -60,8 +62,10 @@ def tune_contenders(
         )
     cells, facts = plan_cells(raw, named, 1, budget, folder)
     config = cells[0].config
-    check_validation(task_of(config.task).read(config.splitting()))
-    plans = {cell.contender: _plan(cell, named[cell.contender], trials, facts) for cell in cells}
+    data = task_of(config.task).read(config.splitting())
+    check_validation(data)
+    given = {"sampler.n"} if "n" in raw.get("sampler", {}) else set()
+    plans = {cell.contender: _plan(cell, _own(named[cell.contender]) | given, trials, data, facts) for cell in cells}
     jobs = min(jobs or cores(), len(plans))
     stop = threading.Event()
     told: dict[str, dict[str, Any]] = {}
@@ -94,7 +98,12 @@ def tuning_said(tuned: Mapping[str, Mapping[str, Any]]) -> list[str]:
     said = [
         f"Before, each contender was tuned by the same number of trials, {most}, at the budget of its runs and on the"
         " validation part alone, under its first seed: TPE with median pruning, of which the first trial is the contender as"
-        " configured. What stands in parentheses was kept. Not tried: values outside the ranges searched."
+        " configured. Searched were the parameters that the loss registers, the learning rate and, where it was not given, the"
+        " sampler's number of negatives (sampler.n); what stands in parentheses was kept. Not tried: values outside the ranges"
+        " searched.",
+        "The value in validation of what was found is the best of many, and so too high. The same validation part then chooses"
+        " each run's epoch. Intervals and tests take the settings found as fixed: they do not tell how the figures would vary"
+        " if the search were made again.",
     ]
     for name, each in tuned.items():
         if not each["trials"]:
@@ -112,10 +121,17 @@ def tuning_said(tuned: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return said
 
 
-def _plan(cell: Cell, sections: Sections, trials: int, facts: Mapping[str, Any]) -> Plan:
-    kept = {f"{section}.{key}" for section, values in sections.items() for key in values if key != "name"}
-    space = {name: each for name, each in space_of(cell.config).items() if each.path not in kept}
-    return Plan(cell.config, space, trials, "median", json.loads(json.dumps(facts)))
+def _own(sections: Sections) -> set[str]:
+    """What stands in a contender's parentheses."""
+    return {f"{section}.{key}" for section, values in sections.items() for key in values if key != "name"}
+
+
+def _plan(cell: Cell, kept: Set[str], trials: int, data: Data[Any], facts: Mapping[str, Any]) -> Plan:
+    config = cell.config
+    space = {name: each for name, each in space_of(config).items() if each.path not in kept}
+    if getattr(MODELS[config.model["name"]].function, "trainable", True):  # pruning counts in epochs
+        config = with_epochs(config, task_of(config.task), data)
+    return Plan(config, space, trials, "median", json.loads(json.dumps(facts)))
 
 
 def _folder(name: str, plan: Plan) -> str:

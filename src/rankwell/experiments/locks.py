@@ -1,5 +1,6 @@
 """Locks between processes, which the system gives back when their holder ends, however it ends."""
 
+import errno
 import time
 from pathlib import Path
 from typing import IO
@@ -7,6 +8,9 @@ from typing import IO
 from rankwell.errors import RunError
 
 __all__ = ["FileLock", "JournalLock"]
+
+NONE = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS)
+"""What a file system without locks says."""
 
 PAUSE = 0.02
 """Seconds between two tries."""
@@ -35,6 +39,13 @@ class FileLock:
                     file.close()
                     return False
                 time.sleep(PAUSE)  # and not without an end in the system, where Ctrl-C may not be heard
+            except OSError as error:
+                file.close()
+                if error.errno not in NONE:
+                    raise
+                raise RunError(
+                    f"the file system of {self.path.parent} has no locks, which keep processes apart: give another --out."
+                ) from error
             else:
                 self._file = file
                 return True

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rankwell import keyed
 from rankwell.config import Config
 from rankwell.errors import require
-from rankwell.experiments.dimensions import Dimension, Space, configured, settings
+from rankwell.experiments.dimensions import Dimension, Space, configured, settings, values_of
 
 __all__ = ["PRUNERS", "Pruner", "distribution", "propose", "pruner_of"]
 
@@ -41,12 +41,12 @@ def propose(config: Config, space: Space, trials: Sequence[Any]) -> tuple[dict[s
         values = memory.ask(distributions).params
         options = settings(space, values)
         if _key(options) not in tried:
-            return values, options
+            return values_of(space, options), options
     left = [values for values in _grid(space) if _key(settings(space, values)) not in tried]
     if not left:
         return None
-    values = left[seed % len(left)]
-    return values, settings(space, values)
+    options = settings(space, left[seed % len(left)])
+    return values_of(space, options), options
 
 
 def pruner_of(name: Pruner, epochs: int) -> Any:

@@ -77,7 +77,7 @@ class Study:
         if about is None and not self.path.is_file():
             raise RunError(f"{folder} has no study. Start one: rankwell tune.")
         self.lock = FileLock(folder / "locks" / "study")
-        with self.lock, _said_shortly(self.path):
+        with self.lock, _quietly(), _said_shortly(self.path):
             self.path.touch()
             journal = optuna.storages.journal
             self.storage = journal.JournalStorage(journal.JournalFileBackend(str(self.path), JournalLock(self.path)))
@@ -106,8 +106,7 @@ class Study:
 
     def tried(self) -> list[Tried]:
         """All trials, in their order."""
-        with _said_shortly(self.path):
-            return [_tried(each) for each in self.study.get_trials(deepcopy=False)]
+        return [_tried(each) for each in self._trials()]
 
     def best(self, most: int | None = None) -> Tried:
         """The best that came to its end, of the first ``most`` or of all; the first of equals."""
@@ -125,7 +124,7 @@ class Study:
         they may be killed.
         """
         while True:
-            with self.lock, _said_shortly(self.path):
+            with self.lock, _quietly():
                 running = self._put_back()
                 if (taken := self._next(most)) is not None or not running:
                     return taken
@@ -133,9 +132,9 @@ class Study:
 
     def fail(self, who: str, why: str) -> bool:
         """Tell of a worker that was killed that the trial it was at has failed; whether there was one."""
-        with self.lock, _said_shortly(self.path):
+        with self.lock:
             states = require("optuna.trial", "tune").TrialState
-            for each in self.study.get_trials(deepcopy=False, states=(states.RUNNING,)):
+            for each in self._trials((states.RUNNING,)):
                 if each.user_attrs.get("worker") == who:
                     self._tell(each.number, "fail", error=why)
                     return True
@@ -143,10 +142,15 @@ class Study:
 
     def _tell(self, number: int, state: str, value: float | None = None, **facts: Any) -> None:
         states = require("optuna.trial", "tune").TrialState
-        with _said_shortly(self.path):
+        with _quietly():
             for key, fact in facts.items():
                 self.storage.set_trial_user_attr(self._id(number), key, fact)
             self.study.tell(number, value, states[state.upper()])
+
+    def _trials(self, states: tuple[Any, ...] | None = None) -> list[Any]:
+        with _quietly(), _said_shortly(self.path):
+            found: list[Any] = self.study.get_trials(deepcopy=False, states=states)
+            return found
 
     def _id(self, number: int) -> int:
         study = self.storage.get_study_id_from_name(NAME)
@@ -156,15 +160,15 @@ class Study:
     def _put_back(self) -> bool:
         """Have running trials wait again whose process has ended; whether others are running."""
         states = require("optuna.trial", "tune").TrialState
-        running = self.study.get_trials(deepcopy=False, states=(states.RUNNING,))
         alive = False
-        for each in running:
+        for each in self._trials((states.RUNNING,)):
             lock = self._running(each.number)
-            if lock.acquire(wait=False):
-                lock.release()
-                self.storage.set_trial_state_values(self._id(each.number), states.WAITING)
-            else:
+            if not lock.acquire(wait=False):
                 alive = True
+                continue
+            if self._trials()[each.number].state == states.RUNNING:  # else it ended since they were listed
+                self.storage.set_trial_state_values(self._id(each.number), states.WAITING)
+            lock.release()
         return alive
 
     def _running(self, number: int) -> FileLock:
@@ -172,7 +176,7 @@ class Study:
 
     def _next(self, most: int) -> "Taken | None":
         states = require("optuna.trial", "tune").TrialState
-        trials = self.study.get_trials(deepcopy=False)
+        trials = self._trials()
         waiting = [each for each in trials if each.state == states.WAITING]
         if waiting:
             values = waiting[0].system_attrs["fixed_params"]
@@ -204,7 +208,7 @@ class Taken:
     def __init__(self, study: Study, trial: Any, options: dict[str, Any], lock: FileLock) -> None:
         self.study, self.trial, self.options, self._lock = study, trial, options, lock
         self.number: int = trial.number
-        self._before = dict(study.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
+        self._before = dict(study._trials()[trial.number].intermediate_values)
 
     def report(self, epoch: int, value: float) -> bool:
         """Tell of an epoch; whether to stop there. The first trial, of the configuration itself, never stops.
@@ -213,7 +217,7 @@ class Taken:
         """
         if epoch in self._before:
             return False
-        with _said_shortly(self.study.path):
+        with _quietly():
             self.trial.report(value, epoch)
             return self.number > 0 and bool(self.trial.should_prune())
 
@@ -228,18 +232,24 @@ class Taken:
 
 
 @contextmanager
-def _said_shortly(path: Path) -> Iterator[None]:
-    """Without the sampler's library talking, and what is wrong with its file in a sentence."""
+def _quietly() -> Iterator[None]:
+    """Without the sampler's library talking."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            yield
-        except (ValueError, KeyError, AssertionError) as error:
-            if isinstance(error, RankwellError):
-                raise
-            raise RunError(
-                f"{path} is corrupt: {' '.join(str(error).split()) or type(error).__name__}. Delete it."
-            ) from error
+        yield
+
+
+@contextmanager
+def _said_shortly(path: Path) -> Iterator[None]:
+    """While the file is read: what is wrong with it in a sentence."""
+    try:
+        yield
+    except (ValueError, KeyError, AssertionError) as error:
+        if isinstance(error, RankwellError):
+            raise
+        raise RunError(
+            f"{path} is corrupt: {' '.join(str(error).split()) or type(error).__name__}. Delete it."
+        ) from error
 
 
 def _tried(trial: Any) -> Tried:

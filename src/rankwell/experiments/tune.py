@@ -86,6 +86,8 @@ def planned(
     """
     if trials < 1:
         raise ConfigError(f"tuning needs at least one trial: got {trials}.")
+    if config.split_seed is None:  # so that what is found keeps its split under other seeds
+        config = config.model_copy(update={"split_seed": config.seed})
     space = space_of(config, search, keep)
     if not space:
         raise ConfigError("there is nothing to tune: name a parameter by --search section.key=LOW:HIGH.")
@@ -172,7 +174,7 @@ def tune(
     Interrupted at any moment, the same call goes on. Where more trials find a better one later, the run is made again, and
     the looks at the test are counted.
     """
-    study, tried = search(plan, folder, jobs=jobs, watcher=watcher)
+    study, tried = search(plan, folder, jobs=jobs, threads=plan.config.threads or None, watcher=watcher)
     with FileLock(folder / "locks" / "best"):  # of several commands at work here one runs it, the others read it
         best = study.best()
         config = applied(study.config, best.options)
@@ -196,6 +198,8 @@ def in_fold(config: Config, number: int, folds: int) -> Config:
     if "fold" not in task.settings.model_fields:
         raise ConfigError(f"task {task.name} is not split at random, and has no folds: tune without --folds.")
     raw = config.as_dict()
+    if "fold" in raw["data"]:
+        raise ConfigError("data.fold is one fold, and --folds takes each in turn: leave one of the two out.")
     raw["data"]["fold"] = f"{number}/{folds}"
     return resolve(raw, "options")
 

@@ -23,7 +23,7 @@ SORTS = {"complete": "came to its end", "pruned": "stopped early", "fail": "fail
 
 
 def importances(study: Study) -> dict[str, float]:
-    """By the name of each parameter its share of importance, the largest first; empty for too few trials.
+    """By the name of each parameter its share of importance, the largest first; empty for too few or equal trials.
 
     fANOVA: a random forest is fitted to the values of the trials, and a parameter's importance is the variance over the space
     that it explains by itself; shares sum to 1. Trials without the parameter, such as the configured one where its value lies
@@ -40,7 +40,10 @@ def importances(study: Study) -> dict[str, float]:
             evaluator = importance.FanovaImportanceEvaluator(seed=0)
         except ImportError:
             return {}
-        found = importance.get_param_importances(study.study, evaluator=evaluator, params=names)
+        try:
+            found = importance.get_param_importances(study.study, evaluator=evaluator, params=names)
+        except RuntimeError:  # values that are all equal have no variance to explain
+            return {}
     return {name: float(value) for name, value in found.items()}
 
 

@@ -27,7 +27,7 @@ from rankwell.experiments.page import (
     shown,
 )
 from rankwell.experiments.proposals import RANDOM
-from rankwell.experiments.study import Study
+from rankwell.experiments.study import Study, Tried
 from rankwell.experiments.tune import Plan, Tuning
 from rankwell.experiments.tuning_charts import LEAST, importances, tuning_charts
 
@@ -46,7 +46,8 @@ Table = tuple[Sequence[str], Sequence[Sequence[Cell]]]
 PRUNED = {
     "median": "A trial was stopped when its best value so far was below the median of the others' at that epoch; the first"
     " four that came to their end, and a quarter of the epochs, were let be.",
-    "hyperband": "Trials were stopped by Hyperband: in brackets, each third that was worst at a rung.",
+    "hyperband": "Trials were stopped by Hyperband: at each rung of a bracket the best third went on, and two thirds were"
+    " stopped.",
     "none": "No trial was stopped early by others' values.",
 }
 
@@ -74,7 +75,7 @@ def write_tuning_report(found: Tuning, command: str) -> Path:
     monitor = found.config.evaluation.monitor
     tables = {"Found": _parameters(found), "Test": _test(found), "Trials": _trials(found)}
     failed = [f"trial {each.number}: {each.facts['error']}" for each in found.tried if "error" in each.facts]
-    protocol = [*protocol_of(found.plan, len(found.tried)), looks_of(found), *_importance(shares)]
+    protocol = [*protocol_of(found.plan, len(found.tried)), looks_of(found), *_importance(shares, found.tried)]
     pictures = tuning_charts(found.tried, found.plan.space, shares, monitor)
     content = {
         "finding": found_in_tuning(found),
@@ -211,7 +212,10 @@ def looks_of(found: Tuning) -> str:
     )
 
 
-def _importance(shares: Mapping[str, float]) -> list[str]:
+def _importance(shares: Mapping[str, float], tried: Sequence[Tried]) -> list[str]:
+    values = [each.value for each in tried if each.state == "complete"]
+    if not shares and len(values) >= LEAST and len(set(values[1:])) == 1:
+        return ["Importance is not told: the trials that came to their end have all the same value."]
     if not shares:
         return [f"Importance is not told: it takes {LEAST} trials that came to their end, and scikit-learn."]
     return [
