@@ -5,7 +5,6 @@ import hashlib
 import itertools
 import json
 import math
-import os
 import re
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -23,7 +22,7 @@ from rankwell.config import Config, resolve, with_option
 from rankwell.errors import ConfigError, RunError
 from rankwell.experiments.cell import Outcome, carry_out, read_outcome
 from rankwell.experiments.folder import RunFolder
-from rankwell.models import MODELS
+from rankwell.experiments.processes import cores
 from rankwell.tasks import task_of
 
 __all__ = ["Budget", "Cell", "Comparison", "Watcher", "compare", "contenders", "plan_cells"]
@@ -164,7 +163,7 @@ def plan_cells(
 
 def _budgeted(config: Config, task: Any, data: Any, budget: Budget) -> Config:
     """With the epochs that so many steps make; a budget in seconds is for the cell to turn into epochs."""
-    if budget.steps is None or not getattr(MODELS[config.model["name"]].function, "trainable", True):
+    if budget.steps is None or not config.trainable:
         return config
     steps = task.batches(config, data, data.fit).steps(0)
     epochs = math.ceil(budget.steps / steps)
@@ -197,13 +196,12 @@ def compare(
     would steal its seconds. Each cell is a process, and fails alone. Interrupted at any moment, the same call goes on.
     ``tuning`` is what to tell of how contenders were tuned before: it is kept with the facts.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = 1 if budget.seconds is not None else min(jobs or cores, len(cells))
+    jobs = 1 if budget.seconds is not None else min(jobs or cores(), len(cells))
     about: dict[str, Any] = {
         "command": command,
         "budget": str(budget),
         "jobs": jobs,
-        "threads": max(1, cores // jobs),
+        "threads": max(1, cores() // jobs),
         "rankwell": rankwell.__version__,
         "torch": torch.__version__,
         "data": dict(facts),

@@ -20,7 +20,6 @@ from rankwell.experiments.search import space_of
 from rankwell.experiments.study import Tried
 from rankwell.experiments.trial import check_validation
 from rankwell.experiments.tune import Plan, search
-from rankwell.models import MODELS
 from rankwell.tasks import Data, task_of
 
 __all__ = ["Sections", "tune_contenders", "tuning_said"]
@@ -129,7 +128,7 @@ def _own(sections: Sections) -> set[str]:
 def _plan(cell: Cell, kept: Set[str], trials: int, data: Data[Any], facts: Mapping[str, Any]) -> Plan:
     config = cell.config
     space = {name: each for name, each in space_of(config).items() if each.path not in kept}
-    if getattr(MODELS[config.model["name"]].function, "trainable", True):  # pruning counts in epochs
+    if config.trainable:  # pruning counts in epochs
         config = with_epochs(config, task_of(config.task), data)
     return Plan(config, space, trials, "median", json.loads(json.dumps(facts)))
 

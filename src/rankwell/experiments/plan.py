@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rankwell.experiments.run import with_epochs
-from rankwell.models import MODELS
 from rankwell.tasks import Config, Data, task_of
 
 __all__ = ["Plan", "plan", "plan_of"]
@@ -52,6 +51,5 @@ def plan_of(config: Config, data: Data[Any]) -> Plan:
     """The same of data that are read."""
     task = task_of(config.task)
     config = with_epochs(config, task, data)
-    trainable = bool(getattr(MODELS[config.model["name"]].function, "trainable", True))
-    steps = task.batches(config, data, data.fit).steps(0) if trainable else 0
+    steps = task.batches(config, data, data.fit).steps(0) if config.trainable else 0
     return Plan(config, task.facts(data), steps, {"library": BASE, **task.memory(config, data)})

@@ -45,7 +45,7 @@ def space_of(config: Config, search: Sequence[str] = (), keep: Sequence[str] = (
         ConfigError: for unknown names, empty ranges, values that the parameter cannot have, or where nothing is left.
     """
     space: Space = {}
-    if getattr(MODELS[config.model["name"]].function, "trainable", True):
+    if config.trainable:
         space |= _registered(config, "loss")
         space |= _registered(config, "training", ("learning_rate",))
         space |= _registered(config, "sampler", ("n",)) if config.sampler else {}

@@ -26,7 +26,6 @@ from rankwell.experiments.run import Reporter, Result, run, with_epochs
 from rankwell.experiments.search import space_of
 from rankwell.experiments.study import Study, Tried, worker
 from rankwell.experiments.trial import check_validation
-from rankwell.models import MODELS
 from rankwell.tasks import task_of
 
 __all__ = ["Nested", "Plan", "Tuning", "in_fold", "nested", "planned", "search", "tune"]
@@ -94,7 +93,7 @@ def planned(
     task = task_of(config.task)
     data = task.read(config.splitting())
     check_validation(data)
-    if getattr(MODELS[config.model["name"]].function, "trainable", True):
+    if config.trainable:
         config = with_epochs(config, task, data)
     return Plan(config, space, trials, pruner, json.loads(json.dumps(task.facts(data))), data.notes)
 

@@ -67,7 +67,7 @@ Targets: TypeAlias = Int[Tensor, "..."] | IdLists
 
 OVERWRITE = {"overwrite": Input("scalar", "flag")}
 """The input of contrast losses that can work in the negatives' own memory: whether ``neg`` is theirs to write over. It is then
-minus infinity at absent negatives already, and is differentiated once. A training step is two thirds as long with it."""
+minus infinity at absent negatives already, and is differentiated once. Giving a parameter is an error."""
 
 Temperature: TypeAlias = Annotated[float, Search(0.01, 1.0, log=True)]
 """What scores, most often cosines, are divided by."""

@@ -231,7 +231,7 @@ class Recommendation(Task[Interactions]):
         batch's scores, positives and negatives; a block of scores of the whole catalogue."""
         (users, items), dim = self.sizes(data), config.model.get("dim", 64)
         memory = {"pairs": 48.0 * (len(data.train) + len(data.test) + (0 if data.valid is None else len(data.valid)))}
-        if getattr(MODELS[config.model["name"]].function, "trainable", True):
+        if config.trainable:
             players = 1 if rival_of(self.loss(str(config.loss["name"]))) is None else 2
             memory["model"] = 16.0 * players * (users + items) * dim
             scores = config.training.batch_size * config.sampler.get("n", config.training.batch_size)

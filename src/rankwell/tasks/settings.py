@@ -18,6 +18,7 @@ from pydantic import (  # noqa: E402
 )
 
 from rankwell.metrics import Measure  # noqa: E402
+from rankwell.models import MODELS  # noqa: E402
 from rankwell.training import TrainingSettings  # noqa: E402
 
 __all__ = ["NAMED", "Config", "EvaluationConfig", "Section", "listed", "refuse_watching"]
@@ -99,6 +100,11 @@ class Config(Section):
     def parameters(self, section: str) -> dict[str, Any]:
         """The own parameters of a chosen name."""
         return {key: value for key, value in getattr(self, section).items() if key != "name"}
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the model is trained, not made in closed form."""
+        return bool(getattr(MODELS[self.model["name"]].function, "trainable", True))
 
     def splitting(self) -> "Config":
         """The same with the seed that splits the data."""
