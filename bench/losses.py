@@ -195,7 +195,10 @@ def truncated() -> list[str]:
     scores, labels = graded(10_000, 5)
     run = lambda: torch.autograd.grad(lambda_rank_loss(scores, labels, k=10), scores)  # noqa: E731
     whole = lambda: torch.autograd.grad(lambda_loss(scores, labels, k=10), scores)  # noqa: E731
-    return [said("lambda_rank, k = 10, n = 10,000, beside all pairs", run, "2 ms, 100 ×", beside=whole)]
+    return [
+        said("lambda_rank, k = 10, n = 10,000", run, "2 ms"),
+        said("lambda_rank, k = 10, n = 10,000, in turn with all pairs", run, "100 ×", beside=whole),
+    ]
 
 
 def ragged() -> list[str]:

@@ -1,17 +1,18 @@
 """What comes next: SASRec on Beauty with sampled losses and the full cross-entropy, and two other models.
 
     python bench/sequences.py run [../shared/data/beauty/Beauty.txt] [--only bce,cross_entropy] [--models sasrec]
-                                  [--epochs 100] [--seeds 1] [--users 500]
+                                  [--epochs 100] [--patience 10] [--seeds 1] [--users 500]
     python bench/sequences.py seconds
     python bench/sequences.py table
 
 Leave one out: the last event of a user is the test, the one before chooses the epoch by NDCG@10, every item competes that the
 user did not have before. SASRec with 64 dimensions, 2 layers, 1 head, the last 50 events, dropout 0.5; batches of 256 windows,
-AdamW at 0.001. ``bce`` and ``bpr`` draw one negative for each event; ``gbce`` (256) and ``scaled_cross_entropy`` (500)
-share a pool among the events of a batch, ``genni`` draws 16 for each event from what the model thinks of 100;
-``cross_entropy`` is over the catalogue. Validation is every second epoch, patience 10 validations. Test events are looked at
-once a run. ``bench/results/sequences.json`` keeps each run as it ends: those that are there are not repeated. A run that was
-interrupted goes on from its checkpoint in ``runs/bench-sequences``.
+AdamW at 0.001. ``bce`` and ``bpr`` draw one negative for each event, ``gbce`` 64; ``gbce_shared`` (256) and
+``scaled_cross_entropy`` (500) share a pool among the events of a batch, ``genni`` draws 16 for each event from what the model
+thinks of 100; ``cross_entropy`` is over the catalogue. Validation is every second epoch, patience 10 validations; ``gbce`` runs
+with ``--patience 0``, without any, for it stands still before it learns. Test events are looked at once a run.
+``bench/results/sequences.json`` keeps each run as it ends: those that are there are not repeated. A run that was interrupted
+goes on from its checkpoint in ``runs/bench-sequences``.
 
 Published (SASRec on a 5-core Beauty, five seeds, full ranking; the logs of MTandHJ/CE-SCE-LLMRec): NDCG@10 .0353 (BCE), .0374
 (BPR), .0587 (scaled cross-entropy), .0597 (cross-entropy); HR@10 .067, .069, .097, .0986.
@@ -55,7 +56,8 @@ Sampled = tuple[str, Callable[..., Any], dict[str, Any]]
 LOSS: dict[str, Sampled] = {
     "bce": ("sigmoid", UniformSampler, {"n": 1, "shared": False}),
     "bpr": ("bpr", UniformSampler, {"n": 1, "shared": False}),
-    "gbce": ("gbce", UniformSampler, {"n": 256, "shared": True}),
+    "gbce": ("gbce", UniformSampler, {"n": 64, "shared": False}),
+    "gbce_shared": ("gbce", UniformSampler, {"n": 256, "shared": True}),
     "scaled_cross_entropy": ("scaled_cross_entropy", UniformSampler, {"n": 500, "shared": True}),
     "genni": ("sampled_softmax", GenNiSampler, {"n": 16, "candidates": 100, "temperature": 1.0}),
 }
@@ -66,7 +68,10 @@ MODELS = {
     "item_mean": lambda items: ItemMean(items, dim=64, max_length=LENGTH),
 }
 RUNS = [
-    *(("sasrec", loss) for loss in ("bce", "bpr", "gbce", "scaled_cross_entropy", "cross_entropy", "genni")),
+    *(
+        ("sasrec", loss)
+        for loss in ("bce", "bpr", "gbce", "gbce_shared", "scaled_cross_entropy", "cross_entropy", "genni")
+    ),
     *((model, "cross_entropy") for model in ("gru4rec", "item_mean")),
 ]
 
@@ -98,14 +103,14 @@ class Spoken:
 
 
 def run(
-    kind: str, loss: str, split: SequenceSplit, epochs: int, seed: int, *, folder: Path | None = None
+    kind: str, loss: str, split: SequenceSplit, epochs: int, patience: int, seed: int, *, folder: Path | None = None
 ) -> dict[str, Any]:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     model = MODELS[kind](split.fit.num_items)
     model.initialise(seed=seed)
     settings = TrainingSettings(
-        epochs=epochs, batch_size=BATCH, learning_rate=RATE, schedule="constant", patience=10, validate_every=2
+        epochs=epochs, batch_size=BATCH, learning_rate=RATE, schedule="constant", patience=patience, validate_every=2
     )
     history = fit(
         objective(loss, model, split, seed),
@@ -198,6 +203,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join({loss: None for _, loss in RUNS}))
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--patience", type=int, default=10, help="validations without a better one; 0 goes on")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--users", type=int, default=0, help="the first so many only, to try it out; nothing is stored")
     options = parser.parse_args()
@@ -216,7 +222,7 @@ def main() -> None:
         for kind, loss in RUNS:
             if loss not in only or kind not in options.models.split(","):
                 continue
-            made = partial(run, kind, loss, split, options.epochs, seed)
+            made = partial(run, kind, loss, split, options.epochs, options.patience, seed)
             if options.users:
                 print(kind, loss, json.dumps(made()), flush=True)
             else:
