@@ -22,16 +22,14 @@ not repeated. One thread.
 """
 
 import argparse
-import datetime
 import itertools
-import json
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from store import Store, timed
 
 from rankwell.atomic import write_atomically, write_text
 from rankwell.data.batching import ListBatches
@@ -94,33 +92,14 @@ def produced(ranker: MLPRanker, of: Fold) -> dict[str, Any]:
     return {"validation": measured(ranker, of[1]), "test": measured(ranker, of[2])}
 
 
-class Store:
-    """Runs by name, written as they end."""
-
-    def __init__(self) -> None:
-        self.runs: dict[str, Any] = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else {}
-
-    def add(self, name: str, make: Callable[[], dict[str, Any]]) -> None:
-        """Make the run of that name, if it is not there."""
-        if name in self.runs:
-            return
-        started, worked = time.perf_counter(), time.process_time()
-        found = make()
-        seconds = {"seconds": time.perf_counter() - started, "core_seconds": time.process_time() - worked}
-        self.runs[name] = {**found, **seconds}
-        about = {"date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(), "torch": torch.__version__}
-        write_text(RESULTS, json.dumps({**about, "runs": self.runs}, indent=1) + "\n")
-        print(name, json.dumps(self.runs[name]), flush=True)
-
-
 def run(folder: Path, seeds: list[int]) -> None:
     torch.set_num_threads(1)
-    store = Store()
+    store = Store(RESULTS)
     for seed in seeds:
         of = fold(folder, seed % 5)
         ranker = production_ranker(of[0], SHARE, seed=seed)
-        store.add(f"production - - {seed}", lambda ranker=ranker, of=of: produced(ranker, of))
-        store.add(f"skyline - - {seed}", lambda of=of, seed=seed: trained(of[0], of, seed))
+        store.get(f"production - - {seed}", timed(lambda ranker=ranker, of=of: produced(ranker, of)))
+        store.get(f"skyline - - {seed}", timed(lambda of=of, seed=seed: trained(of[0], of, seed)))
         for sessions, users, method in itertools.product(SESSIONS, USERS, METHODS):
             if method == "estimated" and sessions < ESTIMATED_FROM:
                 continue
@@ -129,13 +108,13 @@ def run(folder: Path, seeds: list[int]) -> None:
             make: Callable[[], dict[str, Any]] = lambda log=log, of=of, seed=seed, method=method: trained(  # noqa: E731
                 log.judged(**METHODS[method]), of, seed
             )
-            store.add(f"{method} {users} {sessions} {seed}", make)
+            store.get(f"{method} {users} {sessions} {seed}", timed(make))
 
 
 def figures() -> dict[tuple[str, str, str], list[float]]:
     """Test figures by method, users and sessions, over the seeds that all of them have."""
     found: dict[tuple[str, str, str], dict[str, float]] = {}
-    for name, result in Store().runs.items():
+    for name, result in Store(RESULTS).runs.items():
         method, users, sessions, seed = name.split()
         found.setdefault((method, users, sessions), {})[seed] = result["test"]
     common = set.intersection(*(set(of) for of in found.values()))
@@ -150,7 +129,7 @@ def said(values: list[float], sign: str = "") -> str:
 def table() -> str:
     """Means over seeds and their standard errors, and the difference to the naive clicks, seed by seed."""
     of = figures()
-    seconds = [result["core_seconds"] for result in Store().runs.values()]
+    seconds = [result["cpu_seconds"] for result in Store(RESULTS).runs.values()]
     lines = [
         f"test NDCG@10 (letor), {len(next(iter(of.values())))} seeds, each with its fold; ± is the standard error",
         "",

@@ -26,22 +26,21 @@ trained on the other users and never again. Defaults everywhere, the epoch by va
 
 import argparse
 import csv
-import datetime
 import itertools
 import json
-import platform
 import re
 import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
+from store import Store
 
 from rankwell import keyed
 from rankwell.atomic import write_text
@@ -186,31 +185,6 @@ def trained(config: Config, model: Any, data: Data[Any]) -> dict[str, Any]:
     )
     seconds = time.monotonic() - started
     return {"validation": history.best_value, "epoch": history.best_epoch, "epochs": history.epoch, "seconds": seconds}
-
-
-class Store:
-    """Runs by name, written as they end."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.runs: dict[str, Any] = json.loads(file.read_text())["runs"] if file.exists() else {}
-
-    def get(self, name: str, make: Callable[[], Any]) -> Any:
-        """The run of that name, carried out where it is not there."""
-        if name not in self.runs:
-            made = make()
-            if self.file.exists():  # another process may have added some
-                self.runs = json.loads(self.file.read_text())["runs"]
-            self.runs[name] = made
-            facts = {
-                "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-                "torch": torch.__version__,
-                "processor": platform.processor() or platform.machine(),
-                "threads": torch.get_num_threads(),
-            }
-            write_text(self.file, json.dumps({**facts, "runs": self.runs}, indent=1) + "\n")
-            print(name, json.dumps(self.runs[name]), flush=True)
-        return self.runs[name]
 
 
 def towers(fusion: str, dropout: float) -> dict[str, Any]:

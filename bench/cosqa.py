@@ -17,16 +17,14 @@ keeps each run as it ends: those that are there are not repeated. Seconds are of
 """
 
 import argparse
-import datetime
-import json
 import statistics
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from store import Store, timed
 from torch import Tensor, nn
 
 from rankwell import keyed
@@ -159,7 +157,7 @@ def trained(method: str, rate: float, seed: int, train: Retrieval) -> tuple[Sent
 
 def run(folder: Path, seeds: list[int], count: int) -> None:
     torch.set_num_threads(1)
-    store, data = Store(), read_cosqa(folder)
+    store, data = Store(RESULTS), read_cosqa(folder)
     whole = torch.arange(len(data.test.documents))
     few = choice(data.valid)
 
@@ -190,38 +188,20 @@ def run(folder: Path, seeds: list[int], count: int) -> None:
         model, found = kept.pop((method, rate, seed))
         return {**found, "test": judged(model, data.test, whole)}
 
-    store.add("bm25", words)
-    store.add("before", before)
+    store.get("bm25", timed(words))
+    store.get("before", timed(before))
     for rate in RATES:
-        store.add(f"rate {rate:g}", lambda rate=rate: chosen_by("infonce", rate, 0))
+        store.get(f"rate {rate:g}", timed(lambda rate=rate: chosen_by("infonce", rate, 0)))
     best = max(RATES, key=lambda rate: store.runs[f"rate {rate:g}"]["validation"]["mrr"])
     for seed in seeds:
         for method in METHODS:
-            store.add(f"{method} {best:g} {seed}", lambda m=method, s=seed: after(m, best, s))
-
-
-class Store:
-    """Runs by name, written as they end."""
-
-    def __init__(self) -> None:
-        self.runs: dict[str, Any] = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else {}
-
-    def add(self, name: str, make: Callable[[], dict[str, Any]]) -> None:
-        """Make the run of that name, if it is not there."""
-        if name in self.runs:
-            return
-        started = time.process_time()
-        self.runs[name] = {**make(), "seconds": time.process_time() - started}
-        about = {"date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(), "torch": torch.__version__}
-        write_text(RESULTS, json.dumps({**about, "runs": self.runs}) + "\n")
-        said = {part: self.runs[name][part]["mrr"] for part in ("validation", "test") if part in self.runs[name]}
-        print(name, json.dumps(said), f"{self.runs[name]['seconds']:.0f} s", flush=True)
+            store.get(f"{method} {best:g} {seed}", timed(lambda m=method, s=seed: after(m, best, s)))
 
 
 def table() -> str:
     """Means over seeds, and the difference to InfoNCE query by query: its mean, and its standard error over queries."""
     by: dict[str, dict[str, Any]] = {}
-    for name, result in Store().runs.items():
+    for name, result in Store(RESULTS).runs.items():
         method, *rest = name.split()
         if "test" in result:
             by.setdefault(method, {})[rest[-1] if rest else "-"] = result

@@ -18,13 +18,9 @@ backward, update.
 """
 
 import argparse
-import datetime
-import json
-import platform
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +29,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from store import Store
 
 from rankwell.atomic import write_text
 from rankwell.data.batching import ClassBalancedBatches, ExampleBatches
@@ -237,30 +234,6 @@ def trained(
     seconds = (time.process_time() - started - sum(spent)) / (epochs * batches.steps(0))
     curve = [record.validation[MONITOR] for record in history.epochs if record.validation]
     return model, {"curve": curve, "step": seconds}
-
-
-class Store:
-    """Runs by name, written as they end."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.runs: dict[str, Any] = json.loads(file.read_text())["runs"] if file.exists() else {}
-
-    def get(self, name: str, make: Callable[[], Any]) -> Any:
-        """The run of that name, carried out where it is not there."""
-        if name not in self.runs:
-            self.runs[name] = make()
-            if self.file.exists():  # another process may have added some
-                self.runs = json.loads(self.file.read_text())["runs"] | {name: self.runs[name]}
-            about = {"date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(), "torch": torch.__version__}
-            facts = {
-                **about,
-                "processor": platform.processor() or platform.machine(),
-                "threads": torch.get_num_threads(),
-            }
-            write_text(self.file, json.dumps({**facts, "runs": self.runs}, indent=1) + "\n")
-            print(name, json.dumps(self.runs[name])[:300], flush=True)
-        return self.runs[name]
 
 
 def chosen(store: Store, what: str, given: Protocol, name: str, library: str) -> tuple[float, int]:

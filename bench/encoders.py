@@ -18,18 +18,14 @@ number of epochs for each data set, the same for both models; five validations w
 """
 
 import argparse
-import datetime
 import itertools
-import json
-import platform
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
+from store import Store
 
 from rankwell.atomic import write_text
 from rankwell.config import Config, resolve
@@ -115,30 +111,6 @@ def trained(config: Config, data: Data[Any]) -> tuple[Any, dict[str, Any]]:
         "seconds": seconds,
         "training_seconds": sum(epoch.seconds for epoch in history.epochs),
     }
-
-
-class Store:
-    """Runs by name, written as they end."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.runs: dict[str, Any] = json.loads(file.read_text())["runs"] if file.exists() else {}
-
-    def get(self, name: str, make: Callable[[], Any]) -> Any:
-        """The run of that name, carried out where it is not there."""
-        if name not in self.runs:
-            self.runs[name] = make()
-            if self.file.exists():  # another process may have added some
-                self.runs = json.loads(self.file.read_text())["runs"] | {name: self.runs[name]}
-            about = {"date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(), "torch": torch.__version__}
-            facts = {
-                **about,
-                "processor": platform.processor() or platform.machine(),
-                "threads": torch.get_num_threads(),
-            }
-            write_text(self.file, json.dumps({**facts, "runs": self.runs}, indent=1) + "\n")
-            print(name, json.dumps(self.runs[name]), flush=True)
-        return self.runs[name]
 
 
 def chosen(

@@ -24,11 +24,9 @@ Three seeds of split, start and draws; test pairs are looked at once a run, with
 
 import argparse
 import itertools
-import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +34,7 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
+from store import Store
 
 from rankwell.atomic import write_text
 from rankwell.config import Config, resolve
@@ -182,22 +181,6 @@ def run(what: str, config: Config, data: Data[Any], test: bool) -> dict[str, Any
     return {**facts, "test": found | (of_levels(model, data, data.train, data.test) if what == "levels" else {})}
 
 
-class Store:
-    """Runs by name, written as they end."""
-
-    def __init__(self) -> None:
-        self.runs: dict[str, Any] = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else {}
-
-    def get(self, name: str, make: Callable[[], Any]) -> Any:
-        """The run of that name, carried out where it is not there."""
-        if name not in self.runs:
-            self.runs[name] = make()
-            facts = {"torch": torch.__version__, "threads": torch.get_num_threads()}
-            write_text(RESULTS, json.dumps({**facts, "runs": self.runs}, indent=1) + "\n")
-            print(name, json.dumps(self.runs[name]), flush=True)
-        return self.runs[name]
-
-
 def compare(store: Store, what: str, folder: Path, splits: list[str], seeds: int) -> None:
     items = with_genres(folder)
     ways = WEIGHTS if what == "weights" else LEVELS
@@ -272,7 +255,7 @@ def main() -> None:
     parser.add_argument("--splits", default="")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
-    store = Store()
+    store = Store(RESULTS)
     if options.what != "table":
         splits = options.splits.split(",") if options.splits else ["balanced", "random"]
         compare(store, options.what, options.folder, splits if options.what == "weights" else ["random"], options.seeds)

@@ -12,14 +12,12 @@ epoch is chosen by validation too, and the test pairs are looked at once a run. 
 """
 
 import argparse
-import json
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
+from store import Store
 
 from rankwell.atomic import write_text
 from rankwell.config import Config, resolve
@@ -88,22 +86,6 @@ def run(config: Config, data: Data[Any]) -> tuple[Any, dict[str, Any]]:
         "epoch": history.best_epoch,
         "cpu_seconds": time.process_time() - started,
     }
-
-
-class Store:
-    """Runs by name, written as they end."""
-
-    def __init__(self) -> None:
-        self.runs: dict[str, Any] = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else {}
-
-    def get(self, name: str, make: Callable[[], Any]) -> Any:
-        """The run of that name, carried out where it is not there."""
-        if name not in self.runs:
-            self.runs[name] = make()
-            facts = {"torch": torch.__version__, "threads": torch.get_num_threads()}
-            write_text(RESULTS, json.dumps({**facts, "runs": self.runs}, indent=1) + "\n")
-            print(name, json.dumps(self.runs[name]), flush=True)
-        return self.runs[name]
 
 
 def compare(store: Store, path: str, ways: list[str], seeds: int) -> None:
@@ -177,7 +159,7 @@ def main() -> None:
     parser.add_argument("--ways", default=",".join(WAYS))
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
-    store = Store()
+    store = Store(RESULTS)
     if options.what == "run":
         compare(store, options.path, options.ways.split(","), options.seeds)
     write_text(RESULTS.with_suffix(".txt"), table(store.runs))

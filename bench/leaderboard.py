@@ -42,7 +42,7 @@ from pathlib import Path
 from typing import Any
 
 from boards import BOARDS, SIMILARITY, Board, why_not
-from encoders import Store
+from store import Store
 
 from rankwell.atomic import write_text
 from rankwell.config import Config

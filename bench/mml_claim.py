@@ -48,8 +48,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from encoders import COLUMNS, Store, judged
+from encoders import COLUMNS, judged
 from mml_runs import CONTENDERS, MEASURES, MONITOR, PARTS, Own, Run, best_trial, configuration, ordered, trial_name
+from store import Store
 
 from rankwell.atomic import write_text
 from rankwell.errors import RankwellError

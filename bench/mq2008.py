@@ -15,16 +15,14 @@ shorter than 10 (more than half of them) is that of the whole list; LETOR's scri
 """
 
 import argparse
-import datetime
 import itertools
-import json
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from store import Store, timed
 from torch import nn
 
 from rankwell.atomic import write_text
@@ -124,42 +122,25 @@ def best_feature(fold: Fold) -> dict[str, Any]:
     return {"validation": validation(model, valid), "test": judged(model, test)}
 
 
-class Store:
-    """Runs by name, written as they end."""
-
-    def __init__(self) -> None:
-        self.runs: dict[str, Any] = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else {}
-
-    def add(self, name: str, make: Callable[[], dict[str, Any]]) -> None:
-        """Make the run of that name, if it is not there."""
-        if name in self.runs:
-            return
-        started = time.perf_counter()
-        self.runs[name] = {**make(), "seconds": time.perf_counter() - started}
-        about = {"date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(), "torch": torch.__version__}
-        write_text(RESULTS, json.dumps({**about, "runs": self.runs}, indent=1) + "\n")
-        print(name, json.dumps(self.runs[name]), flush=True)
-
-
 def run(folder: Path, only: list[str], epochs: int) -> None:
     torch.set_num_threads(1)
-    store = Store()
+    store = Store(RESULTS)
     data = list(enumerate(folds(folder), start=1))
     for number, fold in data:
         if "best_feature" in only:
-            store.add(f"best_feature - {number}", lambda fold=fold: best_feature(fold))
+            store.get(f"best_feature - {number}", timed(lambda fold=fold: best_feature(fold)))
         for trees in TREES if "lambdamart" in only else ():
-            store.add(f"lambdamart {trees} {number}", lambda fold=fold, trees=trees: grown(trees, fold))
+            store.get(f"lambdamart {trees} {number}", timed(lambda fold=fold, trees=trees: grown(trees, fold)))
     losses = [loss for loss in itertools.chain(*KINDS.values()) if loss in only]
     for rate, loss, (number, fold) in itertools.product(RATES, losses, data):
         make: Callable[[], dict[str, Any]] = lambda loss=loss, rate=rate, fold=fold: trained(loss, rate, epochs, fold)  # noqa: E731
-        store.add(f"{loss} {rate:g} {number}", make)
+        store.get(f"{loss} {rate:g} {number}", timed(make))
 
 
 def chosen() -> dict[str, list[dict[str, Any]]]:
     """By loss, the run of each fold that validation chose, among settings that were run on all five folds."""
     settings: dict[tuple[str, str], dict[str, dict[str, Any]]] = {}
-    for name, result in Store().runs.items():
+    for name, result in Store(RESULTS).runs.items():
         loss, setting, fold = name.split()
         settings.setdefault((loss, setting), {})[fold] = {**result, "setting": setting}
     whole: dict[str, list[dict[str, dict[str, Any]]]] = {}

@@ -14,9 +14,6 @@ sampler after the other, apart from the runs, which may share the machine. ``tab
 """
 
 import argparse
-import datetime
-import json
-import platform
 import statistics
 import time
 from collections import defaultdict
@@ -25,6 +22,7 @@ from typing import Any
 
 import polars as pl
 import torch
+from store import Store
 
 from rankwell.atomic import write_text
 from rankwell.config import Config, resolve
@@ -102,32 +100,6 @@ def run(config: Config, data: Data[Any]) -> dict[str, Any]:
     }
 
 
-class Store:
-    """Runs by name, written as they end."""
-
-    def __init__(self) -> None:
-        self.runs: dict[str, Any] = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else {}
-
-    def get(self, name: str, make: Any) -> Any:
-        """The run of that name, carried out where it is not there."""
-        if name not in self.runs:
-            self.runs[name] = make()
-            if RESULTS.exists():  # another process may have added some
-                self.runs = json.loads(RESULTS.read_text())["runs"] | {name: self.runs[name]}
-            about = {"date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(), "torch": torch.__version__}
-            write_text(RESULTS, json.dumps({**about, "processor": processor(), "runs": self.runs}, indent=1) + "\n")
-            print(name, json.dumps(self.runs[name]), flush=True)
-        return self.runs[name]
-
-
-def processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    names = [
-        line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
-    ]
-    return names[0] if names else platform.machine()
-
-
 def chosen_rate(store: Store, what: str, path: str, data: Data, loss: str) -> float:
     """The learning rate of the best validation with uniform negatives and seed 0."""
     reached = {}
@@ -139,7 +111,7 @@ def chosen_rate(store: Store, what: str, path: str, data: Data, loss: str) -> fl
 
 
 def compare(what: str, path: str, only: list[str], losses: list[str], seeds: int) -> None:
-    store = Store()
+    store = Store(RESULTS)
     read_once: dict[int, Data[Any]] = {}
     for seed in range(seeds):
         for loss in losses or LOSSES[what]:
@@ -162,7 +134,7 @@ def compare(what: str, path: str, only: list[str], losses: list[str], seeds: int
 
 def seconds(path: str, only: list[str]) -> None:
     """Median milliseconds of a whole step, and what they make of an epoch, without the refreshes between."""
-    store = Store()
+    store = Store(RESULTS)
     data = read(configuration("samplers", path, "bpr", "uniform", 10, RATES[0], 0).data, 0)
     for loss in LOSSES["samplers"]:
         for name in only:
@@ -195,7 +167,7 @@ def timed(config: Config, data: Data[Any]) -> dict[str, float]:
 
 def table() -> str:
     """Means over seeds with their standard deviation."""
-    runs = Store().runs
+    runs = Store(RESULTS).runs
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for key, result in runs.items():
         what, *rest = key.split()

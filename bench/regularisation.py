@@ -12,14 +12,13 @@ ends with. ``bench/results/regularisation.json`` keeps each run as it ends: thos
 """
 
 import argparse
-import datetime
-import json
 import statistics
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from store import Store, timed
 
 from rankwell.atomic import write_text
 from rankwell.evaluation import evaluate
@@ -81,35 +80,22 @@ def trained(option: str, strength: float, data: Data[Any], seed: int) -> dict[st
     }
 
 
-def runs() -> dict[str, Any]:
-    return json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else {}
-
-
 def run(seeds: list[int]) -> None:
     torch.set_num_threads(1)
-    found = runs()
+    store = Store(RESULTS)
     for seed in seeds:
         data = read(InteractionData(), seed)
         for option, strengths in STRENGTHS.items():
             for strength in strengths:
-                name = f"{option} {strength:g} {seed}"
-                if name in found:
-                    continue
-                started, worked = time.perf_counter(), time.process_time()
-                found[name] = trained(option, strength, data, seed)
-                found[name]["seconds"] = time.perf_counter() - started
-                found[name]["core_seconds"] = time.process_time() - worked
-                about = {"date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(), "torch": torch.__version__}
-                write_text(RESULTS, json.dumps({**about, "runs": found}, indent=1) + "\n")
-                print(
-                    name, json.dumps({key: found[name][key] for key in ("best", "epoch", "last", "test")}), flush=True
-                )
+                make = timed(partial(trained, option, strength, data, seed))
+                store.get(f"{option} {strength:g} {seed}", make)
 
 
 def table() -> str:
     """Means over seeds and standard errors; the strength by validation, each seed by itself; differences seed by seed."""
+    runs = Store(RESULTS).runs
     by: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for name, result in runs().items():
+    for name, result in runs.items():
         option, strength, seed = name.split()
         by.setdefault(option, {}).setdefault(seed, []).append({**result, "strength": strength})
     whole = [
@@ -130,8 +116,8 @@ def table() -> str:
             f"{option:<17}{strengths:>16}{epochs:>12}{cells[0]:>18}{cells[1]:>18}{cells[2]:>18}"
             f"{said(paired, '+') if option != 'none' else '':>19}"
         )
-    seconds = sum(result["core_seconds"] for result in runs().values())
-    return "\n".join([*lines, "", f"{len(runs())} runs, {seconds / 60:.1f} core-minutes"]) + "\n"
+    seconds = sum(result["cpu_seconds"] for result in runs.values())
+    return "\n".join([*lines, "", f"{len(runs)} runs, {seconds / 60:.1f} core-minutes"]) + "\n"
 
 
 def said(values: list[float], sign: str = "") -> str:

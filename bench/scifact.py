@@ -20,18 +20,18 @@ no clipping of gradients, and its MultipleNegativesRankingLoss.
 """
 
 import argparse
-import datetime
 import json
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from store import Store
 
 from rankwell.atomic import write_text
 from rankwell.config import Config, resolve
@@ -226,28 +226,21 @@ def mine_with(model: Any, part: Any, file: Path) -> None:
 def run(path: str, names: list[str], seeds: list[int]) -> None:
     work = Path(tempfile.gettempdir()) / "scifact-bench"
     work.mkdir(exist_ok=True)
+    store = Store(RESULTS)
     for seed in seeds:
         for name in names:
-            key = f"{name} · seed {seed}"
-            runs = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else {}
-            if key in runs:
-                continue
             command = [sys.executable, __file__, "one", path, name, "--seed", str(seed), "--work", str(work)]
-            made = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            runs = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else {}
-            runs[key] = json.loads(made.stdout.splitlines()[-1])
-            about = {
-                "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-                "torch": torch.__version__,
-                "processor": platform.processor() or platform.machine(),
-                "threads": 1,
-            }
-            write_text(RESULTS, json.dumps({**about, "runs": runs}, indent=1) + "\n")
-            print(key, json.dumps(runs[key]), flush=True)
+            store.get(f"{name} · seed {seed}", partial(printed, command))
+
+
+def printed(command: list[str]) -> Any:
+    """The JSON in the last line that a command prints."""
+    made = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(made.stdout.splitlines()[-1])
 
 
 def table() -> None:
-    runs = json.loads(RESULTS.read_text())["runs"]
+    runs = Store(RESULTS).runs
     lines = [f"{'':<40} {'seed':>4} {'epoch':>5}" + "".join(f" {name:>10}" for name in MEASURES) + "   CPU s   peak MB"]
     for key, found in runs.items():
         name = key.partition(" · ")[0]

@@ -19,7 +19,6 @@ Published (SASRec on a 5-core Beauty, five seeds, full ranking; the logs of MTan
 """
 
 import argparse
-import datetime
 import json
 import statistics
 import time
@@ -30,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from store import Store
 from torch.optim import AdamW
 
 from rankwell.atomic import write_text
@@ -132,24 +131,6 @@ def run(
     }
 
 
-class Store:
-    """Runs by name, written as they end."""
-
-    def __init__(self) -> None:
-        self.runs: dict[str, Any] = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else {}
-
-    def get(self, name: str, make: Callable[[], Any]) -> Any:
-        """The run of that name, made if it is not there."""
-        if name not in self.runs:
-            self.runs[name] = make()
-            if RESULTS.exists():  # another process may have added some
-                self.runs = json.loads(RESULTS.read_text())["runs"] | {name: self.runs[name]}
-            about = {"date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(), "torch": torch.__version__}
-            write_text(RESULTS, json.dumps({**about, "runs": self.runs}, indent=1) + "\n")
-            print(name, json.dumps(self.runs[name]), flush=True)
-        return self.runs[name]
-
-
 def seconds(split: SequenceSplit, only: list[str]) -> None:
     """Median milliseconds of a step, and what they make of an epoch; nothing is stored."""
     for kind, loss in RUNS:
@@ -180,7 +161,7 @@ def seconds(split: SequenceSplit, only: list[str]) -> None:
 def table() -> str:
     """Means over seeds with their standard deviation."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
-    for key, result in Store().runs.items():
+    for key, result in Store(RESULTS).runs.items():
         groups[tuple(key.split()[:2])].append(result)
     lines = [f"{'model':<10} {'loss':<22} {'NDCG@10':>16} {'HR@10':>16} {'epoch':>6} {'epoch s':>8} {'seeds':>5}"]
     for (model, loss), results in sorted(groups.items()):
@@ -217,7 +198,7 @@ def main() -> None:
     if options.what == "seconds":
         seconds(split, only)
         return
-    store = Store()
+    store = Store(RESULTS)
     for seed in range(options.seeds):
         for kind, loss in RUNS:
             if loss not in only or kind not in options.models.split(","):

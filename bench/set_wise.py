@@ -20,16 +20,14 @@ validation movies. ``bench/results/set_wise.json`` keeps each run as it ends: th
 """
 
 import argparse
-import datetime
-import json
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
+from store import Store, timed
 from torch import Tensor, nn
 
 from rankwell.atomic import write_text
@@ -153,29 +151,9 @@ def judged(model: nn.Module, data: Data[LabelledRows]) -> dict[str, Any]:
     return figures
 
 
-class Store:
-    """Runs by name, written as they end."""
-
-    def __init__(self) -> None:
-        self.runs: dict[str, Any] = json.loads(RESULTS.read_text())["runs"] if RESULTS.exists() else {}
-
-    def get(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The run of that name, carried out where it is not there."""
-        if name not in self.runs:
-            started, used = time.perf_counter(), time.process_time()
-            made = make()
-            seconds = {"seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - used}
-            self.runs[name] = {**made, **seconds}
-            about = {"date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(), "torch": torch.__version__}
-            write_text(RESULTS, json.dumps({**about, "runs": self.runs}, indent=1) + "\n")
-            print(name, json.dumps(self.runs[name]), flush=True)
-        found: dict[str, Any] = self.runs[name]
-        return found
-
-
 def run(folder: Path, file: Path, only: list[str], seeds: int) -> None:
     torch.set_num_threads(1)
-    store, splits = Store(), {seed: rows(folder, file, seed) for seed in range(seeds)}
+    store, splits = Store(RESULTS), {seed: rows(folder, file, seed) for seed in range(seeds)}
     for note in splits[0].notes:
         print("note:", note)
     sizes = [
@@ -185,10 +163,10 @@ def run(folder: Path, file: Path, only: list[str], seeds: int) -> None:
         "fit rows, numbers, categories, labels:", *sizes[0], "valid, test:", len(splits[0].valid), len(splits[0].test)
     )
     for seed, data in splits.items():
-        store.get(f"popularity - {seed}", lambda data=data: fitted(LabelPopularity(*sizes[0][1:]), data))
+        store.get(f"popularity - {seed}", timed(lambda data=data: fitted(LabelPopularity(*sizes[0][1:]), data)))
         for penalty in PENALTIES:
             make = lambda data=data, own=penalty: fitted(LabelRidge(*sizes[0][1:], penalty=own), data, own=own)  # noqa: E731
-            store.get(f"ridge {penalty:g} {seed}", make)
+            store.get(f"ridge {penalty:g} {seed}", timed(make))
     for name in only:
         reached: dict[tuple[float, bool], float] = {}
 
@@ -196,7 +174,7 @@ def run(folder: Path, file: Path, only: list[str], seeds: int) -> None:
             rate: float, prior: bool, name: str = name, reached: dict[tuple[float, bool], float] = reached
         ) -> None:
             make = lambda: trained(name, rate, prior, 0, splits[0])  # noqa: E731
-            reached[rate, prior] = store.get(f"{name} {rate:g},{prior} 0", make)["validation"]
+            reached[rate, prior] = store.get(f"{name} {rate:g},{prior} 0", timed(make))["validation"]
 
         for rate in RATES:
             first(rate, True)
@@ -204,13 +182,13 @@ def run(folder: Path, file: Path, only: list[str], seeds: int) -> None:
         at = max(reached, key=reached.__getitem__)
         for seed in range(1, seeds):
             make = lambda name=name, at=at, seed=seed: trained(name, *at, seed, splits[seed])  # noqa: E731
-            store.get(f"{name} {at[0]:g},{at[1]} {seed}", make)
+            store.get(f"{name} {at[0]:g},{at[1]} {seed}", timed(make))
 
 
 def chosen() -> dict[str, tuple[str, list[dict[str, Any]]]]:
     """By loss, the setting that seed 0's validation chose, and its runs."""
     settings: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
-    for key, result in Store().runs.items():
+    for key, result in Store(RESULTS).runs.items():
         name, setting, seed = key.split()
         settings.setdefault(name, {}).setdefault(setting, {})[seed] = result
     found = {}
