@@ -60,6 +60,16 @@ def test_a_recipe_for_one_model_leaves_another_alone(monkeypatch):
     assert config.model == {"name": "graph_filter", "rank": 256, "alpha": 0.3} and config.training.epochs == 3
 
 
+def test_a_recipe_of_a_model_chooses_the_loss_unless_one_is_given(monkeypatch):
+    recipe = {"loss": {"name": "sampled_softmax", "temperature": 2.0}, "sampler": {"name": "uniform", "n": 7}}
+    monkeypatch.setattr(Recommendation, "recipes", {"neumf": recipe})
+    config = from_options(("model", "neumf"))
+    assert config.loss == {"name": "sampled_softmax", "temperature": 2.0} and config.sampler["n"] == 7
+    config = from_options(("model", "neumf"), ("loss", "ccl"))
+    assert config.loss["name"] == "ccl" and config.sampler["n"] == 7
+    assert from_options(("model", "mf")).loss["name"] == Recommendation.defaults["loss"]["name"]
+
+
 def test_recipes_resolve():
     for name in Recommendation.recipes:
         section = "loss" if name in LOSSES else "model"

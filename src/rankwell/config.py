@@ -64,7 +64,7 @@ def resolve(raw: Mapping[str, Any], source: str = "configuration") -> Config:
     task = task_of(_text(raw.get("task", Config.model_fields["task"].default), f"{source}: task"))
     _check_numbers(raw, Config, source, task)
     given = _valid(task, raw, source)
-    names = {name: str(getattr(given, name).get("name", task.defaults[name]["name"])) for name in task.sections}
+    names = _names(task, {name: getattr(given, name).get("name") for name in task.sections})
     recipe = _recipe(task, names)
     try:
         implied = task.implied(names, raw)
@@ -118,6 +118,13 @@ def with_column(entry: Entry[Any]) -> Entry[Any]:
         return entry
     column = Parameter("column", str | None, None)
     return replace(entry, parameters={**entry.parameters, "column": column})
+
+
+def _names(task: Task[Any], given: Mapping[str, Any]) -> dict[str, str]:
+    """What each section chooses: as given, else as suits the model, else the task's default."""
+    model = given["model"] or task.defaults["model"]["name"]
+    suits = _merged(task.defaults, task.recipes.get(model, {}))
+    return {name: str(given[name] or suits[name]["name"]) for name in task.sections}
 
 
 def _recipe(task: Task[Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -221,6 +221,14 @@ def test_what_is_left_out_is_counted(tmp_path):
     assert data.train.asked().tolist() == [0, 1] and len(data.train.documents) == 2
 
 
+def test_queries_without_a_relevant_document_are_counted(tmp_path):
+    train, test = [("00", "000", 1), ("01", "000", 0)], [("02", "000", 1), ("03", "000", 0), ("04", "000", 0)]
+    queries = [{"_id": f"0{n}", "text": f"number {n}"} for n in range(5)]
+    said = read(small(tmp_path, queries=queries, train=train, test=test), 0).notes
+    assert "1 of 2 training queries without a relevant document: training passes over them" in said
+    assert "2 of 3 test queries without a relevant document: measures skip them" in said
+
+
 def test_texts_longer_than_the_model_reads_are_counted(folder):
     config = settings(folder, model={"max_length": 5})
     assert any(

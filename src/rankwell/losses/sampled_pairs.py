@@ -127,8 +127,8 @@ def gbce_loss(
     A positive's weight multiplies its term; the negatives' sum weighs their mean :math:`\bar w`. A row without negatives
     keeps its positives' term.
 
-    Training first makes all items equally unlikely, and may stand there for tens of epochs before it learns (SASRec on Beauty: 25):
-    give it negatives of its own for each row, not a pool that the batch shares, and no early stop.
+    Training first makes all items equally unlikely, and may stand there for tens of epochs (SASRec on Beauty: 25) before it
+    learns: give it negatives of its own for each row, not a pool that the batch shares, and no early stop.
 
     Args:
         num_items: :math:`|I|`, how many items there are to choose from.

@@ -67,13 +67,15 @@ class Recommendation(Task[Interactions]):
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "bpr": {"model": {"similarity": "dot"}},
         "ultragcn": {"model": {"name": "ultragcn", "similarity": "cosine"}},
+        "neumf": {"loss": {"name": "sigmoid"}, "sampler": {"name": "uniform", "n": 4, "shared": False}},
         "ccl": {"training": {"learning_rate": 0.02}},
         "mml": {"training": {"learning_rate": 0.02}},
         "sampled_softmax": {"loss": {"temperature": 0.1}},
         "decoupled_softmax": {"loss": {"temperature": 0.1}},
     }
     """bench/LOG.md has what was compared on validation pairs; CCL's rate is taken over from MML, and the decoupled softmax's
-    temperature from the sampled one. UltraGCN's inner products grow without bound under the default loss."""
+    temperature from the sampled one. UltraGCN's inner products and NeuMF's outputs grow without bound under the default loss:
+    NeuMF takes its article's."""
 
     hints: ClassVar[Sequence[str]] = (
         "Try another loss:        {call} train synthetic --loss mml --out runs/mml",
