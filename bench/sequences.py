@@ -67,10 +67,7 @@ MODELS = {
     "item_mean": lambda items: ItemMean(items, dim=64, max_length=LENGTH),
 }
 RUNS = [
-    *(
-        ("sasrec", loss)
-        for loss in ("bce", "bpr", "gbce", "gbce_shared", "scaled_cross_entropy", "cross_entropy", "genni")
-    ),
+    *(("sasrec", loss) for loss in (*LOSS, *HEADS)),
     *((model, "cross_entropy") for model in ("gru4rec", "item_mean")),
 ]
 
