@@ -129,6 +129,8 @@ def digits(part: str) -> Figures:
 
 def comparisons(data: Mapping[str, Any], path: str) -> Iterator[tuple[str, str, Figures]]:
     """Reports of ``rankwell compare`` whose command names this folder or file."""
+    if not path:  # data that come with a library
+        return
     for file in sorted(RESULTS.glob("compare_*.json")):
         report = json.loads(file.read_text(encoding="utf-8"))
         command, measure = str(report["about"]["command"]), str(report["measure"])
