@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from store import Store
 
 from rankwell.atomic import write_text
 from rankwell.data.cosqa import read_cosqa
@@ -41,8 +42,7 @@ Figures = dict[str, list[float]]
 
 def stored(name: str) -> dict[str, Any]:
     """The runs of a results file; none where it is not there."""
-    file = RESULTS / f"{name}.json"
-    return dict(json.loads(file.read_text(encoding="utf-8"))["runs"]) if file.is_file() else {}
+    return Store(RESULTS / f"{name}.json").runs
 
 
 def of_models(figures: Iterable[tuple[str, str, float]]) -> Figures:

@@ -103,7 +103,7 @@ class Task(Generic[P]):
     defaults: ClassVar[Mapping[str, Any]] = {}
     """What a configuration leaves open, where it is not what the sections say."""
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Settings that suit a loss, or a model, better than the defaults, by its name."""
+    """Settings that suit a loss, or a model, better than the defaults, by its name. A model's may name the loss."""
     unit: ClassVar[str]
     units: ClassVar[str]
     """What has one value of each measure: a user, a query; and several of them."""
