@@ -1,7 +1,7 @@
 """What comes next: SASRec on Beauty with sampled losses and the full cross-entropy, and two other models.
 
     python bench/sequences.py run [../shared/data/beauty/Beauty.txt] [--only bce,cross_entropy] [--models sasrec]
-                                  [--epochs 100] [--patience 10] [--seeds 1] [--users 500]
+                                  [--epochs 100] [--seeds 1] [--users 500]
     python bench/sequences.py seconds
     python bench/sequences.py table
 
@@ -9,8 +9,8 @@ Leave one out: the last event of a user is the test, the one before chooses the 
 user did not have before. SASRec with 64 dimensions, 2 layers, 1 head, the last 50 events, dropout 0.5; batches of 256 windows,
 AdamW at 0.001. ``bce`` and ``bpr`` draw one negative for each event, ``gbce`` 64; ``gbce_shared`` (256) and
 ``scaled_cross_entropy`` (500) share a pool among the events of a batch, ``genni`` draws 16 for each event from what the model
-thinks of 100; ``cross_entropy`` is over the catalogue. Validation is every second epoch, patience 10 validations; ``gbce`` runs
-with ``--patience 0``, without any, for it stands still before it learns. Test events are looked at once a run.
+thinks of 100; ``cross_entropy`` is over the catalogue. Validation is every second epoch, patience 10 validations; ``gbce`` has
+no early stop, for it stands still before it learns. Test events are looked at once a run.
 ``bench/results/sequences.json`` keeps each run as it ends: those that are there are not repeated. A run that was interrupted
 goes on from its checkpoint in ``runs/bench-sequences``.
 
@@ -99,12 +99,13 @@ class Spoken:
 
 
 def run(
-    kind: str, loss: str, split: SequenceSplit, epochs: int, patience: int, seed: int, *, folder: Path | None = None
+    kind: str, loss: str, split: SequenceSplit, epochs: int, seed: int, *, folder: Path | None = None
 ) -> dict[str, Any]:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     model = MODELS[kind](split.fit.num_items)
     model.initialise(seed=seed)
+    patience = 0 if loss == "gbce" else 10
     settings = TrainingSettings(
         epochs=epochs, batch_size=BATCH, learning_rate=RATE, schedule="constant", patience=patience, validate_every=2
     )
@@ -181,7 +182,6 @@ def main() -> None:
     parser.add_argument("--only", default=",".join({loss: None for _, loss in RUNS}))
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--epochs", type=int, default=100)
-    parser.add_argument("--patience", type=int, default=10, help="validations without a better one; 0 goes on")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--users", type=int, default=0, help="the first so many only, to try it out; nothing is stored")
     options = parser.parse_args()
@@ -200,7 +200,7 @@ def main() -> None:
         for kind, loss in RUNS:
             if loss not in only or kind not in options.models.split(","):
                 continue
-            made = partial(run, kind, loss, split, options.epochs, options.patience, seed)
+            made = partial(run, kind, loss, split, options.epochs, seed)
             if options.users:
                 print(kind, loss, json.dumps(made()), flush=True)
             else:
