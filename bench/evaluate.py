@@ -16,8 +16,8 @@ from torch import Tensor
 
 from rankwell.data import read_dataset
 from rankwell.evaluation import evaluate, top_items
+from rankwell.lists import take_lists
 from rankwell.metrics import Measure
-from rankwell.models.registry import take_lists
 from rankwell.types import Ragged
 
 K = 20

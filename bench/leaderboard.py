@@ -47,7 +47,8 @@ from store import Store
 from rankwell.atomic import write_text
 from rankwell.config import Config
 from rankwell.errors import RankwellError
-from rankwell.experiments.search import Dimension, applied, settings, space_of
+from rankwell.experiments.dimensions import Dimension, applied, settings
+from rankwell.experiments.search import space_of
 from rankwell.losses import LOSSES
 from rankwell.metrics import Measure
 from rankwell.tasks import Data, task_of
