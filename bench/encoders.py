@@ -1,20 +1,26 @@
-"""BPR, sampled softmax and SimCE on matrix factorisation and on LightGCN: the published comparison, with closed-form baselines.
+"""BPR, sampled softmax and SimCE on matrix factorisation and on LightGCN: the published comparison. And the other encoders.
 
     python bench/encoders.py run ml ../shared/data/ml-latest-small/ratings.csv [--models mf,lightgcn] [--losses bpr,simce]
     python bench/encoders.py run beauty ../shared/data/beauty/Beauty.txt
     python bench/encoders.py run gowalla ../shared/data/gowalla --models mf
     python bench/encoders.py run gowalla ../shared/data/gowalla --models lightgcn \\
         --rates 0.01 --epochs 2 --batch 16384 --seeds 1
+    python bench/encoders.py run ml ../shared/data/ml-latest-small/ratings.csv \\
+        --models simplex,simplex-user_attention,simplex-self_attention --losses ccl
+    python bench/encoders.py run ml ../shared/data/ml-latest-small/ratings.csv \\
+        --models lightgcn-edge_dropout,lightgcn-noise --losses sampled_softmax
+    python bench/encoders.py run ml ../shared/data/ml-latest-small/ratings.csv --models neumf,ultragcn --losses sigmoid
     python bench/encoders.py table
 
-64 dimensions, spectral start, batches of 2,048; 1 negative a row for BPR, a pool of 256 shared by the batch for the others. The
-split is random, 20 % of each user's items for the test (Gowalla comes with its own) and 10 % of the rest for validation, which
-nothing is trained on, baselines neither; Beauty's sequences are sets here. For every pair of model and loss, one of three
-learning rates and one of two values of another parameter (the loss's own; for BPR, which has none, weight decay) are chosen by
-NDCG@20 on the validation pairs of seed 0: six runs for each. The epoch of each run is chosen by its own validation pairs. Three
-seeds of split, start and draws are then trained with what was chosen, and the test pairs looked at once a run. The budget is a
-number of epochs for each data set, the same for both models; five validations without a better one end a run. LightGCN on
-Gowalla, where a step goes over 1.5 million edges six times, gets two epochs of large batches at one rate, and one seed.
+64 dimensions (NeuMF twice 32), spectral start (NeuMF's is random), batches of 2,048; 1 negative a row for BPR, 4 for
+``sigmoid``, a pool of 256 shared by the batch for the others. The split is random, 20 % of each user's items for the test
+(Gowalla comes with its own) and 10 % of the rest for validation, which nothing is trained on, baselines neither; Beauty's
+sequences are sets here. For every pair of model and loss, one of three learning rates and one of two values of another
+parameter (the loss's own; for BPR and ``sigmoid``, which have none, weight decay) are chosen by NDCG@20 on the validation
+pairs of seed 0: six runs for each. The epoch of each run is chosen by its own validation pairs. Three seeds of split, start
+and draws are then trained with what was chosen, and the test pairs looked at once a run. The budget is a number of epochs for
+each data set, the same for both models; five validations without a better one end a run. LightGCN on Gowalla, where a step
+goes over 1.5 million edges six times, gets two epochs of large batches at one rate, and one seed.
 
 ``bench/results/encoders.json`` keeps each run as it ends: those that are there are not repeated. ``table`` writes
 ``bench/results/encoders.txt``.
@@ -47,18 +53,34 @@ BATCH = 2_048
 
 COLUMNS: dict[str, dict[str, str]] = {"ml": {"user": "userId", "item": "movieId"}, "beauty": {}, "gowalla": {}}
 EPOCHS = {"ml": 40, "beauty": 40, "gowalla": 8}
+ENCODERS: dict[str, dict[str, Any]] = {
+    "mf": {},
+    "lightgcn": {},
+    "lightgcn-edge_dropout": {"augment": "edge_dropout"},
+    "lightgcn-noise": {"augment": "noise"},
+    "simplex": {},
+    "simplex-user_attention": {"pooling": "user_attention"},
+    "simplex-self_attention": {"pooling": "self_attention"},
+    "neumf": {},
+    "ultragcn": {},
+}
+"""Models, before a hyphen; and what differs from their defaults."""
+
 MODELS_COMPARED = ("mf", "lightgcn")
+LOSSES_COMPARED = ("bpr", "sampled_softmax", "simce")
 BASELINES = ("popularity", "item_knn", "ease", "graph_filter", "als")
 TOO_LARGE = {("gowalla", "ease")}
 """Baselines that do not take so many items."""
 
 RATES = (0.001, 0.003, 0.01)
-LOSSES: dict[str, tuple[dict[str, Any], str, tuple[float, ...]]] = {
-    "bpr": ({"similarity": "dot", "n": 1}, "weight_decay", (0.0, 0.1)),
-    "sampled_softmax": ({"similarity": "cosine", "n": 256}, "temperature", (0.1, 0.2)),
-    "simce": ({"similarity": "dot", "n": 256}, "margin", (1.0, 5.0)),
+LOSSES: dict[str, tuple[str, dict[str, Any], str, tuple[float, ...]]] = {
+    "bpr": ("dot", {"n": 1, "shared": False}, "weight_decay", (0.0, 0.1)),
+    "sigmoid": ("dot", {"n": 4, "shared": False}, "weight_decay", (0.0, 0.1)),
+    "sampled_softmax": ("cosine", {"n": 256, "shared": True}, "temperature", (0.1, 0.2)),
+    "simce": ("dot", {"n": 256, "shared": True}, "margin", (1.0, 5.0)),
+    "ccl": ("cosine", {"n": 256, "shared": True}, "margin", (0.5, 0.9)),
 }
-"""How vectors are compared and how many negatives a row has, as in the papers; the other parameter, and what is tried of it."""
+"""How vectors are compared, where the model leaves it open; negatives; the other parameter, and what is tried of it."""
 
 
 def configuration(
@@ -73,17 +95,18 @@ def configuration(
 ) -> Config:
     given: dict[str, Any] = {
         "data": {"path": path, **COLUMNS[data]},
-        "model": {"name": model},
+        "model": {"name": model.partition("-")[0], **ENCODERS.get(model, {})},
         "evaluation": {"measures": list(MEASURES), "monitor": MONITOR},
         "training": {"epochs": EPOCHS[data], "batch_size": BATCH, "learning_rate": rate, "watch_every": 0, **how},
         "seed": seed,
     }
     if loss is not None:
-        fixed, name, _ = LOSSES[loss]
-        given["model"]["similarity"] = fixed["similarity"]
+        similarity, negatives, name, _ = LOSSES[loss]
+        if "similarity" in MODELS[given["model"]["name"]].parameters:
+            given["model"]["similarity"] = similarity
         given["loss"] = {"name": loss}
         given["training" if name == "weight_decay" else "loss"][name] = own
-        given["sampler"] = {"name": "uniform", "n": fixed["n"], "shared": fixed["n"] > 1}
+        given["sampler"] = {"name": "uniform", **negatives}
     return resolve(given)
 
 
@@ -121,7 +144,7 @@ def chosen(
 ) -> tuple[float, float]:
     """Learning rate and other parameter of the best validation with seed 0; the test pairs are not looked at."""
     reached = {}
-    for rate, own in itertools.product(rates, LOSSES[loss][2]):
+    for rate, own in itertools.product(rates, LOSSES[loss][3]):
         config = configuration(data, path, model, 0, loss, rate, own, **how)
         result = store.get(f"choose {data} {model} {loss} {rate} {own}", lambda config=config: trained(config, at)[1])
         reached[rate, own] = result["validation"]
@@ -178,7 +201,7 @@ def table(runs: dict[str, Any]) -> str:
         if what == "test":
             groups[tuple(rest[:-1])].append(result)
     lines = [
-        f"{'data':<8} {'model':<13} {'loss':<16}"
+        f"{'data':<8} {'model':<23} {'loss':<16}"
         + "".join(f"{name:>17}" for name in MEASURES)
         + "   rate other epochs seconds seeds"
     ]
@@ -196,7 +219,7 @@ def table(runs: dict[str, Any]) -> str:
         )
         seconds = statistics.mean(result["seconds"] for result in results)
         lines.append(
-            f"{data:<8} {model:<13} {loss:<16}{''.join(cells)} {rate:>6} {own:>5} {epochs:>6} {seconds:>7.0f} {len(results):>5}"
+            f"{data:<8} {model:<23} {loss:<16}{''.join(cells)} {rate:>6} {own:>5} {epochs:>6} {seconds:>7.0f} {len(results):>5}"
         )
     return "\n".join(lines) + "\n"
 
@@ -207,7 +230,7 @@ def main() -> None:
     parser.add_argument("data", nargs="?", choices=tuple(COLUMNS))
     parser.add_argument("path", nargs="?")
     parser.add_argument("--models", default=",".join(MODELS_COMPARED))
-    parser.add_argument("--losses", default=",".join(LOSSES))
+    parser.add_argument("--losses", default=",".join(LOSSES_COMPARED))
     parser.add_argument("--rates", default=",".join(map(str, RATES)))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, help="of every run; the default is the data set's budget")

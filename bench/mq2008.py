@@ -3,10 +3,11 @@
     python bench/mq2008.py run ../shared/data/mq2008 [--only softmax,hinge] [--epochs 12]
     python bench/mq2008.py table
 
-A fold trains on three parts, chooses on the fourth and is judged on the fifth. For each loss the same network (64 and 32 hidden
-numbers, dropout .1), the same budget (12 epochs of batches of 64 lists, AdamW, cosine schedule) and the same two learning
-rates; epoch and learning rate are chosen by the validation part's NDCG@10. LambdaMART (15 leaves, .05 a tree) and its
-number of trees are chosen likewise; nothing is trained again on the validation part. One seed, one thread.
+A fold trains on three parts, chooses on the fourth and is judged on the fifth. For each loss the same network (64 and 32
+hidden numbers, dropout .1; for the softmax also the set transformer, with its defaults), the same budget (12 epochs of batches
+of 64 lists, AdamW, cosine schedule) and the same two learning rates; epoch and learning rate are chosen by the validation
+part's NDCG@10. LambdaMART (15 leaves, .05 a tree) and its number of trees are chosen likewise; nothing is trained again on the
+validation part. One seed, one thread; seconds are of all runs of a row, choosing included.
 
 Measures are LETOR's (preset ``letor``): exponential gains, positions 1 and 2 without discount, a query without a relevant
 document is 0 and counts. NDCG is LETOR's MeanNDCG: the mean of NDCG@k over k from 1 to the list's length. NDCG@10 of a list
@@ -17,6 +18,7 @@ shorter than 10 (more than half of them) is that of the whole list; LETOR's scri
 import argparse
 import itertools
 import statistics
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,7 @@ from rankwell.data.judged_files import read_judged
 from rankwell.evaluation import evaluate_lists
 from rankwell.losses import LOSSES
 from rankwell.metrics import Measure, evaluate_measures
-from rankwell.models import BestFeature, LambdaMART, MLPRanker
+from rankwell.models import BestFeature, LambdaMART, MLPRanker, SetTransformer
 from rankwell.training import ListObjective, TrainingSettings, fit
 
 RESULTS = Path(__file__).parent / "results" / "mq2008.json"
@@ -44,6 +46,9 @@ KINDS = {
     "smooth metric": ("approx_ndcg", "smooth_ap", "pirank", "fast_soft_rank", "neural_ndcg"),
 }
 BASELINES = ("lambdamart", "best_feature")
+SET = "set_transformer"
+"""Of the row whose model is another."""
+
 RATES = (0.01, 0.003)
 TREES = (25, 50, 100, 200, 400)
 BATCH, SEED = 64, 0
@@ -91,9 +96,11 @@ def judged(model: nn.Module, lists: JudgedLists) -> dict[str, float]:
     return {"ndcg@10": ndcg, "map": precision, "mean_ndcg": mean_ndcg(scores, labels, offsets)}
 
 
-def trained(loss: str, rate: float, epochs: int, fold: Fold) -> dict[str, Any]:
+def trained(row: str, rate: float, epochs: int, fold: Fold) -> dict[str, Any]:
     train, valid, test = fold
-    model = MLPRanker(train.features.shape[1], widths=(64, 32), dropout=0.1)
+    width = train.features.shape[1]
+    model = SetTransformer(width) if row == SET else MLPRanker(width, widths=(64, 32), dropout=0.1)
+    loss = "softmax" if row == SET else row
     model.initialise(*train.tensors(), seed=SEED)
     entry = LOSSES[loss]
     scale = 1 / float(train.labels.max()) if loss == "sigmoid" else 1.0
@@ -131,7 +138,7 @@ def run(folder: Path, only: list[str], epochs: int) -> None:
             store.get(f"best_feature - {number}", timed(lambda fold=fold: best_feature(fold)))
         for trees in TREES if "lambdamart" in only else ():
             store.get(f"lambdamart {trees} {number}", timed(lambda fold=fold, trees=trees: grown(trees, fold)))
-    losses = [loss for loss in itertools.chain(*KINDS.values()) if loss in only]
+    losses = [loss for loss in (*itertools.chain(*KINDS.values()), SET) if loss in only]
     for rate, loss, (number, fold) in itertools.product(RATES, losses, data):
         make: Callable[[], dict[str, Any]] = lambda loss=loss, rate=rate, fold=fold: trained(loss, rate, epochs, fold)  # noqa: E731
         store.get(f"{loss} {rate:g} {number}", timed(make))
@@ -159,10 +166,16 @@ def said(values: list[float], sign: str = "") -> str:
 
 def table() -> str:
     """Means over folds and their standard errors, and the difference to LambdaMART fold by fold."""
-    runs = chosen()
+    runs, spent = chosen(), Counter[str]()
+    for key, result in Store(RESULTS).runs.items():
+        spent[key.split()[0]] += result["seconds"]
     figures = {name: {key: [each["test"][key] for each in of] for key in COLUMNS.values()} for name, of in runs.items()}
-    lines = [f"{'':<20}{'loss':<16}" + "".join(f"{head:>18}" for head in COLUMNS) + f"{'NDCG@10 - trees':>20}   chosen"]
-    for kind, names in {**KINDS, "beside": BASELINES}.items():
+    lines = [
+        f"{'':<20}{'loss':<16}"
+        + "".join(f"{head:>18}" for head in COLUMNS)
+        + f"{'NDCG@10 - trees':>20} {'seconds':>8}   chosen"
+    ]
+    for kind, names in {**KINDS, "listwise, softmax": (SET,), "beside": BASELINES}.items():
         for name in names:
             if name not in runs:
                 continue
@@ -170,7 +183,7 @@ def table() -> str:
             trees = figures["lambdamart"]["ndcg@10"]
             paired = [mine - theirs for mine, theirs in zip(figures[name]["ndcg@10"], trees, strict=True)]
             settings = " ".join(each["setting"] for each in runs[name])
-            lines.append(f"{kind:<20}{name:<16}{cells}{said(paired, '+'):>20}   {settings}")
+            lines.append(f"{kind:<20}{name:<16}{cells}{said(paired, '+'):>20} {spent[name]:>8.0f}   {settings}")
     return "\n".join([*lines, "", *compared(figures)]) + "\n"
 
 
@@ -201,7 +214,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("run", "table"))
     parser.add_argument("data", nargs="?", type=Path, default=Path("../shared/data/mq2008"))
-    parser.add_argument("--only", default=",".join(itertools.chain(BASELINES, *KINDS.values())))
+    parser.add_argument("--only", default=",".join(itertools.chain(BASELINES, *KINDS.values(), [SET])))
     parser.add_argument("--epochs", type=int, default=12)
     options = parser.parse_args()
     if options.what == "run":

@@ -1,4 +1,5 @@
-"""SciFact with the offline MiniLM: before and after training with four losses, BM25 and sentence-transformers beside them.
+"""SciFact with the offline MiniLM: before and after training, by pairs, from a teacher, and as a cross-encoder; BM25 and
+sentence-transformers beside them.
 
     python bench/scifact.py run ../shared/data/scifact [--only bm25,InfoNCE] [--seeds 0,1]
     python bench/scifact.py table
@@ -15,6 +16,11 @@ run is a process of its own; its peak memory is that of data, model and training
 
 sentence-transformers' trainer gets the same pairs in the same batches and order, the same steps, rates, lengths and precision,
 no clipping of gradients, and its MultipleNegativesRankingLoss.
+
+Teacher: BM25, which ranks better than MiniLM does before training. Lists are a relevant abstract and the best three others by
+BM25; KL learns the distribution of its scores over a list, margin-MSE its gaps, both of scores divided by 20, so that gaps
+are of the size of cosines'; the softmax learns from the labels of the same lists. Cross-encoder: MiniLM's weights and a new
+head, which rank BM25's best 50 again; a pair is told from four of what BM25 found, in batches of 8.
 
 ``bench/results/scifact.json`` keeps each run as it ends; ``table`` writes ``bench/results/scifact.txt``.
 """
@@ -45,51 +51,60 @@ BATCH, EPOCHS, RATE, WARMUP = 32, 2, 5e-5, 0.1
 
 SOFT = {"temperature": 0.05}
 MML = {"margins": [0.2, 0.4, 0.6], "margin_weights": [0.1, 0.2, 0.7], "neg_weight": 10.0}
-LOSSES: dict[str, tuple[dict[str, Any], bool]] = {
-    "InfoNCE": ({"name": "info_nce", **SOFT}, False),
-    "InfoNCE, mined negatives": ({"name": "info_nce", **SOFT}, True),
-    "MML": ({"name": "mml", **MML}, False),
-    "Soft-InfoNCE by BM25": ({"name": "soft_info_nce", "like": "bm25", **SOFT}, False),
+LISTS = {"rows": "lists", "negatives": "taught"}
+ROWS: dict[str, dict[str, Any]] = {
+    "InfoNCE": {"loss": {"name": "info_nce", **SOFT}},
+    "InfoNCE, 16 texts at a time": {"loss": {"name": "info_nce", **SOFT}, "model": {"micro_batch": 16}},
+    "InfoNCE, mined negatives": {"loss": {"name": "info_nce", **SOFT}, "data": {"negatives": "mined"}},
+    "MML": {"loss": {"name": "mml", **MML}},
+    "Soft-InfoNCE by BM25": {"loss": {"name": "soft_info_nce", "like": "bm25", **SOFT}},
+    "lists, softmax of labels": {"loss": {"name": "softmax", **SOFT}, "data": LISTS},
+    "lists, KL to BM25": {
+        "loss": {"name": "kl", **SOFT, "label_temperature": 0.05},
+        "data": {**LISTS, "targets": "teacher"},
+    },
+    "lists, margin-MSE to BM25": {"loss": {"name": "margin_mse"}, "data": LISTS},
+    "cross-encoder": {
+        "task": "rerank",
+        "model": {"name": "cross_encoder"},
+        "loss": {"name": "softmax"},
+        "data": {"candidates": 50},
+        "training": {"batch_size": 8},
+    },
 }
-CACHED = "InfoNCE, 16 texts at a time"
-OTHERS = {
-    "sentence-transformers": False,
-    "sentence-transformers, mined negatives": True,
+"""What differs from the default run."""
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "sentence-transformers": {},
+    "sentence-transformers, mined negatives": {"data": {"negatives": "mined"}},
 }
-NAMES = (
-    "before",
-    "bm25",
-    "InfoNCE",
-    "sentence-transformers",
-    "MML",
-    "Soft-InfoNCE by BM25",
-    "InfoNCE, mined negatives",
-)
-NAMES = (*NAMES, "sentence-transformers, mined negatives", CACHED)
+NAMES = ("before", "bm25", *ROWS, *OTHERS)
 
 
-def configuration(path: str, name: str, mined: Path, seed: int) -> Config:
-    loss, hard = LOSSES.get(name, LOSSES["InfoNCE"])
-    hard = hard or OTHERS.get(name, False)
-    model = {"name": "bi_encoder", **({"micro_batch": 16} if name == CACHED else {})}
-    data = {"path": path, "valid_documents": 600, **({"negatives": str(mined)} if hard else {})}
+def configuration(path: str, name: str, work: Path, seed: int) -> Config:
     training = {"epochs": EPOCHS, "batch_size": BATCH, "learning_rate": RATE, "warmup": WARMUP, "watch_every": 0}
-    return resolve(
-        {"task": "retrieval", "data": data, "model": model, "loss": loss, "training": training, "seed": seed}
-    )
+    own = {**ROWS, **OTHERS}.get(name, {})
+    given: dict[str, Any] = {"task": "retrieval", "model": {"name": "bi_encoder"}, "loss": {"name": "info_nce", **SOFT}}
+    given |= {"data": {"path": path, "valid_documents": 600}, "training": training, "seed": seed}
+    for section, values in own.items():
+        given[section] = {**given[section], **values} if section in ("data", "model", "training") else values
+    if "negatives" in given["data"]:
+        given["data"]["negatives"] = str(work / f"{given['data']['negatives']}-{seed}.parquet")
+    return resolve(given)
 
 
 def one(path: str, name: str, seed: int, work: Path) -> dict[str, Any]:
     """One run, in a process of its own."""
     torch.set_num_threads(1)
-    mined = work / f"mined-{seed}.parquet"
-    config, task = configuration(path, name, mined, seed), task_of("retrieval")
+    prepare(path, seed, work)
+    config = configuration(path, name, work, seed)
+    task = task_of(config.task)
     data = task.read(config)
     model: Any = task.model(config, data)
     task.initialise(model, data.fit, seed=seed)
     found: dict[str, Any] = {"seed": seed, "pairs": len(data.fit)}
     started, busy = time.monotonic(), time.process_time()
-    if name in LOSSES or name == CACHED:
+    if name in ROWS:
         found |= trained(config, task, data, model)
     elif name in OTHERS:
         found |= theirs(config, task, data, model, work)
@@ -101,8 +116,6 @@ def one(path: str, name: str, seed: int, work: Path) -> dict[str, Any]:
     measures = [Measure.parse(text) for text in MEASURES]
     found["test"] = task.judge(config, ranked, measures, data.train, data.test).means()
     found["judging_seconds"] = time.monotonic() - started
-    if name == "before":
-        mine_with(model, data.fit, mined)
     return found
 
 
@@ -205,6 +218,19 @@ def theirs(config: Config, task: Any, data: Any, model: Any, work: Path) -> dict
     return {"epoch": best["epoch"], "validation": best["value"], "steps": trainer.state.global_step}
 
 
+def prepare(path: str, seed: int, work: Path) -> None:
+    """The files of hard negatives, once for each seed."""
+    mined, taught = (work / f"{kind}-{seed}.parquet" for kind in ("mined", "taught"))
+    if mined.exists() and taught.exists():
+        return
+    config, task = configuration(path, "before", work, seed), task_of("retrieval")
+    data = task.read(config)
+    model: Any = task.model(config, data)
+    task.initialise(model, data.fit, seed=seed)
+    mine_with(model, data.fit, mined)
+    teach_with(data.fit, taught)
+
+
 def mine_with(model: Any, part: Any, file: Path) -> None:
     """Hard negatives by the model before training, as rows of texts."""
     from rankwell.mining import MiningSettings, mine
@@ -221,6 +247,26 @@ def mine_with(model: Any, part: Any, file: Path) -> None:
     found = mine(*vectors, part.relevant(), settings, excluded=part.excluded)
     rows = rows_of(found, list(part.queries.texts), list(part.documents.texts), "triplet", scores=False)
     write_rows(file, [rows])
+
+
+def teach_with(part: Any, file: Path) -> None:
+    """Each relevant abstract and BM25's best three others, with its scores."""
+    from rankwell.mining.rows import write_rows
+    from rankwell.tasks.reranking import with_found
+    from rankwell.tasks.retrieval_ranking import ByWords, ranker_of
+
+    words = ByWords(hashed=True)
+    found, ranker = with_found(part, words, 3).negatives.lists, ranker_of(words, part)
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("anchor", "positive", "negative_1", "negative_2", "negative_3", "scores")
+    }
+    for query, positive, others in zip(*part.pairs(), found.values.view(-1, 3), strict=True):
+        codes = [int(positive), *others.tolist()]
+        texts = [part.queries.texts[int(query)], *(part.documents.texts[code] for code in codes)]
+        scores = (ranker.score_all(query[None])[0, codes] / 20).tolist()
+        for column, value in zip(columns.values(), [*texts, scores], strict=True):
+            column.append(value)
+    write_rows(file, [columns])
 
 
 def run(path: str, names: list[str], seeds: list[int]) -> None:

@@ -1,4 +1,4 @@
-"""What comes next: SASRec on Beauty with sampled losses and the full cross-entropy, and two other models.
+"""What comes next: SASRec on Beauty with sampled losses and the full cross-entropy, two other models, and three in closed form.
 
     python bench/sequences.py run [../shared/data/beauty/Beauty.txt] [--only bce,cross_entropy] [--models sasrec]
                                   [--epochs 100] [--seeds 1] [--users 500]
@@ -10,7 +10,9 @@ user did not have before. SASRec with 64 dimensions, 2 layers, 1 head, the last 
 AdamW at 0.001. ``bce`` and ``bpr`` draw one negative for each event, ``gbce`` 64; ``gbce_shared`` (256) and
 ``scaled_cross_entropy`` (500) share a pool among the events of a batch, ``genni`` draws 16 for each event from what the model
 thinks of 100; ``cross_entropy`` is over the catalogue. Validation is every second epoch, patience 10 validations; ``gbce`` has
-no early stop, for it stands still before it learns. Test events are looked at once a run.
+no early stop, for it stands still before it learns. Test events are looked at once a run. Popularity, item kNN and EASE see
+sets: a user's events but the last two are what they are fitted on, and all before the last what they score by.
+
 ``bench/results/sequences.json`` keeps each run as it ends: those that are there are not repeated. A run that was interrupted
 goes on from its checkpoint in ``runs/bench-sequences``.
 
@@ -29,22 +31,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from store import Store
+from torch import Tensor, nn
 from torch.optim import AdamW
 
 from rankwell.atomic import write_text
 from rankwell.data.batching.of_sequences import SequenceBatches
 from rankwell.data.sequence_splits import NextItems, SequenceSplit, split_last
 from rankwell.data.sequences import read_sequences
-from rankwell.evaluation.next_item import evaluate_next
+from rankwell.evaluation.next_item import distinct_items, evaluate_next
 from rankwell.losses import LOSSES, as_contrast
 from rankwell.metrics import Measure
+from rankwell.models import MODELS as INTERACTIONS
+from rankwell.models import Popularity
 from rankwell.models.gru4rec import GRU4Rec
 from rankwell.models.item_mean import ItemMean
 from rankwell.models.sasrec import SASRec
 from rankwell.samplers import GenNiSampler, UniformSampler
 from rankwell.training import TrainingSettings, fit
 from rankwell.training.sequence_objective import SequenceHeadObjective, SequenceObjective
+from rankwell.types import Ragged
 
 RESULTS = Path(__file__).parent / "results" / "sequences.json"
 CHECKPOINTS = Path("runs") / "bench-sequences"
@@ -66,7 +73,11 @@ MODELS = {
     "gru4rec": lambda items: GRU4Rec(items, dim=64, width=128, max_length=LENGTH, dropout=0.25),
     "item_mean": lambda items: ItemMean(items, dim=64, max_length=LENGTH),
 }
+BASELINES = ("popularity", "item_knn", "ease")
+"""In closed form, with their defaults."""
+
 RUNS = [
+    *((model, "-") for model in BASELINES),
     *(("sasrec", loss) for loss in (*LOSS, *HEADS)),
     *((model, "cross_entropy") for model in ("gru4rec", "item_mean")),
 ]
@@ -85,6 +96,27 @@ def objective(name: str, model: Any, split: SequenceSplit, seed: int) -> Sequenc
 def judged(model: Any, asked: NextItems) -> dict[str, float]:
     measures = [Measure.parse(text) for text in MEASURES]
     return evaluate_next(model, measures, asked.histories(LENGTH), asked.targets, exclude_history=True).means()
+
+
+class OfSets(nn.Module):
+    """A model of sets that scores what comes next by the items so far."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model, self.num_items = model, model.num_items
+
+    def score_next(self, history: Ragged, out: Tensor | None = None) -> Tensor:
+        """By popularity the same for all."""
+        if isinstance(self.model, Popularity):
+            return self.model.score_all(torch.zeros(len(history.offsets) - 1, dtype=torch.int64), out)
+        return self.model.score_history(distinct_items(history, self.num_items), out)
+
+
+def baseline(name: str, split: SequenceSplit) -> dict[str, Any]:
+    started, known = time.perf_counter(), split.fit.known()
+    model: Any = INTERACTIONS[name].function(len(known.offsets) - 1, split.fit.num_items)
+    model.initialise(known, seed=0)
+    return {"seconds": time.perf_counter() - started, "test": judged(OfSets(model), split.test)}
 
 
 class Spoken:
@@ -132,7 +164,7 @@ def run(
 def seconds(split: SequenceSplit, only: list[str]) -> None:
     """Median milliseconds of a step, and what they make of an epoch; nothing is stored."""
     for kind, loss in RUNS:
-        if loss not in only:
+        if loss not in only or kind in BASELINES:
             continue
         model = MODELS[kind](split.fit.num_items)
         model.initialise(seed=0)
@@ -168,9 +200,10 @@ def table() -> str:
             values = [result["test"][measure] for result in results]
             spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
             cells.append(f"{statistics.mean(values):.4f}{spread}")
-        epoch, slow = (statistics.mean(result[name] for result in results) for name in ("epoch", "epoch_s"))
+        epoch, slow = (statistics.mean(result.get(name, 0) for result in results) for name in ("epoch", "epoch_s"))
+        cells += [f"{epoch:.0f}", f"{slow:.1f}"] if epoch else ["", ""]
         lines.append(
-            f"{model:<10} {loss:<22} {cells[0]:>16} {cells[1]:>16} {epoch:>6.0f} {slow:>8.1f} {len(results):>5}"
+            f"{model:<10} {loss:<22} {cells[0]:>16} {cells[1]:>16} {cells[2]:>6} {cells[3]:>8} {len(results):>5}"
         )
     return "\n".join(lines) + "\n"
 
@@ -180,7 +213,7 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "seconds", "table"))
     parser.add_argument("data", nargs="?", default="../shared/data/beauty/Beauty.txt")
     parser.add_argument("--only", default=",".join({loss: None for _, loss in RUNS}))
-    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--models", default=",".join((*BASELINES, *MODELS)))
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--users", type=int, default=0, help="the first so many only, to try it out; nothing is stored")
@@ -199,6 +232,10 @@ def main() -> None:
     for seed in range(options.seeds):
         for kind, loss in RUNS:
             if loss not in only or kind not in options.models.split(","):
+                continue
+            if kind in BASELINES:
+                if not options.users:
+                    store.get(f"{kind} - - 0", partial(baseline, kind, split))
                 continue
             made = partial(run, kind, loss, split, options.epochs, seed)
             if options.users:

@@ -29,7 +29,7 @@ def test_with_a_memory_and_resumed(rankwell, tiny, tmp_path, no_picture):
     [
         (["--sampler", "popularity"], "whose negatives are the batch's other items. Leave the sampler out."),
         (["--sampler.n", "8"], "whose negatives are the batch's other items. Leave the sampler out."),
-        (["--positives", "uniform"], "info_nce takes all that a user knows of the batch. Leave the positives out."),
+        (["--positives", "uniform"], "info_nce takes one a row, the row's own. Leave the positives out."),
         (["--batches", "high_loss"], "batches high_loss learn from the loss of each row"),
     ],
 )

@@ -26,9 +26,12 @@ KNOWN = Ragged(torch.tensor([0, 2, 4, 5, 6]), torch.tensor([1, 5, 0, 2, 1, 7]))
 BATCH = SimpleNamespace(
     users=torch.tensor([0, 1, 2, 0, 3]), items=torch.tensor([1, 2, 1, 5, 7]), index=torch.tensor([0, 3, 4, 1, 5])
 )
-POSITIVES = torch.tensor(
+KNOWN_THERE = torch.tensor(
     [[1, 0, 1, 1, 0], [0, 1, 0, 0, 0], [1, 0, 1, 0, 0], [1, 0, 1, 1, 0], [0, 0, 0, 0, 1]], dtype=torch.bool
 )
+"""Items of the batch that the user of each row knows."""
+OWN = torch.eye(5, dtype=torch.bool)
+COMPARED = OWN | ~KNOWN_THERE
 LOSS = partial(info_nce_loss, temperature=0.5, similarity="dot")
 
 
@@ -45,10 +48,10 @@ def value(of: MatrixFactorisation, batch: Any = BATCH, **own: Any) -> Tensor:
     return one.value
 
 
-def test_all_that_a_user_knows_of_the_batch_are_positives():
+def test_what_else_a_user_knows_of_the_batch_is_left_out():
     of = model()
     scores = of.users[BATCH.users] @ of.items[BATCH.items].T / 0.5
-    by_hand = torch.stack([-(scores[r].log_softmax(0)[POSITIVES[r]]).sum() for r in range(5)]).mean()
+    by_hand = torch.stack([scores[r, COMPARED[r]].logsumexp(0) - scores[r, r] for r in range(5)]).mean()
     assert value(of).item() == pytest.approx(by_hand.item(), abs=1e-5)
 
 
@@ -72,10 +75,9 @@ def test_a_memory_adds_items_but_for_those_that_the_user_knows():
     plays = objective.plays(BATCH, epoch=0, step=0)
     got = next(plays).value
     scores = torch.cat([of.items[BATCH.items], old]) @ of.users[BATCH.users].T
-    there = torch.ones(7, 5, dtype=torch.bool)
+    there = torch.cat([COMPARED.T, torch.ones(2, 5, dtype=torch.bool)])
     there[5, [0, 3]] = False  # user 0 knows item 5
-    logs = torch.where(there, scores / 0.5, -torch.inf).log_softmax(0).T
-    by_hand = torch.stack([-logs[r, :5][POSITIVES[r]].sum() for r in range(5)]).mean()
+    by_hand = -torch.where(there, scores / 0.5, -torch.inf).log_softmax(0)[:5].diagonal().mean()
     assert got.item() == pytest.approx(by_hand.item(), abs=1e-5)
     assert make.memory.count == 2
     assert next(plays, None) is None and make.memory.count == 2 + 5  # the step's items, once it is carried out
@@ -86,9 +88,9 @@ def test_weights_and_miner_reach_the_loss():
 
     def record(queries: Tensor, items: Tensor, **given: Any) -> Tensor:
         assert given["weights"].squeeze(1).equal(weights[BATCH.index])
-        assert given["positives"].equal(POSITIVES)
-        scores = torch.where(POSITIVES, -torch.inf, queries @ items.T)
-        negatives = given["where"] & ~POSITIVES
+        assert given["positives"].equal(OWN)
+        scores = torch.where(KNOWN_THERE, -torch.inf, queries @ items.T)
+        negatives = given["where"] & ~KNOWN_THERE
         assert negatives.sum(1).tolist() == [1] * 5 and negatives.int().argmax(1).equal(scores.argmax(1))
         return queries.sum()
 
@@ -125,12 +127,12 @@ def test_weights_of_a_batch_reach_rows_with_mined_items():
     pool = torch.cat(
         [BATCH.items, mined(BATCH.users, BATCH.index, epoch=0, step=0, positives=BATCH.items).ids.unique()]
     )
-    scores = of.users[0] @ of.items[pool.unique()].T / 0.5
+    scores = (of.users[0] @ of.items[pool.unique()].T / 0.5).detach()
     assert other.value.item() != pytest.approx(play.value.item())
-    known = torch.isin(pool.unique(), torch.tensor([1, 5]))
-    counts = torch.tensor([int((BATCH.items == item).sum()) or 1 for item in pool.unique()])
-    logs = (scores - (scores.exp() * counts).sum().log()).detach()
-    assert play.value.item() == pytest.approx(-2 * float((logs * counts)[known].sum()) / 5, abs=1e-5)
+    compared = pool.unique() != 5  # which the user of the first row knows, too
+    assert play.value.item() == pytest.approx(
+        2 * float(scores[compared].logsumexp(0) - scores[pool.unique() == 1].squeeze()) / 5, abs=1e-5
+    )
 
 
 def test_a_batch_of_one_has_no_negatives():
@@ -171,7 +173,7 @@ def test_a_models_own_term_is_added():
     added = value(own) - value(plain)
     whole = plain.score_all(BATCH.users)[:, BATCH.items]
     torch.testing.assert_close(added, whole.sum())
-    assert own.seen.where.equal(~POSITIVES) and own.seen.ids.equal(BATCH.items)
+    assert own.seen.where.equal(~KNOWN_THERE) and own.seen.ids.equal(BATCH.items)
     torch.testing.assert_close(own.seen.pos, whole.diagonal())
 
 
@@ -186,10 +188,10 @@ def test_vectors_of_a_row_are_mixed_of_what_its_user_does_not_know_and_for_it_al
     of = model()
     value(of, loss=record, generator=make)
     own = torch.arange(10) // 2 == torch.arange(5)[:, None]
-    assert seen["where"].equal(torch.cat([torch.ones(5, 5, dtype=torch.bool), own], 1))
-    assert seen["positives"].equal(torch.cat([POSITIVES, torch.zeros(5, 10, dtype=torch.bool)], 1))
+    assert seen["where"].equal(torch.cat([COMPARED, own], 1))
+    assert seen["positives"].equal(torch.cat([OWN, torch.zeros(5, 10, dtype=torch.bool)], 1))
     users, items = of.users[BATCH.users], of.items[BATCH.items]
-    hard = items[torch.where(POSITIVES, -torch.inf, users @ items.T).argmax(1)]
+    hard = items[torch.where(KNOWN_THERE, -torch.inf, users @ items.T).argmax(1)]
     made = seen["items"][5:].view(5, 2, DIM)
     share = (made - hard[:, None]) / (users - hard)[:, None]
     torch.testing.assert_close(share, share[..., :1].expand_as(share), rtol=1e-3, atol=1e-3)

@@ -111,7 +111,7 @@ def _of_embeddings(config: Config, model: nn.Module, data: Interactions) -> Embe
     name = config.loss["name"]
     if config.positives["name"] != "one":
         raise ConfigError(
-            f"positives {config.positives['name']}: {name} takes all that a user knows of the batch. Leave the positives out."
+            f"positives {config.positives['name']}: {name} takes one a row, the row's own. Leave the positives out."
         )
     if getattr(BATCHES[config.batches["name"]].function, "learns", False):
         raise ConfigError(

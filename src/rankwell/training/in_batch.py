@@ -55,7 +55,8 @@ class InBatchObjective:
         """One play: the mean loss of the batch."""
         dropout = keyed.generator(self.seed, epoch, step, DROPOUT, device=batch.index.device)
         positives, where = self.pairs(batch)
-        seen = self.looked_up(batch, positives, epoch, step, dropout)
+        negatives = ~positives if where is None else where & ~positives
+        seen = self.looked_up(batch, negatives, epoch, step, dropout)
         items = seen.negatives
         if self.generator is not None:
             made = self.generator(seen)
@@ -73,7 +74,7 @@ class InBatchObjective:
             there = None if where is None else where.any(-1)  # as losses count queries
             value = reduce(loss(seen.queries, items, **given, reduction="none") * of_rows, there, "mean")
         if isinstance(self.model, Auxiliary):
-            value = value + own_term(self.model, self._as_contrast(seen, positives), self.seed)
+            value = value + own_term(self.model, self._as_contrast(seen, negatives), self.seed)
         yield Play(value, beside=self._beside)
         maker: object = self.generator
         if isinstance(maker, Updated):
@@ -83,18 +84,18 @@ class InBatchObjective:
         """``positives`` and ``where`` of the batch, as the loss takes them."""
         raise NotImplementedError
 
-    def looked_up(self, batch: Any, positives: Mask, epoch: int, step: int, dropout: torch.Generator) -> Embedded:
-        """The vectors of the batch; its items stand for the sampled negatives, which there are none of."""
+    def looked_up(self, batch: Any, negatives: Mask, epoch: int, step: int, dropout: torch.Generator) -> Embedded:
+        """The vectors of the batch; its items stand for the sampled negatives, and ``negatives`` says of which queries."""
         raise NotImplementedError
 
     def given(self, batch: Any, num_items: int) -> Mapping[str, Any]:  # noqa: ARG002
         """What else the loss is called with."""
         return {}
 
-    def _as_contrast(self, seen: Embedded, positives: Mask) -> Contrast:
+    def _as_contrast(self, seen: Embedded, negatives: Mask) -> Contrast:
         """The batch as rows of one positive and negatives: the items that the user does not know."""
         scores, users, items = dot(seen.queries, seen.positives), seen.query_ids, seen.positive_ids
-        where = ~positives[:, : len(items)]
+        where = negatives[:, : len(items)]
         return Contrast(
             users, items, items, None, None, scores.diagonal(), scores, where, None, epoch=seen.epoch, step=seen.step
         )
@@ -104,8 +105,8 @@ class InBatchObjective:
 class EmbeddingObjective(InBatchObjective):
     """An embedding loss of the batch's users and items.
 
-    A user's positives are its row's item and whatever else of the batch it knows; the others are its negatives: as popular as
-    positives are. What a user knows of a memory is left out for it. ``weights`` holds one number for each row of the data. A
+    A row's positive is its item. What else its user knows of the batch, or of a memory, is left out for it, and counts in its
+    own row. The others are its negatives: as popular as positives are. ``weights`` holds one number for each row of the data. A
     model that is :class:`~rankwell.types.Auxiliary` adds a term of its own.
 
     Raises :class:`~rankwell.errors.ConfigError` for a model without vectors.
@@ -120,12 +121,20 @@ class EmbeddingObjective(InBatchObjective):
         self._known = KnownItems(self.known, self.model.num_items)  # type: ignore[arg-type]
 
     def pairs(self, batch: Any) -> tuple[Mask, Mask | None]:
-        """What each user knows of the batch's items."""
-        pool, order = batch.items.sort()
+        """The row's own item, and those that its user does not know beside it."""
+        items = self.items(batch)
+        pool, order = items.sort()
         found = known_in_pool(self._known, pool, batch.users, batch.items)
-        return torch.empty_like(found).index_copy_(1, order, found), None
+        known = torch.empty_like(found).index_copy_(1, order, found)
+        own = torch.eye(*known.shape, dtype=torch.bool, device=known.device)
+        return own, own | ~known
 
-    def looked_up(self, batch: Any, positives: Mask, epoch: int, step: int, dropout: torch.Generator) -> Embedded:
+    def items(self, batch: Any) -> Tensor:
+        """Codes of what the queries are compared with, the rows' own items first."""
+        own: Tensor = batch.items
+        return own
+
+    def looked_up(self, batch: Any, negatives: Mask, epoch: int, step: int, dropout: torch.Generator) -> Embedded:
         """The vectors of users and items."""
         looked = self.model.contrast_vectors(  # type: ignore[operator]
             batch.users, batch.items, batch.items[:0], generator=dropout
@@ -134,7 +143,7 @@ class EmbeddingObjective(InBatchObjective):
             looked.queries,
             looked.positives,
             looked.positives,
-            ~positives,
+            negatives,
             batch.users,
             batch.items,
             batch.items,

@@ -11,7 +11,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rankwell.generators import Embedded
-from rankwell.generators.known import known_in_pool
 from rankwell.samplers import Sampler
 from rankwell.training.in_batch import EmbeddingObjective
 from rankwell.training.objective import Play
@@ -34,8 +33,8 @@ class _Widened(NamedTuple):
 class MinedEmbeddingObjective(EmbeddingObjective):
     """An embedding loss of the batch's queries, and of its items and those that a sampler adds, each once.
 
-    All of :class:`EmbeddingObjective`; the sampler's items are compared with every query, not with the row's alone, and are
-    positives of those that know them. What the sampler says of log q is not looked at.
+    All of :class:`EmbeddingObjective`; the sampler's items are compared with every query that does not know them, not with the
+    row's alone. What the sampler says of log q is not looked at.
     """
 
     sampler: Sampler = field(kw_only=True)
@@ -48,13 +47,12 @@ class MinedEmbeddingObjective(EmbeddingObjective):
         widened = _Widened(batch.users, batch.items, batch.index, pool, getattr(batch, "weights", None))
         yield from super().plays(widened, epoch=epoch, step=step)
 
-    def pairs(self, batch: Any) -> tuple[Mask, Mask | None]:
-        """What each query knows of the items."""
-        pool, order = batch.pool.sort()
-        found = known_in_pool(self._known, pool, batch.users, batch.items)
-        return torch.empty_like(found).index_copy_(1, order, found), None
+    def items(self, batch: Any) -> Tensor:
+        """Those of the rows, then the sampler's."""
+        pool: Tensor = batch.pool
+        return pool
 
-    def looked_up(self, batch: Any, positives: Mask, epoch: int, step: int, dropout: torch.Generator) -> Embedded:
+    def looked_up(self, batch: Any, negatives: Mask, epoch: int, step: int, dropout: torch.Generator) -> Embedded:
         """The vectors of queries and items."""
         more = batch.pool[len(batch.items) :]
         looked = self.model.contrast_vectors(batch.users, batch.items, more, generator=dropout)  # type: ignore[operator]
@@ -62,7 +60,7 @@ class MinedEmbeddingObjective(EmbeddingObjective):
             looked.queries,
             looked.positives,
             torch.cat([looked.positives, looked.negatives]),
-            ~positives,
+            negatives,
             batch.users,
             batch.items,
             batch.pool,
