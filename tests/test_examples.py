@@ -25,6 +25,8 @@ def test_every_example_has_a_test():
         "metric_learning",
         "next_item",
         "own_loop",
+        "recommenders",
+        "rerank",
         "semantic_search",
     }
     assert {path.stem for path in EXAMPLES.glob("*.py")} == names
@@ -33,6 +35,19 @@ def test_every_example_has_a_test():
 def test_own_loop_learns():
     figures = load("own_loop").main()
     assert figures["after"] > 0.9 > figures["before"]
+
+
+def test_recommenders_know_more_than_what_is_popular():
+    figures = load("recommenders").main()
+    floor = figures.pop("popularity")
+    assert figures.pop("NeuMF, cross-entropy") > floor
+    assert min(figures.values()) > floor + 0.03
+
+
+def test_students_search_where_their_teacher_can_only_order_what_was_found():
+    figures = load("rerank").main()
+    assert figures["ranked again"] > figures["BM25"] + 0.15
+    assert min(figures["student, KL"], figures["student, margin-MSE"]) > figures["ranked again"] + 0.04
 
 
 def test_learning_to_rank_finds_what_no_feature_shows():
