@@ -86,6 +86,12 @@ METHODS = {
     "loop": Method("loop", {}),
     "supcon + hardest(10)": Method("supervised_contrastive", SUPCON, miner="hardest(10)"),
     "supcon + semi_hard": Method("supervised_contrastive", SUPCON, miner="semi_hard"),
+    "supcon + top_fraction(.2)": Method("supervised_contrastive", SUPCON, miner="top_fraction(0.2)"),
+    "supcon + margin_band": Method("supervised_contrastive", SUPCON, miner="margin_band(low=0.3,high=0.9)"),
+    "supcon + easy_positive": Method("supervised_contrastive", SUPCON, miner="easy_positive"),
+    "supcon + multi_similarity": Method("supervised_contrastive", SUPCON, miner="multi_similarity"),
+    "supcon + false_negative_filter": Method("supervised_contrastive", SUPCON, miner="false_negative_filter"),
+    "triplet + hard": Method("triplet", TRIPLET, miner="hard"),
     "triplet + distance_weighted": Method("triplet", TRIPLET, miner=f"distance_weighted(k=5,dim={DIM})"),
     "supcon + memory": Method("supervised_contrastive", SUPCON, generator="memory", parameters=(("size", MEMORY),)),
     "supcon + cross_batch_memory": Method(
