@@ -63,9 +63,10 @@ HEAD = """# Leaderboard of losses
 
 Written by `python bench/leaderboard.py table` from stored runs. On a board each loss got the same number of settings, the same
 budget and the same splits: the first setting is the default, on interactions the second is the same with the other similarity
-(cosine, inner product), the others are random over what the loss registers for tuning. Setting and epoch were chosen on
-validation data; the test part was looked at once a split. A row is made again by `python bench/leaderboard.py` and its last
-column; the head of that file tells budgets and splits.
+(cosine, inner product), the others are random over what the loss registers for tuning. The epoch was chosen on the validation
+data of each split, the setting on those of the first, some of which are test data of other splits; the test part was looked at
+once a split. A row is made again by `python bench/leaderboard.py` and its last column; the head of that file tells budgets
+and splits.
 
 A few settings are no search: a loss with five parameters is tuned less well by them than one with one, and differences within
 the spread of the splits say nothing. The order is that of these data, these models and these budgets.
@@ -219,9 +220,10 @@ def of_board(runs: Mapping[str, Any], at: tuple[str, str]) -> list[str]:
     lines = [f"## {board.said}", ""]
     if not rows:
         return [*lines, f"Not run yet: `python bench/leaderboard.py run {' '.join(at)}`.", ""]
-    of = f"{board.trials} settings a loss; ± is the standard deviation over {board.splits} splits." if board.splits > 1 else (
-        f"{board.trials} settings a loss; one split."
-    )  # fmt: skip
+    spread = (
+        f"± is the standard deviation over {board.splits} splits; of differences, split by split, the standard error"
+    )
+    of = f"{board.trials} settings a loss; {spread if board.splits > 1 else 'one split'}."
     waiting = [loss for loss in board.losses() if loss not in {row.loss for row in rows}]
     failing = [loss for loss in waiting if f"trial {' '.join(at)} {loss} {board.trials - 1}" in runs]
     lines += [of, "", *markdown(board, at, rows), ""]
@@ -232,7 +234,17 @@ def of_board(runs: Mapping[str, Any], at: tuple[str, str]) -> list[str]:
 
 
 def markdown(board: Board, at: tuple[str, str], rows: list[Row]) -> list[str]:
-    head = ["loss", *board.measures, "splits", "failed runs", "chosen, where not the default", "s a run", "command"]
+    first = f"{board.measures[0]} less the first's"
+    head = [
+        "loss",
+        *board.measures,
+        first,
+        "splits",
+        "failed runs",
+        "chosen, where not the default",
+        "s a run",
+        "command",
+    ]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for row in rows:
         cells = []
@@ -240,6 +252,7 @@ def markdown(board: Board, at: tuple[str, str], rows: list[Row]) -> list[str]:
             values = [test[measure] for test in row.tests]
             spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
             cells.append(f"{statistics.mean(values):.4f}{spread}")
+        cells.append("" if row is rows[0] else paired(row.tests, rows[0].tests, board.measures[0]))
         setting = ", ".join(f"{path.split('.', 1)[1]} {said(value)}" for path, value in row.options.items())
         link = f"[{row.loss}](losses/{LOSSES[row.loss].family}/{row.loss}.md)"
         command = f"`run {' '.join(at)} {row.loss}`"
@@ -247,6 +260,13 @@ def markdown(board: Board, at: tuple[str, str], rows: list[Row]) -> list[str]:
             f"| {' | '.join([link, *cells, str(len(row.tests)), str(row.failed), setting, f'{row.seconds:.0f}', command])} |"
         )
     return lines
+
+
+def paired(mine: list[dict[str, float]], theirs: list[dict[str, float]], measure: str) -> str:
+    """Mean difference over the splits that both have, and its standard error."""
+    gaps = [a[measure] - b[measure] for a, b in zip(mine, theirs, strict=False)]
+    error = f" ± {statistics.stdev(gaps) / len(gaps) ** 0.5:.4f}" if len(gaps) > 1 else ""
+    return f"{statistics.mean(gaps):+.4f}{error}"
 
 
 def said(value: Any) -> str:
