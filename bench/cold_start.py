@@ -6,11 +6,12 @@
     python bench/cold_start.py table
 
 Items. Features of ml-latest-small: genres and tags as categories, the year of the title as a number; of Beauty: its attributes
-as categories. Users have none. Tags are written by users of the data, those of test pairs too: they tell what a film is
-like, and that somebody saw it. Two splits: ``random``, 20 % of each user's items for the test and 10 % of the rest for
-validation; ``cold_items``, 20 % of the items with all their pairs for the test and 10 % of the rest for validation, no
-negatives either. A user without a training pair is left out. On the second split figures are given among all items, and
-among the new items of the test alone; validation's new items, which are not trained on either, stay among all.
+as categories. Users have none. For concatenation with dropout of ids, ml-latest-small also with MiniLM's vector of title,
+genres and tags as one text: alone, and beside the others. Tags are written by users of the data, those of test pairs too: they
+tell what a film is like, and that somebody saw it. Two splits: ``random``, 20 % of each user's items for the test and 10 % of
+the rest for validation; ``cold_items``, 20 % of the items with all their pairs for the test and 10 % of the rest for
+validation, no negatives either. A user without a training pair is left out. On the second split figures are given among all
+items, and among the new items of the test alone; validation's new items, which are not trained on either, stay among all.
 
 64 dimensions, spectral start, sampled softmax at temperature .1 on cosines, 256 shared negatives, batches of 2,048, at most ten
 epochs, two validations without a better one end a run. For every combination of split, fusion and dropout of ids the learning
@@ -57,6 +58,7 @@ from rankwell.training import fit
 from rankwell.types import Ragged
 
 RESULTS = Path(__file__).parent / "results" / "cold_start.json"
+CACHE = Path("runs") / "bench-cold-start"
 MEASURES = [Measure.parse(text) for text in ("recall@20", "ndcg@20")]
 MONITOR = "ndcg@20"
 SPLITS = ("cold_items", "random")
@@ -64,6 +66,7 @@ FUSIONS, DROPOUTS, RATES = ("concat", "add", "multiply"), (0.5, 0.0), (0.003, 0.
 COLUMNS: dict[str, dict[str, str]] = {"ml": {"user": "userId", "item": "movieId"}, "beauty": {}}
 FILES = {"ml": "ratings.csv", "beauty": "Beauty.txt"}
 FEATURES = {"ml": ["genres", "year", "tags"], "beauty": ["attributes"]}
+TEXTS = {"ml": ["text"], "beauty": []}
 VALIDATED = 2_000
 """Users whose validation pairs choose, about: every eleventh of Beauty's, all of ml-latest-small's."""
 BASELINES = {"random": ("popularity", "feature_knn", "item_knn"), "cold_items": ("popularity", "feature_knn")}
@@ -103,6 +106,10 @@ def table_of_items(data: str, folder: Path) -> pl.DataFrame:
             "genres": [row["genres"].replace("(no genres listed)", "") for row in movies],
             "year": [own[-1] if own else "" for own in years],
             "tags": ["|".join(sorted(tags[row["movieId"]])) for row in movies],
+            "text": [
+                ". ".join([row["title"], row["genres"].replace("|", ", "), ", ".join(sorted(tags[row["movieId"]]))])
+                for row in movies
+            ],
         }
     )
 
@@ -123,6 +130,7 @@ class Bench:
                 "items": str(self.scratch / "items.parquet"),
                 "items_id": "item",
                 "missing_items": "default",
+                **({"texts": TEXTS[self.data], "cache": str(CACHE)} if TEXTS[self.data] else {}),
                 "split": split,
                 **COLUMNS[self.data],
             },
@@ -154,7 +162,8 @@ class Bench:
         if "item_features" in entry.inputs:
             # Categories that none but new items have would never be trained: they are left out.
             seen = data.items.frame.filter(pl.Series(data.fit.popularity() > 0))
-            own["item_features"] = FeatureEncoder.fit(seen, FEATURES[self.data])(data.items.frame)
+            columns = list(own.get("columns") or FEATURES[self.data])
+            own["item_features"] = FeatureEncoder.fit(seen, columns)(data.items.frame)
         return entry.function(data.train.num_users, data.train.num_items, **own)
 
 
@@ -211,6 +220,11 @@ def compare_items(store: Store, bench: Bench, seeds: int, rates: tuple[float, ..
 
     combinations = [(f"{of} {share:g}", towers(of, share)) for share, of in itertools.product(DROPOUTS, FUSIONS)]
     combinations.append(("ids alone", {"name": "mf", "dropout": 0.0}))
+    if texts := TEXTS[bench.data]:
+        combinations.append(("concat 0.5, text", {**towers("concat", 0.5), "columns": texts}))
+        combinations.append(
+            ("concat 0.5, text too", {**towers("concat", 0.5), "columns": [*FEATURES[bench.data], *texts]})
+        )
     for seed, split in itertools.product(range(seeds), SPLITS):
         for name in ("chance", *BASELINES[split]):
             key = f"test {bench.data} {split} {seed} {name}"
@@ -282,7 +296,7 @@ def table(runs: dict[str, Any]) -> str:
             for among in result["test"]:
                 groups[what, data, "new users" if what == "users" else split, among, name].append(result)
     lines = [
-        f"{'data':<7} {'split':<11} {'among':<6} {'model':<14}"
+        f"{'data':<7} {'split':<11} {'among':<6} {'model':<20}"
         + "".join(f"{measure!s:>17}" for measure in MEASURES)
         + "    rate epochs seconds seeds"
     ]
@@ -295,7 +309,7 @@ def table(runs: dict[str, Any]) -> str:
         rate = f"{results[0]['rate']:g}" if "rate" in results[0] else ""
         epochs = f"{statistics.mean(each['epoch'] for each in results):.0f}" if "epoch" in results[0] else ""
         seconds = statistics.mean(result["seconds"] for result in results)
-        row = f"{data:<7} {split:<11} {among:<6} {name:<14}{''.join(cells)}"
+        row = f"{data:<7} {split:<11} {among:<6} {name:<20}{''.join(cells)}"
         lines.append(f"{row} {rate:>7} {epochs:>6} {seconds:>7.1f} {len(results):>5}")
     head, *rows = lines
     return "\n".join([head, *sorted(rows, key=lambda row: row[:26])]) + "\n"

@@ -290,12 +290,17 @@ def printed(command: list[str]) -> Any:
 
 def table() -> None:
     runs = Store(RESULTS).runs
-    lines = [f"{'':<40} {'seed':>4} {'epoch':>5}" + "".join(f" {name:>10}" for name in MEASURES) + "   CPU s   peak MB"]
+    lines = [
+        f"{'':<40} {'seed':>4} {'epoch':>5} {'valid':>6}"
+        + "".join(f" {name:>10}" for name in MEASURES)
+        + "   CPU s   peak MB"
+    ]
     for key, found in runs.items():
         name = key.partition(" · ")[0]
         figures = "".join(f" {found['test'][measure]:>10.4f}" for measure in MEASURES)
         cost = f"{found['training_cpu_seconds']:>8.0f} {found['peak_mb']:>9.0f}" if "epoch" in found else ""
-        lines.append(f"{name:<40} {found['seed']:>4} {found.get('epoch', '-'):>5}{figures}{cost}")
+        valid = f"{found['validation']:.4f}" if "epoch" in found else ""
+        lines.append(f"{name:<40} {found['seed']:>4} {found.get('epoch', '-'):>5} {valid:>6}{figures}{cost}")
     text = "\n".join(lines) + "\n"
     write_text(RESULTS.with_suffix(".txt"), text)
     print(text)
