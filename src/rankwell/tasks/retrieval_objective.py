@@ -92,7 +92,8 @@ def _of_embeddings(
 ) -> EmbeddingObjective:
     if config.positives["name"] != "one":
         raise ConfigError(
-            f"positives {config.positives['name']}: {config.loss['name']} takes one a row, the row's own. Leave the positives out."
+            f"positives {config.positives['name']}: {config.loss['name']} takes one a row, the row's own. Leave the positives"
+            " out."
         )
     if _learns(config):
         raise ConfigError(
