@@ -295,7 +295,7 @@ def table() -> None:
         + "".join(f" {name:>10}" for name in MEASURES)
         + "   CPU s   peak MB"
     ]
-    for key, found in runs.items():
+    for key, found in sorted(runs.items(), key=lambda run: (NAMES.index(run[0].partition(" · ")[0]), run[0])):
         name = key.partition(" · ")[0]
         figures = "".join(f" {found['test'][measure]:>10.4f}" for measure in MEASURES)
         cost = f"{found['training_cpu_seconds']:>8.0f} {found['peak_mb']:>9.0f}" if "epoch" in found else ""
