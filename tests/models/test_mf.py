@@ -8,7 +8,7 @@ from torch import Tensor
 from rankwell import keyed
 from rankwell.errors import InputError, UnknownName
 from rankwell.losses import sampled_softmax_loss
-from rankwell.models import MODELS, MatrixFactorisation, spectral_start
+from rankwell.models import MODELS, MatrixFactorisation, contrast_product, spectral_start
 from rankwell.samplers import UniformSampler
 from rankwell.training import ContrastObjective, TrainingSettings, fit
 from rankwell.types import Ragged
@@ -83,21 +83,26 @@ def test_gradients_are_sparse_and_equal_the_dense_ones(similarity, shared):
 
 @pytest.mark.parametrize("similarity", ["dot", "cosine"])
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_scores_of_a_pool_are_those_of_its_vectors_one_by_one(similarity, dropout):
-    """Values and gradients of the function that does it all at once; a vector of zeros among them."""
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("numbers", [1, 1 << 17])
+def test_scores_of_a_step_are_those_of_its_vectors_one_by_one(similarity, dropout, shared, numbers, monkeypatch):
+    """Values and gradients of the functions that do it all at once, in chunks too; a vector of zeros among them."""
+    monkeypatch.setattr(contrast_product, "CHUNK_NUMBERS", numbers)
     own, wanted = (built(similarity=similarity, dropout=dropout).double() for _ in range(2))
     for model in (own, wanted):
         model.items.data[8] = 0
-    users, positives, pool = torch.tensor([2, 0, 2]), torch.tensor([3, 8, 3]), torch.tensor([0, 8, 7, 3])
-    pos, neg = own.contrast_scores(users, positives, pool, generator=keyed.generator(1))
-    looked = wanted.contrast_vectors(users, positives, pool, generator=keyed.generator(1))
-    expected = (looked.queries * looked.positives).sum(-1), looked.queries @ looked.negatives.T
+    users, positives = torch.tensor([2, 0, 2]), torch.tensor([3, 8, 3])
+    negatives = torch.tensor([0, 8, 7, 3] if shared else [[0, 8, 7, 3], [5, 2, 2, 3], [1, 0, 8, 8]])
+    pos, neg = own.contrast_scores(users, positives, negatives, generator=keyed.generator(1))
+    looked = wanted.contrast_vectors(users, positives, negatives, generator=keyed.generator(1))
+    of_negatives = looked.negatives.expand(3, 4, -1)
+    expected = (looked.queries * looked.positives).sum(-1), (looked.queries[:, None] * of_negatives).sum(-1)
     for got, of in ((pos, expected[0]), (neg, expected[1])):
         torch.testing.assert_close(got, of, rtol=0, atol=1e-14)
     for a, b in ((pos, neg), expected):
         (a.square().sum() + (b + a[:, None]).exp().sum()).backward()
     for got, of in ((own.users, wanted.users), (own.items, wanted.items)):
-        torch.testing.assert_close(got.grad.to_dense(), of.grad.to_dense(), rtol=1e-12, atol=0)
+        torch.testing.assert_close(got.grad.to_dense(), of.grad.to_dense(), rtol=1e-12, atol=1e-15)
 
 
 @pytest.mark.parametrize("similarity", ["dot", "cosine"])

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rankwell.errors import InputError
-from rankwell.training import RowAdam
+from rankwell.training import RowAdam, row_adam
 
 
 def table(rows: int = 7, dim: int = 3, seed: int = 0) -> torch.nn.Parameter:
@@ -46,7 +46,9 @@ def test_equals_sparse_adam_with_missing_and_repeated_rows():
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_equals_the_formula_in_a_loop():
+@pytest.mark.parametrize("numbers", [1, 6, 1 << 16])
+def test_equals_the_formula_in_a_loop(numbers, monkeypatch):
+    monkeypatch.setattr(row_adam, "CHUNK_NUMBERS", numbers)
     weights, slow = table(), table().detach().double()
     optimiser = RowAdam([weights], lr=0.1, betas=(0.7, 0.9), eps=1e-6, weight_decay=0.2)
     first, second = torch.zeros(7, 3).double(), torch.zeros(7, 3).double()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rankwell.errors import InputError
-from rankwell.models.contrast_product import contrast_product
+from rankwell.models.contrast_product import contrast_product, own_product
 from rankwell.models.dropout import kept
 from rankwell.models.history import mean_of_items
 from rankwell.models.registry import MODELS
@@ -90,10 +90,15 @@ class MatrixFactorisation(nn.Module):
         The generator drives dropout, which is off without one or outside training.
         """
         mine = type(self).contrast_vectors is MatrixFactorisation.contrast_vectors
-        if mine and positives.ndim == negatives.ndim == 1 and not torch.is_autocast_enabled(queries.device.type):
+        if mine and positives.ndim == 1 and not torch.is_autocast_enabled(queries.device.type):
             dropped = self._kept((len(queries), self.dim), generator)
             unit = self.similarity == "cosine"
-            return contrast_product(self.users, self.items, queries, positives, negatives, unit=unit, kept=dropped)
+            if negatives.ndim == 1:
+                return contrast_product(self.users, self.items, queries, positives, negatives, unit=unit, kept=dropped)
+            users = self._vectors(self.users, queries)
+            ids = torch.cat([positives[:, None], negatives], 1)
+            scores = own_product(users if dropped is None else users * dropped, self.items, ids, unit=unit)
+            return scores[:, 0], scores[:, 1:]
         users, pos_items, neg_items, _ = self.contrast_vectors(queries, positives, negatives, generator=generator)
         pos = (pos_items * (users if positives.ndim == 1 else users[:, None])).sum(-1)
         return pos, by_row(users, neg_items)

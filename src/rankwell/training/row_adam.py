@@ -13,6 +13,9 @@ from rankwell.training.norms import limit_norms
 
 __all__ = ["RowAdam"]
 
+CHUNK_NUMBERS = 1 << 16
+"""Weights that are worked on at once: with moments and gradients they stay in a core's cache."""
+
 
 class RowAdam(Optimizer):
     r"""Adam whose step reads and writes the rows that have a gradient, and no others.
@@ -84,39 +87,40 @@ class RowAdam(Optimizer):
             state["step"] = 0
             state["moments"] = torch.zeros(len(table), 2, table.shape[1], dtype=table.dtype, device=table.device)
         state["step"] += 1
-        rows = grad._indices()[0]
-        row_grads = self._summed(table, rows, grad._values())
-        moments = state["moments"].index_select(0, rows)
-        first, second = moments.unbind(1)
-        beta1, beta2 = group["betas"]
-        first.lerp_(row_grads, 1 - beta1)
-        second.mul_(beta2).addcmul_(row_grads, row_grads, value=1 - beta2)
         # Both corrections in the step's size and in epsilon, which saves a pass over the rows.
+        beta1, beta2 = group["betas"]
         correction1, correction2 = 1 - beta1 ** state["step"], math.sqrt(1 - beta2 ** state["step"])
-        spread = second.sqrt().add_(group["eps"] * correction2)
-        weights = table.index_select(0, rows)
-        if group["weight_decay"]:
-            weights.mul_(1 - group["lr"] * group["weight_decay"])
-        weights.addcdiv_(first, spread, value=-group["lr"] * correction2 / correction1)
-        if group["max_norm"]:
-            limit_norms(weights, group["max_norm"])
-        state["moments"].index_copy_(0, rows, moments)
-        table.index_copy_(0, rows, weights)
+        rows, row_grads = self._distinct(table, grad._indices()[0], grad._values())
+        smallest = torch.finfo(table.dtype).tiny
+        together = max(1, CHUNK_NUMBERS // table.shape[1]) if table.device.type == "cpu" else max(1, len(rows))
+        for chosen, slopes in zip(torch.split(rows, together), torch.split(row_grads, together), strict=True):
+            moments = state["moments"].index_select(0, chosen)
+            first, second = moments.unbind(1)
+            first.lerp_(slopes, 1 - beta1)
+            second.mul_(beta2).addcmul_(slopes, slopes, value=1 - beta2)
+            # Not of 0: roots of zeros, as of denormal numbers, take the processor ten times as long.
+            spread = second.add(smallest).sqrt_().add_(group["eps"] * correction2)
+            weights = table.index_select(0, chosen)
+            if group["weight_decay"]:
+                weights.mul_(1 - group["lr"] * group["weight_decay"])
+            weights.addcdiv_(first, spread, value=-group["lr"] * correction2 / correction1)
+            if group["max_norm"]:
+                limit_norms(weights, group["max_norm"])
+            state["moments"].index_copy_(0, chosen, moments)
+            table.index_copy_(0, chosen, weights)
 
-    def _summed(self, table: Tensor, rows: Tensor, row_grads: Tensor) -> Tensor:
-        """Each occurrence of a row with the sum of that row's gradients.
-
-        Repeated rows keep their places and get equal bits, so that writing them back twice is harmless: cheaper than a
-        sort or a search for the distinct ones. Only they are touched, which are few.
-        """
+    def _distinct(self, table: Tensor, rows: Tensor, row_grads: Tensor) -> tuple[Tensor, Tensor]:
+        """Each row once, with the sum of its gradients; without a sort or a search."""
         if table not in self._slots:
             self._slots[table] = torch.zeros(len(table), dtype=torch.int64, device=table.device)
         slots, places = self._slots[table], torch.arange(len(rows), device=rows.device)
         slots.index_copy_(0, rows, places)  # any one of the occurrences will do
-        first = slots.index_select(0, rows)
-        again = (first != places).nonzero().squeeze(1)
+        kept = slots.index_select(0, rows)
+        again = (kept != places).nonzero().squeeze(1)
         if not len(again):
-            return row_grads
-        first = first.index_select(0, again)
-        sums = row_grads.index_add(0, first, row_grads.index_select(0, again))
-        return sums.index_copy_(0, again, sums.index_select(0, first))
+            return rows, row_grads
+        once = (kept == places).nonzero().squeeze(1)
+        slots.index_copy_(0, rows.index_select(0, once), places[: len(once)])
+        sums = row_grads.index_select(0, once)
+        sums.index_add_(0, slots.index_select(0, rows.index_select(0, again)), row_grads.index_select(0, again))
+        return rows.index_select(0, once), sums
