@@ -3,20 +3,11 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from rankwell.config import Config, resolve
 from rankwell.losses import LOSSES
-from rankwell.similarity import normalise
-from rankwell.tasks import Data, task_of
-from rankwell.tasks.retrieval_ranking import ByVectors, tokens_of
-from rankwell.training import EmbeddingObjective, checkpoint
-from rankwell.types import Vectors
 
 WORK = Path(__file__).parent.parent / "runs" / "leaderboard"
 RATES = "training.learning_rate=0.001:0.03:log"
@@ -60,21 +51,6 @@ class Board:
         """What differs by split, besides the seed."""
         return {}
 
-    def model(self, config: Config, data: Data[Any]) -> Any:
-        """As it starts."""
-        task = task_of(config.task)
-        model = task.model(config, data)
-        task.initialise(model, data.fit, seed=config.seed)
-        return model
-
-    def objective(self, config: Config, model: Any, data: Data[Any]) -> Any:
-        """The loss on the model."""
-        return task_of(config.task).objective(config, model, data, data.fit, None)
-
-    def batches(self, config: Config, data: Data[Any]) -> Any:
-        """Rows to train on."""
-        return task_of(config.task).batches(config, data, data.fit)
-
 
 @dataclass(frozen=True)
 class Folds(Board):
@@ -84,78 +60,6 @@ class Folds(Board):
         """A fold, with the same seed as others."""
         files = [f"S{(split + place) % 5 + 1}.txt" for place in range(5)]
         return {"seed": 0, "data": {**given["data"], "train": files[:3], "valid": files[3:4], "test": files[4:]}}
-
-
-@dataclass(frozen=True)
-class Frozen(Board):
-    """Texts whose vectors stay as they are, below a linear map."""
-
-    def model(self, config: Config, data: Data[Any]) -> "Head":
-        """The identity."""
-        return Head(*frozen_vectors(config, data))
-
-    def objective(self, config: Config, model: Any, data: Data[Any]) -> EmbeddingObjective:
-        """Queries and documents of the batch."""
-        loss = partial(LOSSES[config.loss["name"]].function, **config.parameters("loss"))
-        return EmbeddingObjective(model, loss, data.fit.known(), seed=config.seed)
-
-    def batches(self, config: Config, data: Data[Any]) -> Any:  # noqa: ARG002
-        """Pairs of query and relevant document."""
-        return data.fit.pairs()
-
-
-class Head(nn.Module):
-    """One linear map of the frozen vectors of queries and documents; compared by the cosine."""
-
-    similarity = "cosine"
-
-    def __init__(self, queries: Tensor, documents: Tensor) -> None:
-        super().__init__()
-        self.given = queries, documents
-        self.num_users, self.num_items, self.dim = len(queries), len(documents), queries.shape[1]
-        self.weight = nn.Parameter(torch.eye(self.dim))
-
-    def contrast_vectors(
-        self,
-        queries: Tensor,
-        positives: Tensor,
-        negatives: Tensor,
-        *,
-        generator: torch.Generator | None = None,  # noqa: ARG002
-    ) -> Vectors:
-        """Of length one."""
-        asked, documents = self.given
-        return Vectors(
-            *(self._mapped(of[ids]) for of, ids in ((asked, queries), (documents, positives), (documents, negatives)))
-        )
-
-    @torch.no_grad()
-    def ranker(self, part: Any, progress: Any = None) -> ByVectors:  # noqa: ARG002
-        """Of the whole corpus."""
-        asked = part.asked()
-        return ByVectors(asked, self._mapped(self.given[0][asked]), self._mapped(self.given[1]))
-
-    def _mapped(self, vectors: Tensor) -> Tensor:
-        return normalise(vectors @ self.weight)
-
-
-def frozen_vectors(config: Config, data: Data[Any]) -> tuple[Tensor, Tensor]:
-    """MiniLM's vectors of queries and documents, made once."""
-    file = WORK / "scifact.safetensors"
-    if not file.exists():
-        from rankwell.models.text_model import encode_tokens
-
-        encoder: Any = task_of(config.task).model(config, data)
-        encoder.eval()
-        sides = {"query": data.train.queries, "document": data.train.documents}
-        made = {
-            side: encode_tokens(encoder, tokens_of(encoder, texts, side).lists, side)  # type: ignore[arg-type]
-            for side, texts in sides.items()
-        }
-        file.parent.mkdir(parents=True, exist_ok=True)
-        checkpoint.save(file, made, {})
-    found = checkpoint.load(file)[0]
-    return found["query"], found["document"]
 
 
 def interactions(said: str, files: str, model: str, seconds: float, epochs: int, every: int, **more: Any) -> Board:
@@ -195,15 +99,15 @@ BOARDS: dict[tuple[str, str], Board] = {
         preset="letor",
         files="mq2008",
     ),
-    ("scifact", "head"): Frozen(
+    ("scifact", "adapter"): Board(
         "SciFact, a linear map of frozen MiniLM vectors, 20 epochs",
         "embedding",
         4,
         {
             "task": "retrieval",
             "data": {},
-            "model": {"name": "bi_encoder"},
-            "training": {"epochs": 20, "batch_size": 128, "learning_rate": 0.001, "warmup": 0.0, "patience": 0},
+            "model": {"name": "adapter", "cache": str(WORK / "vectors")},
+            "training": {"patience": 0},
             "evaluation": {"measures": ["ndcg@10", "recall@100"], "monitor": "ndcg@10"},
         },
         ("ndcg@10", "recall@100"),

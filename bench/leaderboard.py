@@ -6,8 +6,8 @@
     python bench/leaderboard.py table
 
 Boards: ``gowalla mf``, ``ml mf``, ``beauty mf``, ``ml lightgcn``, ``beauty lightgcn`` (contrast losses), ``mq2008 mlp`` (list
-losses) and ``scifact head`` (losses of embeddings). Data are read from ``--root``, ``../shared/data``. A loss's row is made by
-the command ``run`` with its name.
+losses) and ``scifact adapter`` (losses of embeddings). Data are read from ``--root``, ``../shared/data``. A loss's row is made
+by the command ``run`` with its name.
 
 Equal tuning: each loss gets the same number of settings on a board. The first is what ``rankwell train`` takes; on interactions
 the second is the same with the other similarity (cosine, inner product); the others are random over the ranges that the loss
@@ -21,8 +21,8 @@ Budgets, the same for all losses of a board:
   items are the test (Gowalla comes with its own), 10 % of the rest validation. Splits are seeds, of start and draws, too.
 - MQ2008: the network of ``bench/mq2008.py``, 12 epochs of batches of 64 lists. Splits are the five folds, tuning is on the
   first. Measures are LETOR's, as there.
-- SciFact: MiniLM's vectors, frozen, and one linear map of queries and documents, which starts as the identity: the encoder
-  itself would take ten minutes a run. 20 epochs of batches of 128 pairs. A tenth of the training queries is validation; the
+- SciFact: MiniLM's vectors, frozen, and one linear map of queries and documents (``--model adapter``): the encoder itself
+  would take ten minutes a run. 20 epochs of batches of 128 pairs. A tenth of the training queries is validation; the
   whole corpus is ranked.
 
 ``bench/results/leaderboard.json`` keeps each run as it ends: those that are there are not repeated. ``--minutes`` ends the
@@ -115,7 +115,9 @@ def carried_out(at: tuple[str, str], loss: str, split: int, options: Options, ro
     try:
         config = applied(board.configuration(loss, split, root), options)
         data = read(at, split, root)
-        task, model = task_of(config.task), board.model(config, data)
+        task = task_of(config.task)
+        model = task.model(config, data)
+        task.initialise(model, data.fit, seed=config.seed)
         measures = [Measure.parse(text, preset=board.preset) for text in board.measures]
 
         def judged(measures: list[Measure], known: Any, held_out: Any) -> dict[str, float]:
@@ -123,8 +125,8 @@ def carried_out(at: tuple[str, str], loss: str, split: int, options: Options, ro
             return {text: means[str(measure)] for text, measure in zip(board.measures, measures, strict=False)}
 
         history = fit(
-            board.objective(config, model, data),
-            board.batches(config, data),
+            task.objective(config, model, data, data.fit, None),
+            task.batches(config, data, data.fit),
             config.training,
             seed=config.seed,
             validate=lambda: judged(measures[:1], data.fit, data.valid),

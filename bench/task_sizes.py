@@ -50,7 +50,7 @@ OWN: dict[str, tuple[str, ...]] = {
         "data/retrieval.py data/text_rows.py data/text_cells.py data/text_tables.py data/records.py data/cosqa.py"
         " data/synthetic_texts.py",
         "training/cached_gradients.py training/encoded_texts.py training/mined_objective.py training/text_lists.py",
-        "models/text_model.py models/bi_encoder.py models/bag_of_words.py",
+        "models/text_model.py models/bi_encoder.py models/adapter.py models/bag_of_words.py",
     ),
     "rerank": (
         "tasks/reranking.py",

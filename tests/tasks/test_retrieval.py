@@ -102,6 +102,17 @@ LOSSES = [
 ]
 
 
+@pytest.mark.parametrize("sides", ["both", "query"])
+def test_a_map_of_frozen_vectors_learns(folder, sides, write_transformer, tmp_path):
+    words = " ".join(text for part in (PARTS[0].queries, PARTS[0].documents) for text in part.texts).split()
+    encoder = write_transformer(tmp_path, words, hidden=64, length=64)
+    model = {"name": "adapter", "encoder": str(encoder), "max_length": 32, "sides": sides}
+    training = SMALL | {"epochs": 10, "learning_rate": 0.01}
+    given = {"task": "retrieval", "data": {"path": str(folder)}, "model": model, "training": training}
+    before, after = trained(resolve(given))
+    assert after > before + 0.15
+
+
 @pytest.mark.parametrize(
     "sections", LOSSES, ids=lambda given: "-".join(str(each["name"]) for each in given.values() if "name" in each)
 )

@@ -13,7 +13,7 @@ from rankwell.atomic import write_atomically
 from rankwell.data.text_files import unreadable
 from rankwell.errors import DataError, require
 from rankwell.mining.search import Progress
-from rankwell.text.encoder import TextEncoder
+from rankwell.text.encoder import TextEncoder, folder_state
 
 __all__ = ["CHUNK", "TextVectors", "read_vectors"]
 
@@ -70,7 +70,7 @@ class TextVectors:
         return sum(len(chunk) for chunk in chunks if not (self.cache / f"{self._key(chunk)}.npy").is_file())
 
     def _key(self, texts: Sequence[str]) -> str:
-        made_of = hashlib.sha256(repr((self.name, _state(Path(self.name)), self.unit)).encode())
+        made_of = hashlib.sha256(repr((self.name, folder_state(self.name), self.unit)).encode())
         for text in texts:
             coded = text.encode("utf-8", "surrogatepass")
             made_of.update(len(coded).to_bytes(8, "little") + coded)
@@ -127,14 +127,6 @@ def _mapped(file: Path, rows: int) -> Tensor | None:
         return read_vectors(file, rows, "texts")
     except DataError:
         return None
-
-
-def _state(folder: Path) -> list[tuple[str, int, int]]:
-    """What tells a folder's contents from those of another day."""
-    if not folder.is_dir():
-        return []
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return [(str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 def _shifted(progress: Progress | None, first: int, total: int) -> Progress | None:

@@ -1,5 +1,6 @@
 """Models: ``nn.Module``s that score the catalogue, one file a model."""
 
+from rankwell.models.adapter import Adapter
 from rankwell.models.als import ALS
 from rankwell.models.bag_of_words import BagOfWords
 from rankwell.models.bi_encoder import BiEncoder
@@ -30,6 +31,7 @@ __all__ = [
     "ALS",
     "EASE",
     "MODELS",
+    "Adapter",
     "BagOfWords",
     "BestFeature",
     "BiEncoder",

@@ -71,6 +71,7 @@ class TextRetrieval(Task[Retrieval]):
             name: {"loss": {"temperature": 0.05}}
             for name in ("info_nce", "sampled_softmax", "soft_info_nce", "softmax")
         },
+        "adapter": {"training": {"batch_size": 128, "learning_rate": 0.001, "epochs": 20, "warmup": 0.0}},
         "bag_of_words": {"training": {"learning_rate": 0.02, "epochs": 20}},
     }
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from rankwell.errors import ConfigError, InputError, require
 from rankwell.similarity import normalise as unit_length
 
-__all__ = ["Progress", "SentenceEncoder", "TextEncoder", "folder_of", "load_encoder", "no_bar"]
+__all__ = ["Progress", "SentenceEncoder", "TextEncoder", "folder_of", "folder_state", "load_encoder", "no_bar"]
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Told how many are done, of how many."""
@@ -87,6 +87,15 @@ def folder_of(name: str) -> str:
     if found is None or found.origin is None:
         return MINILM
     return str(Path(found.origin).parent / "model")
+
+
+def folder_state(name: str) -> list[tuple[str, int, int]]:
+    """What tells the files of a model's folder from those of another day; nothing for what is no folder."""
+    folder = Path(name)
+    if not folder.is_dir():
+        return []
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return [(str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 
 def _not_loaded(name: str, place: str, error: Exception, download: bool) -> str:
