@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from rankwell import keyed
 from rankwell.errors import InputError, UnknownName
-from rankwell.lists import check_count, take_lists
+from rankwell.lists import check_count, offsets_from_sizes, take_lists
 from rankwell.models.dropout import dropped
 from rankwell.models.history import HistoryModel
 from rankwell.models.registry import MODELS
@@ -79,6 +79,8 @@ class SimpleX(HistoryModel):
     trainable: ClassVar[bool] = True
     row_parameters: ClassVar[tuple[str, ...]] = ("users", "items")
     similarity: ClassVar[Literal["cosine"]] = "cosine"
+    counted_offsets: Tensor
+    counted_items: Tensor
 
     def __init__(
         self,
@@ -110,6 +112,8 @@ class SimpleX(HistoryModel):
             self.keys, self.bias = nn.Parameter(torch.zeros(dim, dim)), nn.Parameter(torch.zeros(dim))
         if pooling == "self_attention":
             self.asked = nn.Parameter(torch.zeros(dim))
+        for name, given in zip(("counted_offsets", "counted_items"), self.history(), strict=True):
+            self.register_buffer(name, given, persistent=False)
 
     @torch.no_grad()
     def initialise(self, known: Ragged, *, seed: int) -> None:
@@ -147,7 +151,7 @@ class SimpleX(HistoryModel):
         generator: torch.Generator | None = None,
     ) -> Vectors:
         """What :meth:`contrast_scores` multiplies: of length one, but for the dropout of users."""
-        history, where = self._padded(take_lists(self.history(), queries))
+        history, where = self._padded(self._counted(queries))
         if self.leave_out:
             own = positives.view(len(queries), -1, 1)
             where = where & (history[:, None] != own).all(1)
@@ -174,12 +178,12 @@ class SimpleX(HistoryModel):
     def score_history(self, history: Ragged, out: Float[Tensor, "q m"] | None = None) -> Float[Tensor, "q m"]:
         """Scores of every item for new users, who have no vector of their own: with ``user_attention``, by the mean."""
         none = self.users.new_zeros(len(history.offsets) - 1, self.dim)
-        return torch.mm(self._pooled(none, history), self.item_vectors().T, out=out)
+        return torch.mm(self._pooled(none, self._cut(history)), self.item_vectors().T, out=out)
 
     def query_vectors(self, queries: Int[Tensor, " q"]) -> Float[Tensor, "q dim"]:
         """Users' vectors, of length one. No gradient."""
         blocks = torch.split(queries, USERS)
-        return torch.cat([self._pooled(self.users[of], take_lists(self.history(), of)) for of in blocks])
+        return torch.cat([self._pooled(self.users[of], self._counted(of)) for of in blocks])
 
     def item_vectors(self, items: Int[Tensor, "*m"] | None = None) -> Float[Tensor, "*m dim"]:
         """Items' vectors, of length one; the whole catalogue's for None. No gradient."""
@@ -204,18 +208,30 @@ class SimpleX(HistoryModel):
         shares = torch.where(where, scores, torch.finfo(scores.dtype).min).softmax(1) * where
         return self.own * users + (1 - self.own) * functional.linear(torch.bmm(shares[:, None], known)[:, 0], self.mix)
 
-    def _padded(self, history: Ragged) -> tuple[Int[Tensor, "b h"], Bool[Tensor, "b h"]]:
-        """Lists as rows of at most ``max_history``, and where there is an item; elsewhere item 0 stands in."""
-        lengths = history.offsets.diff()
-        lists = torch.repeat_interleave(lengths, output_size=len(history.values))
-        values = history.values
-        if len(lengths) and int(lengths.max()) > self.max_history:
-            # By hash within each list: two stable sorts.
-            order = keyed.splitmix64(values).argsort(stable=True)
-            values = values[order[lists[order].argsort(stable=True)]]
-        places = torch.arange(len(values), device=values.device) - history.offsets[:-1][lists]
-        kept = places < self.max_history
-        width = min(int(lengths.max()), self.max_history) if len(lengths) else 0
-        rows = values.new_zeros(len(lengths), width)
-        rows[lists[kept], places[kept]] = values[kept]
-        return rows, torch.arange(width, device=values.device) < lengths[:, None]
+    def _rebuild(self) -> None:
+        """The histories as far as they count."""
+        self.counted_offsets, self.counted_items = self._cut(self.history())
+
+    def _counted(self, queries: Int[Tensor, " q"]) -> Ragged:
+        """What counts of the histories of these users."""
+        return take_lists(Ragged(self.counted_offsets, self.counted_items), queries)
+
+    def _cut(self, history: Ragged) -> Ragged:
+        """Of each list the ``max_history`` items whose codes have the smallest hash."""
+        offsets, values = history
+        lengths = offsets.diff()
+        if not len(lengths) or int(lengths.max()) <= self.max_history:
+            return history
+        lists = torch.repeat_interleave(lengths, output_size=len(values))
+        order = keyed.splitmix64(values).argsort(stable=True)  # by hash within each list: two stable sorts
+        values = values[order[lists[order].argsort(stable=True)]]
+        kept = torch.arange(len(values), device=values.device) - offsets[:-1][lists] < self.max_history
+        return Ragged(offsets_from_sizes(lengths.clamp(max=self.max_history)), values[kept])
+
+    @staticmethod
+    def _padded(lists: Ragged) -> tuple[Int[Tensor, "b h"], Bool[Tensor, "b h"]]:
+        """Lists as rows, and where there is an item; elsewhere item 0 stands in."""
+        lengths, values = lists.offsets.diff(), lists.values
+        width = int(lengths.max()) if len(lengths) else 0
+        where = torch.arange(width, device=values.device) < lengths[:, None]
+        return values.new_zeros(where.shape).masked_scatter_(where, values), where
