@@ -31,6 +31,7 @@ from rankwell.registry import Entry
 from rankwell.transforms import approximate, bound, gumbel
 
 MEASURES = ["dcg", "ndcg", "ndcg@3", "ndcg(gain=linear)@3", "mrr", "mrr@3", "ap", "ap@3", "recall@3", "precision@3"]
+MEASURES += ["f1@3", "r_precision", "rbp", "rbp(p=0.5)@3"]
 
 
 def example(rows=20, n=9, relevant=None):
@@ -106,6 +107,10 @@ def test_metrics_without_a_form():
             transform(auc)
         with pytest.raises(ConfigError, match=r"without a cut-off.*recall@10"):
             transform(recall)(*example())
+        with pytest.raises(ConfigError, match="r_precision cuts at"):
+            transform("r_precision")(*example(), k=3)
+        with pytest.raises(InputError, match="p must be between 0 and 1: got 1"):
+            transform("rbp")(*example(), p=1)
         with pytest.raises(ConfigError, match="no ties: leave it out of ndcg"):
             transform("ndcg(ties=order)")
         with pytest.raises(UnknownName):

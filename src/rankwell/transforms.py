@@ -62,7 +62,7 @@ def approximate(metric: Callable[..., Tensor] | Measure | str) -> ListLoss:
     :func:`~rankwell.losses.approx_mrr_loss` (of several relevant items the mean), ``approximate(ap)``
     :func:`~rankwell.losses.smooth_ap_loss`. It takes ``temperature`` (0.1, in units of the scores), ``cut_temperature`` (1, in
     positions), ``k`` and the metric's own parameters in the call. Towards temperatures of 0 it is the metric of scores
-    without ties. Time O(relevant items x n), memory O(n) a list.
+    without ties; of MRR, where one item is relevant. Time O(relevant items x n), memory O(n) a list.
 
     Args:
         metric: the function, a :class:`~rankwell.metrics.Measure` or its text (``"ndcg@10"``).

@@ -25,7 +25,10 @@ BROKEN = 1
 def check(
     name: Annotated[
         str,
-        typer.Argument(help="Your own, FILE.py:function, or one of 'rankwell losses' and 'rankwell metrics'."),
+        typer.Argument(
+            help="Your own, FILE.py:function, decorated as what it is (@list_loss(), @metric() …);"
+            " or one of 'rankwell losses' and 'rankwell metrics'."
+        ),
     ],
 ) -> None:
     """Hold a loss or metric against the laws that all of ours keep, and show each that it breaks, with input and values."""
@@ -92,7 +95,7 @@ def _show(alike: list[Finding], what: str) -> None:
         output.print(f"[bold red]broken[/]  [bold]{law.name}[/]" if law.strict else f"[yellow]differs[/] {law.name}")
     first, *more = alike
     lines = [f"raised in {len(alike)} laws:"] if more else [first.law.sentence]
-    if not more and first.law.reasons:
+    if not more and first.law.reasons and not first.law.strict:
         lines.append(f"Does not hold for every {what}: {'; '.join(first.law.reasons)}.")
     lines += first.what.splitlines()
     if first.call:

@@ -210,8 +210,8 @@ def bsl_loss(
     >>> bsl_loss(torch.tensor([0.3]), torch.tensor([[0.1, 0.1]]), temperature=0.1, ratio=1.0)  # (0.1 - 0.3) / 0.1
     tensor(-2.)
 
-    Source: :cite:`wu2024bsl` for the paper's form, equation number unchecked; its official code for the other. Differs from
-    the code: rows of one query are found by id, and negatives are averaged in every mode.
+    Source: :cite:`wu2024bsl` for the paper's form, whose text was not at hand: formula not confirmed; its official code for
+    the other. Differs from the code: rows of one query are found by id, and negatives are averaged in every mode.
     """
     if form not in ("code", "paper"):
         raise InputError(f"form must be 'code' or 'paper': got {form!r}.")

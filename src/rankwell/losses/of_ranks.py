@@ -33,7 +33,7 @@ class Ranker:
 
     step: Step
     temperature: float
-    within: Callable[[Tensor, int], Tensor]
+    within: Callable[[Tensor, int | Tensor], Tensor]
     """Share of each rank that is within the first k."""
     among: Step | None = None
     """How ranks of relevant items among themselves are made, where differently."""
@@ -47,7 +47,7 @@ class Ranker:
         ranks, among = compared_ranks(opened, rows, self.step, self.temperature)
         return ranks, among if self.among is None else compared_ranks(opened, rows, self.among)[1]
 
-    def cut(self, ranks: Tensor, k: int | None) -> Tensor | float:
+    def cut(self, ranks: Tensor, k: int | Tensor | None) -> Tensor | float:
         """1 without a cut-off."""
         return 1.0 if k is None else self.within(ranks, k)
 
@@ -132,7 +132,9 @@ def _ap(opened: Opened, ranker: Ranker, k: int | None, rel: float = 1.0) -> Frac
 
 def _recall(opened: Opened, ranker: Ranker, k: int | None, rel: float = 1.0) -> Fraction:
     if k is None:
-        raise ConfigError("without a cut-off recall and precision do not depend on the scores: name one, as recall@10.")
+        raise ConfigError(
+            "without a cut-off recall, precision and F1 do not depend on the scores: name one, as recall@10."
+        )
     relevant, weights = _relevant(opened, rel)
     ranks = ranker.ranks(opened, relevant)
     return Fraction(opened.lists.sum(weights * ranker.cut(ranks, k)), opened.lists.sum(weights))
@@ -144,6 +146,30 @@ def _precision(opened: Opened, ranker: Ranker, k: int | None, rel: float = 1.0) 
     return Fraction(found / k, (positives > 0).to(found.dtype))
 
 
+def _f1(opened: Opened, ranker: Ranker, k: int | None, rel: float = 1.0) -> Fraction:
+    found, positives = _recall(opened, ranker, k, rel)
+    assert k is not None
+    return Fraction(2 * found / (k + positives), (positives > 0).to(found.dtype))
+
+
+def _r_precision(opened: Opened, ranker: Ranker, k: int | None, rel: float = 1.0) -> Fraction:
+    if k is not None:
+        raise ConfigError("r_precision cuts at the number of relevant items: leave k out.")
+    relevant, weights = _relevant(opened, rel)
+    count = opened.lists.spread(opened.lists.sum(relevant.to(opened.scores.dtype)))
+    ranks = ranker.ranks(opened, relevant)
+    return Fraction(opened.lists.sum(weights * ranker.cut(ranks, count)), opened.lists.sum(weights))
+
+
+def _rbp(opened: Opened, ranker: Ranker, k: int | None, rel: float = 1.0, p: float = 0.8) -> Fraction:
+    if not 0 < p < 1:
+        raise InputError(f"p must be between 0 and 1: got {p}.")
+    relevant, weights = _relevant(opened, rel)
+    ranks = ranker.ranks(opened, relevant)
+    value = (1 - p) * opened.lists.sum(weights * p ** (ranks - 1) * ranker.cut(ranks, k))
+    return Fraction(value, (opened.lists.sum(weights) > 0).to(value.dtype))
+
+
 FORMS: dict[str, Form] = {
     "dcg": _dcg,
     "ndcg": _ndcg,
@@ -151,6 +177,9 @@ FORMS: dict[str, Form] = {
     "ap": _ap,
     "recall": _recall,
     "precision": _precision,
+    "f1": _f1,
+    "r_precision": _r_precision,
+    "rbp": _rbp,
 }
 """Metrics that admit soft ranks, by name."""
 
