@@ -100,6 +100,10 @@ def chunked_sums(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Weighted sum and number of pairs of each list; gradients of the sum by scores and by weights."""
     lists = offsets.numel() - 1
+    if lists == 1 and scores.device.type == "cpu":
+        levels = _two_levels(labels, where)
+        if levels is not None:
+            return _sums_of_two(scores, weights, *levels, phi, parameter)
     sums, counts = scores.new_zeros(lists), scores.new_zeros(lists)
     by_scores, by_weights = torch.zeros_like(scores), torch.zeros_like(scores)
     for chosen, items, valid in blocks(offsets, BLOCK_ITEMS):
@@ -121,6 +125,49 @@ def chunked_sums(
         counts[chosen] = wins.sum(-1).to(counts.dtype)
         sums[chosen] = (weights[items] * by_weights[items] * valid).sum(-1)
     return sums, counts, by_scores, by_weights
+
+
+def _two_levels(labels: Tensor, where: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The better and the worse items of a list with two labels, unless their pairs are many: then the order pays."""
+    top = torch.where(where, labels, -torch.inf).amax() if len(labels) else labels.sum()
+    better, worse = ((where & of).nonzero().squeeze(1) for of in (labels == top, labels < top))
+    if not 0 < len(better) * len(worse) < MANY_PAIRS or bool((labels[worse] != labels[worse[:1]]).any()):
+        return None
+    return better, worse
+
+
+def _odds(ahead: Tensor, behind: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Factors of the odds of each of some items against each of others, unless they would leave the range of float32."""
+    low, high = (torch.stack(each) for each in zip(ahead.aminmax(), behind.aminmax(), strict=True))
+    low, high = low.amin(), high.amax()
+    if not bool(high - low <= STEEPEST):
+        return None
+    middle = (low + high) / 2
+    return (middle - ahead).exp_(), (behind - middle).exp_()
+
+
+def _sums_of_two(
+    scores: Tensor, weights: Tensor, better: Tensor, worse: Tensor, phi: str, own: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What :func:`chunked_sums` gives, of each of some items against each of others, without an order."""
+    ahead, behind, own_weights = scores[better], scores[worse], weights[better]
+    of_rows, of_columns, values = torch.empty_like(ahead), torch.zeros_like(behind), torch.empty_like(ahead)
+    odds = _odds(ahead, behind) if phi in OF_ODDS else None
+    step = max(1, CHUNK_PAIRS // len(worse))
+    for first in range(0, len(better), step):
+        rows = slice(first, first + step)
+        if odds is None:
+            value, slope = PHI[phi](ahead[rows, None] - behind, own)
+        else:
+            value, slope = OF_ODDS[phi](odds[0][rows, None] * odds[1])
+        torch.sum(value, 1, out=values[rows])
+        slope.mul_(own_weights[rows, None])
+        torch.sum(slope, 1, out=of_rows[rows])
+        of_columns -= slope.sum(0)
+    by_scores, by_weights = torch.zeros_like(scores), torch.zeros_like(scores)
+    by_scores[better], by_scores[worse], by_weights[better] = of_rows, of_columns, values
+    pairs = len(better) * len(worse)
+    return (own_weights @ values)[None], scores.new_full((1,), pairs), by_scores, by_weights
 
 
 class _Block(NamedTuple):
