@@ -290,9 +290,11 @@ def held_against(name: str, case: Case, root: Path) -> Iterator[dict[str, Any]]:
 
 def verdict(named: list[str], figures: Figures) -> dict[str, Any]:
     """The winner and its lead, whether it is named, and the best of those that are."""
+    shared = min(map(len, figures.values()))  # seeds that all have
+    figures = {loss: values[:shared] for loss, values in figures.items()}
     means = {loss: statistics.mean(values) for loss, values in figures.items()}
     winner, second = sorted(means, key=lambda loss: -means[loss])[:2]
-    leads = [one - other for one, other in zip(figures[winner], figures[second], strict=False)]
+    leads = [one - other for one, other in zip(figures[winner], figures[second], strict=True)]
     there = [loss for loss in named if loss in means]
     best = max(there, key=lambda loss: means[loss], default=None)
     return {

@@ -19,7 +19,7 @@ sequences are sets here. For every pair of model and loss, one of three learning
 parameter (the loss's own; for BPR and ``sigmoid``, which have none, weight decay) are chosen by NDCG@20 on the validation
 pairs of seed 0: six runs for each. The epoch of each run is chosen by its own validation pairs. Three seeds of split, start
 and draws are then trained with what was chosen, and the test pairs looked at once a run. The budget is a number of epochs for
-each data set, the same for both models; five validations without a better one end a run. LightGCN on Gowalla, where a step
+each data set, the same for all models; five validations without a better one end a run. LightGCN on Gowalla, where a step
 goes over 1.5 million edges six times, gets two epochs of large batches at one rate, and one seed.
 
 ``bench/results/encoders.json`` keeps each run as it ends: those that are there are not repeated. ``table`` writes

@@ -195,7 +195,8 @@ class Row:
     """A loss on a board."""
 
     loss: str
-    tests: list[dict[str, float]]
+    tests: dict[int, dict[str, float]]
+    """By split."""
     options: Options = field(default_factory=dict)
     failed: int = 0
     seconds: float = 0.0
@@ -206,14 +207,15 @@ def rows_of(runs: Mapping[str, Any], at: tuple[str, str]) -> list[Row]:
     board, rows = BOARDS[at], []
     for loss in board.losses():
         named = {name: (runs[name], trial) for name, _, trial in of_loss(at, loss) if name in runs}
-        tests = [run["test"] for run, trial in named.values() if trial is None and "test" in run]
+        tested = {split: runs[name] for name, split, trial in of_loss(at, loss) if trial is None and name in runs}
+        tests = {split: run["test"] for split, run in tested.items() if "test" in run}
         if not tests:
             continue
         failed = sum("error" in run for run, _ in named.values())
         seconds = statistics.mean(run["seconds"] for run, _ in named.values())
         best = chosen(runs, at, loss)
         rows.append(Row(loss, tests, best["options"] if best else {}, failed, seconds))
-    return sorted(rows, key=lambda row: -statistics.mean(test[board.measures[0]] for test in row.tests))
+    return sorted(rows, key=lambda row: -statistics.mean(test[board.measures[0]] for test in row.tests.values()))
 
 
 def of_board(runs: Mapping[str, Any], at: tuple[str, str]) -> list[str]:
@@ -251,7 +253,7 @@ def markdown(board: Board, at: tuple[str, str], rows: list[Row]) -> list[str]:
     for row in rows:
         cells = []
         for measure in board.measures:
-            values = [test[measure] for test in row.tests]
+            values = [test[measure] for test in row.tests.values()]
             spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
             cells.append(f"{statistics.mean(values):.4f}{spread}")
         cells.append("" if row is rows[0] else paired(row.tests, rows[0].tests, board.measures[0]))
@@ -264,9 +266,11 @@ def markdown(board: Board, at: tuple[str, str], rows: list[Row]) -> list[str]:
     return lines
 
 
-def paired(mine: list[dict[str, float]], theirs: list[dict[str, float]], measure: str) -> str:
+def paired(mine: dict[int, dict[str, float]], theirs: dict[int, dict[str, float]], measure: str) -> str:
     """Mean difference over the splits that both have, and its standard error."""
-    gaps = [a[measure] - b[measure] for a, b in zip(mine, theirs, strict=False)]
+    gaps = [mine[split][measure] - theirs[split][measure] for split in mine.keys() & theirs.keys()]
+    if not gaps:
+        return ""
     error = f" ± {statistics.stdev(gaps) / len(gaps) ** 0.5:.4f}" if len(gaps) > 1 else ""
     return f"{statistics.mean(gaps):+.4f}{error}"
 

@@ -18,7 +18,7 @@ shorter than 10 (more than half of them) is that of the whole list; LETOR's scri
 import argparse
 import itertools
 import statistics
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -166,7 +166,7 @@ def said(values: list[float], sign: str = "") -> str:
 
 def table() -> str:
     """Means over folds and their standard errors, and the difference to LambdaMART fold by fold."""
-    runs, spent = chosen(), Counter[str]()
+    runs, spent = chosen(), defaultdict[str, float](float)
     for key, result in Store(RESULTS).runs.items():
         spent[key.split()[0]] += result["seconds"]
     figures = {name: {key: [each["test"][key] for each in of] for key in COLUMNS.values()} for name, of in runs.items()}

@@ -11,7 +11,7 @@ AdamW at 0.001. ``bce`` and ``bpr`` draw one negative for each event, ``gbce`` 6
 ``scaled_cross_entropy`` (500) share a pool among the events of a batch, ``genni`` draws 16 for each event from what the model
 thinks of 100; ``cross_entropy`` is over the catalogue. Validation is every second epoch, patience 10 validations; ``gbce`` has
 no early stop, for it stands still before it learns. Test events are looked at once a run. Popularity, item kNN and EASE see
-sets: a user's events but the last two are what they are fitted on, and all before the last what they score by.
+sets: a user's events but the last two are what they are fitted on, and the 50 before the last what they score by.
 
 ``bench/results/sequences.json`` keeps each run as it ends: those that are there are not repeated. A run that was interrupted
 goes on from its checkpoint in ``runs/bench-sequences``.
@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from store import Store
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -44,7 +43,6 @@ from rankwell.evaluation.next_item import distinct_items, evaluate_next
 from rankwell.losses import LOSSES, as_contrast
 from rankwell.metrics import Measure
 from rankwell.models import MODELS as INTERACTIONS
-from rankwell.models import Popularity
 from rankwell.models.gru4rec import GRU4Rec
 from rankwell.models.item_mean import ItemMean
 from rankwell.models.sasrec import SASRec
@@ -106,9 +104,7 @@ class OfSets(nn.Module):
         self.model, self.num_items = model, model.num_items
 
     def score_next(self, history: Ragged, out: Tensor | None = None) -> Tensor:
-        """By popularity the same for all."""
-        if isinstance(self.model, Popularity):
-            return self.model.score_all(torch.zeros(len(history.offsets) - 1, dtype=torch.int64), out)
+        """Whatever the order."""
         return self.model.score_history(distinct_items(history, self.num_items), out)
 
 

@@ -1,4 +1,4 @@
-"""Every option against overfitting acts in every task, as ``docs/regularisation.md`` says."""
+"""Every option against overfitting but the early stop acts in every task, as ``docs/regularisation.md`` says."""
 
 from functools import cache
 from typing import Any

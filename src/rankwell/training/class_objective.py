@@ -65,16 +65,15 @@ class ClassObjective(InBatchObjective):
         apart = batch.index[:, None] != batch.index
         return (batch.classes[:, None] == batch.classes) & apart, apart
 
-    def looked_up(self, batch: Any, negatives: Mask, epoch: int, step: int, dropout: torch.Generator) -> Embedded:  # noqa: ARG002
+    def looked_up(self, batch: Any, negatives: Mask, epoch: int, step: int, dropout: torch.Generator) -> Embedded:
         """The embeddings, and for each another one of its class."""
         vectors, classes = self._embedded(batch, dropout), batch.classes
-        other = classes[:, None] != classes
         unit = self.model.similarity == "cosine"
         return Embedded(
             vectors,
             vectors[_next_of_class(classes)],
             vectors,
-            other,
+            negatives,
             batch.index,
             classes,
             classes,

@@ -32,8 +32,8 @@ class InBatchObjective:
     batch has weights of its own, they multiply the values of its queries.
 
     A ``generator`` may add vectors: those that the batch shares, as a memory's, for every query; those of a row, for its own
-    query alone. It sees the batch's items as the negatives that it makes its own of, those that are right left out. The miner
-    looks at the model's scores. Memory O(b^2 + b d), and O(b^2 k + b k d) for k vectors a row.
+    query alone. It sees the batch's items as the negatives that it makes its own of, but those that are none of the query's.
+    The miner looks at the model's scores. Memory O(b^2 + b d), and O(b^2 k + b k d) for k vectors a row.
     """
 
     model: nn.Module
@@ -105,9 +105,9 @@ class InBatchObjective:
 class EmbeddingObjective(InBatchObjective):
     """An embedding loss of the batch's users and items.
 
-    A row's positive is its item. What else its user knows of the batch, or of a memory, is left out for it, and counts in its
-    own row. The others are its negatives: as popular as positives are. ``weights`` holds one number for each row of the data. A
-    model that is :class:`~rankwell.types.Auxiliary` adds a term of its own.
+    A row's positive is its item. Whatever else its user knows, of the batch or of a memory, is left out of that row. The others
+    are its negatives: as popular as positives are. ``weights`` holds one number for each row of the data. A model that is
+    :class:`~rankwell.types.Auxiliary` adds a term of its own.
 
     Raises :class:`~rankwell.errors.ConfigError` for a model without vectors.
     """
