@@ -99,7 +99,6 @@ def configuration(path: str, name: str, work: Path, seed: int) -> Config:
 def one(path: str, name: str, seed: int, work: Path) -> dict[str, Any]:
     """One run, in a process of its own."""
     torch.set_num_threads(1)
-    prepare(path, seed, work)
     config = configuration(path, name, work, seed)
     task = task_of(config.task)
     data = task.read(config)
@@ -276,7 +275,10 @@ def run(path: str, names: list[str], seeds: list[int]) -> None:
     work = Path(tempfile.gettempdir()) / "scifact-bench"
     work.mkdir(exist_ok=True)
     store = Store(RESULTS)
+    torch.set_num_threads(1)
     for seed in seeds:
+        if any(f"{name} · seed {seed}" not in store.runs for name in names):
+            prepare(path, seed, work)  # here, so that no run's memory is that of mining
         for name in names:
             command = [sys.executable, __file__, "one", path, name, "--seed", str(seed), "--work", str(work)]
             store.get(f"{name} · seed {seed}", partial(printed, command))
