@@ -2,7 +2,8 @@
 
 ``trec``
     trec_eval and pytrec_eval. Ties are ordered beforehand (by document id descending), gains are labels, a topic without
-    relevant documents is 0 and counts, ap divides by all relevant documents and precision by k. rbp persists with 0.9.
+    relevant documents is 0 and counts, ap divides by all relevant documents and precision by k. rbp persists with 0.9; it is
+    theirs for judgements of 0 and 1 (graded ones gain their share of the highest there).
 ``letor``
     The scripts of LETOR 3.0 and 4.0. Ties in the order of the file, exponential gains, positions 1 and 2 both without
     discount, a query without relevant documents is 0 and counts. The scripts leave NDCG at k as 0 where a list is shorter
@@ -19,7 +20,8 @@
     min(k, relevant), precision by k, recall by all test items, NDCG's best list has min(k, relevant) items.
 ``implicit``
     implicit's ``ranking_metrics_at_k``: as RecBole, but precision divides by min(k, liked) too. Its precision is that of all
-    users' recommendations together: the mean of ours with weights min(k, liked).
+    users' recommendations together: the mean of ours with weights min(k, liked). Its AUC is that of the first k items, with
+    all others tied behind them, which no preset can tell: give ``auc`` such scores.
 ``lightgcn``
     LightGCN's code: the order that its top-k hands over, binary gains, users with test items only.
 """
