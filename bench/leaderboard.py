@@ -229,7 +229,8 @@ def of_board(runs: Mapping[str, Any], at: tuple[str, str]) -> list[str]:
     )
     of = f"{board.trials} settings a loss; {spread if board.splits > 1 else 'one split'}."
     waiting = [loss for loss in board.losses() if loss not in {row.loss for row in rows}]
-    failing = [loss for loss in waiting if f"trial {' '.join(at)} {loss} {board.trials - 1}" in runs]
+    tried = [loss for loss in waiting if f"trial {' '.join(at)} {loss} {board.trials - 1}" in runs]
+    failing = [loss for loss in tried if chosen(runs, at, loss) is None]
     lines += [of, "", *markdown(board, at, rows), ""]
     for said, names in (("Every setting failed", failing), ("Not run yet", [n for n in waiting if n not in failing])):
         if names:
