@@ -11,6 +11,7 @@ from torch import tensor
 from torch.testing import assert_close
 
 from rankwell.errors import InputError
+from rankwell.kernels import chunked_pairs
 from rankwell.losses import (
     LOSSES,
     contrast,
@@ -107,6 +108,26 @@ def test_margin_mse_reaches_the_teacher_and_forgets_what_is_masked():
     value.backward()
     assert_close(value, tensor(0.25))
     assert_close(teacher.grad, tensor([-1.0, 1.0, 0.0]))
+
+
+@pytest.mark.parametrize("name", ["logistic", "exponential", "soft_zero_one"])
+@pytest.mark.parametrize("spread", [1.0, 60.0])
+@pytest.mark.parametrize("pairs", [7, 1 << 16])
+def test_a_list_of_two_labels_alone_is_as_beside_another(name, spread, pairs, monkeypatch):
+    """Alone it is met without an order, beside another one with: two ways to one value."""
+    monkeypatch.setattr(chunked_pairs, "CHUNK_PAIRS", pairs)
+    draw = torch.Generator().manual_seed(0)
+    scores = (spread * torch.randn(2, 40, generator=draw, dtype=torch.double)).requires_grad_()
+    labels = (torch.rand(2, 40, generator=draw) < 0.2).double()
+    weights = torch.rand(2, 40, generator=draw, dtype=torch.double).requires_grad_()
+    where = torch.rand(2, 40, generator=draw) < 0.8
+    given = {"weights": weights, "where": where, "reduction": "none"}
+    beside = LOSSES[name](scores, labels, **given)[0]
+    alone = LOSSES[name](scores[:1], labels[:1], **{**given, "weights": weights[:1], "where": where[:1]})[0]
+    assert_close(alone, beside)
+    for ours, expected in zip(*(torch.autograd.grad(x, (scores, weights)) for x in (alone, beside)), strict=True):
+        assert bool(expected.any())
+        assert_close(ours, expected)
 
 
 def test_soft_zero_one_counts_pairs_when_sharp():

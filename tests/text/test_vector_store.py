@@ -61,6 +61,12 @@ def test_a_file_that_is_something_else_is_named(tmp_path):
         VectorStore(2, file).take([b"a"], rows)
 
 
+def test_a_file_that_another_process_has_just_begun_is_filled(tmp_path):
+    (tmp_path / "here").touch()
+    assert VectorStore(2, tmp_path / "here").take([b"a"], rows).tolist() == [[0.0, 0.5]]
+    assert VectorStore(2, tmp_path / "here").take([b"a"], refuse).tolist() == [[0.0, 0.5]]
+
+
 def test_vectors_of_another_length_are_refused(tmp_path):
     VectorStore(2, tmp_path / "here").take([b"a"], rows)
     with pytest.raises(DataError, match="must have 3 entries: one has 2"):

@@ -100,7 +100,7 @@ def chunked_sums(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Weighted sum and number of pairs of each list; gradients of the sum by scores and by weights."""
     lists = offsets.numel() - 1
-    if lists == 1 and scores.device.type == "cpu":
+    if lists == 1 and len(scores) and scores.device.type == "cpu":
         levels = _two_levels(labels, where)
         if levels is not None:
             return _sums_of_two(scores, weights, *levels, phi, parameter)
@@ -129,21 +129,20 @@ def chunked_sums(
 
 def _two_levels(labels: Tensor, where: Tensor) -> tuple[Tensor, Tensor] | None:
     """The better and the worse items of a list with two labels, unless their pairs are many: then the order pays."""
-    top = torch.where(where, labels, -torch.inf).amax() if len(labels) else labels.sum()
+    top = torch.where(where, labels, -torch.inf).amax()
     better, worse = ((where & of).nonzero().squeeze(1) for of in (labels == top, labels < top))
     if not 0 < len(better) * len(worse) < MANY_PAIRS or bool((labels[worse] != labels[worse[:1]]).any()):
         return None
     return better, worse
 
 
-def _odds(ahead: Tensor, behind: Tensor) -> tuple[Tensor, Tensor] | None:
-    """Factors of the odds of each of some items against each of others, unless they would leave the range of float32."""
-    low, high = (torch.stack(each) for each in zip(ahead.aminmax(), behind.aminmax(), strict=True))
-    low, high = low.amin(), high.amax()
-    if not bool(high - low <= STEEPEST):
+def _odds(scores: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Factors of the odds for rows and columns, unless they would leave the range of float32."""
+    low, high = scores.aminmax(dim=-1, keepdim=True)
+    if not bool((high - low <= STEEPEST).all()):
         return None
-    middle = (low + high) / 2
-    return (middle - ahead).exp_(), (behind - middle).exp_()
+    centred = scores - (low + high) / 2
+    return (-centred).exp_(), centred.exp()
 
 
 def _sums_of_two(
@@ -152,14 +151,14 @@ def _sums_of_two(
     """What :func:`chunked_sums` gives, of each of some items against each of others, without an order."""
     ahead, behind, own_weights = scores[better], scores[worse], weights[better]
     of_rows, of_columns, values = torch.empty_like(ahead), torch.zeros_like(behind), torch.empty_like(ahead)
-    odds = _odds(ahead, behind) if phi in OF_ODDS else None
+    odds = _odds(torch.cat([ahead, behind])) if phi in OF_ODDS else None
     step = max(1, CHUNK_PAIRS // len(worse))
     for first in range(0, len(better), step):
         rows = slice(first, first + step)
         if odds is None:
             value, slope = PHI[phi](ahead[rows, None] - behind, own)
         else:
-            value, slope = OF_ODDS[phi](odds[0][rows, None] * odds[1])
+            value, slope = OF_ODDS[phi](odds[0][: len(ahead)][rows, None] * odds[1][len(ahead) :])
         torch.sum(value, 1, out=values[rows])
         slope.mul_(own_weights[rows, None])
         torch.sum(slope, 1, out=of_rows[rows])
@@ -184,7 +183,7 @@ class _Block(NamedTuple):
         """Gradients by scores and by weights; the latter is also the value."""
         scores, weights = self.scores, self.weights
         by_scores, by_weights = torch.zeros_like(scores), torch.zeros_like(scores)
-        odds = self._odds() if phi in OF_ODDS else None
+        odds = _odds(scores) if phi in OF_ODDS else None
         rectangles = None
         if phi == "logistic" and odds is not None and len(scores) == 1 and int(self.wins.sum()) >= MANY_PAIRS:
             rectangles = self._rectangles()
@@ -211,14 +210,6 @@ class _Block(NamedTuple):
             by_weights += values
             by_scores += by_columns - weights * by_rows
         return by_scores, by_weights
-
-    def _odds(self) -> tuple[Tensor, Tensor] | None:
-        """Factors of the odds for rows and columns, unless they would leave the range of float32."""
-        low, high = self.scores.aminmax(dim=-1, keepdim=True)
-        if not bool((high - low <= STEEPEST).all()):
-            return None
-        centred = self.scores - (low + high) / 2
-        return (-centred).exp_(), centred.exp()
 
     def _rectangles(self) -> Rectangles:
         """Of one list."""

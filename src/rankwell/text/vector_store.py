@@ -14,6 +14,8 @@ from rankwell.errors import DataError
 
 __all__ = ["VectorStore"]
 
+TABLE = "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB)"
+
 TOGETHER = 256
 """Vectors that are made before they are written: what an interruption loses at most."""
 
@@ -67,16 +69,17 @@ class VectorStore:
             return
         try:
             with closing(sqlite3.connect(self.file, timeout=60)) as table:
+                table.execute(TABLE)  # another process may have made the file, and not yet the table
                 for first in range(0, len(keys), TOGETHER):
                     part = keys[first : first + TOGETHER]
                     wanted = f"SELECT key, vector FROM vectors WHERE key IN ({', '.join('?' * len(part))})"
                     for key, stored in table.execute(wanted, part):
-                        vector = torch.from_numpy(np.frombuffer(stored, dtype="<f4").astype(np.float32))
-                        if len(vector) != self.dim:
+                        if len(stored) != 4 * self.dim:
+                            found = len(stored) // 4
                             raise DataError(
-                                f"{self.file}: vectors must have {self.dim} entries: one has {len(vector)}. Delete the file."
+                                f"{self.file}: vectors must have {self.dim} entries: one has {found}. Delete the file."
                             )
-                        self._vectors[key] = vector
+                        self._vectors[key] = torch.from_numpy(np.frombuffer(stored, dtype="<f4").astype(np.float32))
         except sqlite3.Error as error:
             raise DataError(
                 f"{self.file} must hold kept vectors: {error}. Delete it, or name another folder."
@@ -88,7 +91,7 @@ class VectorStore:
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self.file, timeout=60)) as table, table:  # the second commits
-                table.execute("CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB)")
+                table.execute(TABLE)
                 table.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", rows)
         except (sqlite3.Error, OSError) as error:
             raise DataError(
