@@ -10,12 +10,13 @@ import argparse
 import datetime
 import importlib.metadata
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from neighbours import neighbours
@@ -44,7 +45,17 @@ IN_BATCH = ("info_nce", "multi_similarity", "supervised_contrastive")
 TOO_LONG = 5_000
 """Milliseconds at the first shape, above which the second one is left out."""
 
-KINDS = ("list", "graded", "contrast", "embedding")
+DIM = 64
+
+LIKE = {
+    "min_max_llpauc": "llpauc",
+    "sog_clr": "sampled_softmax",
+    "song": "softmax",
+    "k_song": "softmax",
+    "learned_temperature": "info_nce",
+    "cross_batch_memory": "info_nce",
+}
+"""What takes the arguments that a loss with state takes, but for ids."""
 
 
 def main() -> None:
@@ -61,9 +72,7 @@ def main() -> None:
     if args.large:
         large(args.skip_large)
         return
-    rows = [
-        row for entry in LOSSES if entry.kind in KINDS and (not only or entry.name in only) for row in measured(entry)
-    ]
+    rows = [row for entry in LOSSES if not only or entry.name in only for row in measured(entry)]
     aims = [] if only else list(large(args.skip_large))
     text = "\n".join([hardware, datetime.date.today().isoformat(), "", *table(rows), "", *aims])
     if not only:
@@ -79,10 +88,10 @@ def measured(entry: Entry[Any]) -> list[dict[str, Any]]:
     for lists, items in SHAPES:
         if rows and rows[-1]["ms"] > TOO_LONG:
             break
-        args, leaves = arguments(entry, lists, items)
+        loss, args, leaves = with_state(entry, lists, items) if entry.kind == "stateful" else plain(entry, lists, items)
         row: dict[str, Any] = {"loss": entry.name, "shape": f"{lists} × {items}"}
         rivals = neighbours(entry.name, args)
-        ours = partial(step, entry, args, leaves)
+        ours = partial(step, loss, args, leaves)
         row["ms"], *others = (1e3 * seconds for seconds in interleaved([ours, *rivals.values()]))
         row["others"] = dict(zip(rivals, others, strict=True))
         row["peak_mb"] = peak_bytes(ours) / 2**20
@@ -91,22 +100,45 @@ def measured(entry: Entry[Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def arguments(entry: Entry[Any], rows: int, items: int) -> tuple[dict[str, Any], list[str]]:
-    """Random arguments of that size without masks and weights, and the names of what gradients are taken by."""
+Prepared: TypeAlias = tuple[Callable[..., Tensor], dict[str, Any], list[str]]
+"""A loss, its arguments, and the names of what gradients are taken by."""
+
+
+def plain(entry: Entry[Any], rows: int, items: int) -> Prepared:
+    """Random arguments of that size without masks and weights."""
     *_, case = cases(entry, rows=rows, items=items)
     masks = {*case.items, "where", "weights"}
     args = {name: x for name, x in case.args.items() if name not in masks}
-    if entry.kind == "embedding":  # of 64 dimensions, one positive a query
-        draw = torch.Generator().manual_seed(0)
-        args |= {"queries": torch.randn(rows, 64, generator=draw), "items": torch.randn(items, 64, generator=draw)}
+    draw = torch.Generator().manual_seed(0)
+    if entry.kind == "embedding":  # one positive a query
+        args |= {"queries": torch.randn(rows, DIM, generator=draw), "items": torch.randn(items, DIM, generator=draw)}
         args["positives"] = torch.arange(items) == (torch.arange(rows) % items)[:, None]
+    if entry.kind == "head":  # a catalogue of so many items
+        args |= {name: torch.randn(len(args[name]), DIM, generator=draw) for name in ("hidden", "item_weight")}
     for name in case.scores:
         args[name].requires_grad_()
-    return {**args, **scalars(entry)}, list(case.scores)
+    return entry.function, {**args, **scalars(entry)}, list(case.scores)
 
 
-def step(entry: Entry[Any], args: dict[str, Any], leaves: list[str]) -> None:
-    torch.autograd.grad(entry(**args), [args[name] for name in leaves])
+def with_state(entry: Entry[Any], rows: int, items: int) -> Prepared:
+    """The same of a module: each step changes what it remembers. The memory of vectors has so many ``items``, and is full."""
+    _, args, leaves = plain(LOSSES[LIKE[entry.name]], rows, items)
+    if entry.name == "cross_batch_memory":
+        loss = entry(dim=DIM, size=items, warm_up=0)
+        ids = torch.arange(rows) % items
+        loss(args["items"].detach(), ids=torch.arange(items))
+        return loss, {"queries": args["queries"], "ids": ids}, ["queries"]
+    ids = {"sog_clr": (rows,), "song": (rows, items), "k_song": (rows, items)}.get(entry.name)
+    if ids is not None:
+        args["ids"] = torch.arange(math.prod(ids)).reshape(ids)
+    sizes = {"num_ids": rows * items, "num_queries": rows}
+    if entry.name == "k_song":
+        args["query_ids"] = torch.arange(rows)
+    return entry(**{name: size for name, size in sizes.items() if name in entry.inputs}), args, leaves
+
+
+def step(loss: Callable[..., Tensor], args: dict[str, Any], leaves: list[str]) -> None:
+    torch.autograd.grad(loss(**args), [args[name] for name in leaves])
 
 
 def interleaved(runs: list[Callable[[], Any]], seconds: float = 0.3) -> list[float]:

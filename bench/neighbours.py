@@ -7,6 +7,8 @@ ours, up to factors, is tested in tests/parity.
 import functools
 import importlib.util
 import os
+import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +38,7 @@ def neighbours(name: str, args: Args) -> dict[str, Run]:
     for library, package, of in (
         ("torch", "torch", of_torch),
         ("rax", "rax", of_rax),
+        ("allRank", "allrank", of_allrank),
         ("pytorch-metric-learning", "pytorch_metric_learning", of_metric_learning),
         ("sentence-transformers", "sentence_transformers", of_sentence_transformers),
     ):
@@ -59,6 +62,9 @@ def of_torch(name: str, args: Args) -> Run | None:
         return backward(functools.partial(TORCH_LISTS[name], labels=labels), args["scores"])
     if "pos" in args and name in TORCH_ROWS:
         return backward(TORCH_ROWS[name], args["pos"], args["neg"])
+    if name == "linear_softmax":
+        logits_of = functools.partial(cross_entropy_of_products, own=args["targets"])
+        return backward(logits_of, args["hidden"], args["item_weight"])
     if name == "info_nce" and "positives" in args:
         own = args["positives"].int().argmax(-1)
         return backward(functools.partial(cross_entropy_of_cosines, own=own), args["queries"], args["items"])
@@ -117,6 +123,10 @@ TORCH_ROWS: dict[str, Callable[..., Tensor]] = {
 
 def cosines(queries: Tensor, items: Tensor) -> Tensor:
     return functional.normalize(queries, dim=-1) @ functional.normalize(items, dim=-1).T
+
+
+def cross_entropy_of_products(hidden: Tensor, table: Tensor, *, own: Tensor) -> Tensor:
+    return functional.cross_entropy(hidden @ table.T, own)
 
 
 def cross_entropy_of_cosines(queries: Tensor, items: Tensor, *, own: Tensor) -> Tensor:
@@ -182,11 +192,54 @@ def rax_losses() -> dict[str, Callable[..., Any]]:
     return losses
 
 
+# --------------------------------------------------------------------------------------------------------------- allRank
+
+
+def of_allrank(name: str, args: Args) -> Run | None:
+    """Over scores and labels."""
+    if "scores" not in args or args["scores"].ndim != 2 or (loss := allrank_losses().get(name)) is None:
+        return None
+    lists, items = args["scores"].shape
+    if name == "neural_ndcg" and (needed := 50 * 4 * 4 * lists * items**2) > TOO_LARGE:  # its Sinkhorn steps, kept
+        print(f"allRank's loss for {name} would take {needed / 2**30:,.0f} GB: left out")
+        return None
+    return backward(functools.partial(loss, y_true=args["labels"].float()), args["scores"])
+
+
+@functools.cache
+def allrank_losses() -> dict[str, Callable[..., Tensor]]:
+    """Of a release that asks for torch 1.8 at most: ``pip install --no-deps allRank``, and its readers of files left out."""
+    for module, names in (
+        ("allrank.data.dataset_loading", {"PADDED_Y_VALUE": -1}),
+        ("allrank.utils.file_utils", {"is_gs_path": None, "copy_file_to_local": None}),
+    ):
+        sys.modules[module] = types.ModuleType(module)
+        vars(sys.modules[module]).update(names)
+    from allrank.models import losses
+
+    def scheme(kind: str) -> Callable[..., Tensor]:
+        return functools.partial(losses.lambdaLoss, weighing_scheme=f"{kind}_scheme")
+
+    return {
+        "listmle": losses.listMLE,
+        "listnet": losses.listNet,
+        "logistic": losses.rankNet,
+        "approx_ndcg": functools.partial(losses.approxNDCGLoss, alpha=10.0),
+        "neural_ndcg": losses.neuralNDCG,
+        "lambda_rank": scheme("lambdaRank"),
+        "ndcg_loss1": scheme("ndcgLoss1"),
+        "ndcg_loss2": scheme("ndcgLoss2"),
+        "ndcg_loss2pp": scheme("ndcgLoss2PP"),
+    }
+
+
 # ----------------------------------------------------------------------------------------------- pytorch-metric-learning
 
 
 def of_metric_learning(name: str, args: Args) -> Run | None:
-    """Over pairs of queries and items, or over a batch with class labels."""
+    """Over pairs of queries and items, or over a batch with class labels, beside a memory of as many as we were given."""
+    if name == "cross_batch_memory":
+        return metric_learning_memory(**args)
     if "queries" not in args or (make := metric_learning_losses().get(name)) is None:
         return None
     loss, queries = make(), args["queries"]
@@ -218,6 +271,17 @@ def metric_learning_losses() -> dict[str, Callable[[], Callable[..., Tensor]]]:
         "contrastive_margin": lambda: losses.ContrastiveLoss(neg_margin=1.0, distance=euclidean()),
         "lifted_structure": lambda: losses.LiftedStructureLoss(neg_margin=1.0, distance=euclidean()),
     }
+
+
+def metric_learning_memory(queries: Tensor, ids: Tensor) -> Run:
+    from pytorch_metric_learning import distances, losses
+
+    distance = distances.LpDistance(normalize_embeddings=False, power=1)
+    size = max(len(queries), len(ids.unique()))  # its memory holds a batch at least
+    memory = losses.CrossBatchMemory(
+        losses.ContrastiveLoss(neg_margin=1.0, distance=distance), queries.shape[-1], memory_size=size
+    )
+    return backward(functools.partial(memory, labels=ids), queries)
 
 
 def pairs_of(classes: Tensor) -> tuple[int, int]:

@@ -104,8 +104,15 @@ def rbp(ranked: list[Item], known: list[Item], k: int, rel: float = 1, p: float 
     return (1 - p) * sum(w * p**place for place, (y, w) in enumerate(ranked[:k]) if y >= rel)
 
 
-def auc(ranked: list[Item], known: list[Item], k: int, rel: float = 1) -> float:
-    return pauc(ranked, known, k, rel, max_fpr=1)
+def auc(ranked: list[Item], known: list[Item], k: int, rel: float = 1, top: int = 0) -> float:
+    if not top:
+        return pauc(ranked, known, k, rel, max_fpr=1)
+    won = pairs = 0.0
+    for (i, (y, w)), (j, (other, _)) in itertools.product(enumerate(ranked), repeat=2):
+        if y >= rel > other:
+            won += w * (0.5 if min(i, j) >= top else i < j)
+            pairs += w
+    return won / pairs
 
 
 def pauc(
@@ -157,6 +164,7 @@ OWN: dict[str, list[dict[str, Any]]] = {
     "precision": [{}, {"rel": 2.0}, {"depth": "reachable"}],
     "err": [{}, {"max_label": 2.0}],
     "rbp": [{}, {"rel": 2.0, "p": 0.5}],
+    "auc": [{}, {"rel": 2.0}, {"top": 1}, {"top": 2}, {"top": 3, "rel": 2.0}, {"top": 9}],
     "pauc": [{}, {"max_fpr": 0.37, "scale": "mcclish"}, {"max_fpr": 0.5, "rel": 2.0}, {"max_fpr": 0.75}],
     "opa": [{}],
 }

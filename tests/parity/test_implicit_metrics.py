@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rankwell.metrics import Measure, auc, precision
+from rankwell.metrics import Measure, precision
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -34,13 +34,13 @@ def test_ranking_metrics_at_k() -> None:
     theirs = evaluation.ranking_metrics_at_k(model, sparse.csr_matrix((50, 80)), liked, K=K, show_progress=False)
     for name, text in (("map", f"map@{K}"), ("ndcg", f"ndcg@{K}")):
         assert Measure.parse(text, preset="implicit")(scores, labels).item() == pytest.approx(theirs[name], abs=1e-12)
-    # Its precision is of all users' recommendations together, its AUC of lists whose rest is one tie.
+    assert Measure.parse(f"auc(top={K})", preset="implicit")(scores, labels).item() == pytest.approx(
+        theirs["auc"], abs=1e-12
+    )
+    # Its precision is of all users' recommendations together.
     each = Measure.parse(f"precision@{K}", preset="implicit")(scores, labels, reduction="none")
     reachable = labels.sum(-1).clamp(max=K)
     assert ((each * reachable).sum() / reachable.sum()).item() == pytest.approx(theirs["precision"], abs=1e-12)
     assert (precision(scores, labels, k=K, reduction="sum") * K / reachable.sum()).item() == pytest.approx(
         theirs["precision"]
     )
-    border = scores.topk(K).values[:, -1:]
-    rest = torch.where(scores >= border, scores, -100)
-    assert auc(rest, labels).item() == pytest.approx(theirs["auc"], abs=1e-12)

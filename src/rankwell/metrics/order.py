@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from rankwell.errors import InputError
 from rankwell.metrics.ideal import IdealLabels
 from rankwell.metrics.ranked import Ranked, Ratio, prefix_sums
 from rankwell.metrics.registry import evaluate, metric
@@ -10,15 +11,22 @@ from rankwell.types import Empty, Labels, Mask, Offsets, Reduction, Scores, Ties
 __all__ = ["auc"]
 
 
-def _auc(view: Ranked, k: int | None, rel: float = 1.0) -> Ratio:
+def _auc(view: Ranked, k: int | None, rel: float = 1.0, top: int = 0) -> Ratio:
     view.check_whole("auc", k)
+    if top < 0:
+        raise InputError(f"top must be at least 1, or 0 for the whole list: got {top}.")
     relevant = view.relevant(rel)
     irrelevant = 1 - relevant if view.valid is None else view.valid * (1 - relevant)
     counts = prefix_sums(irrelevant)
     tied = view.inside(counts)
     below = counts[..., -1:] - view.before(counts) - tied
+    won = below + tied / 2
+    if top:
+        # A pair of two groups is in order for certain where the better one is among the first, and in half of the orders else.
+        behind = 1 - ((top - view.start) / view.size).clamp(0, 1)
+        won = won - (below * behind - view.before(prefix_sums(irrelevant * behind))) / 2
     # Divided before summing: the number of pairs may be beyond what float32 counts exactly.
-    won = (below + tied / 2) / counts[..., -1:].clamp(min=1)
+    won = won / counts[..., -1:].clamp(min=1)
     weight = view.weights * relevant
     return Ratio((weight * won).sum(-1), weight.sum(-1) * (counts[..., -1] > 0))
 
@@ -37,6 +45,7 @@ def auc(
     ideal: IdealLabels | None = None,
     empty: Empty = "skip",
     rel: float = 1.0,
+    top: int = 0,
 ) -> Values:
     r"""Share of (relevant, irrelevant) pairs in the right order: the area under the ROC curve of one list.
 
@@ -46,7 +55,8 @@ def auc(
     with N the irrelevant items. A pair weighs as its relevant item.
 
     - gain: 1 for labels of at least ``rel``; graded labels are cut there, not compared with each other.
-    - denominator: all pairs. Cut-off: none; ``k`` and ``ideal`` are errors, since the list must be whole.
+    - denominator: all pairs. Cut-off: none; ``k`` and ``ideal`` are errors, since the list must be whole. With ``top`` only the
+      order of so many positions is known, and all items behind them are tied: implicit's AUC at K is ``auc(top=K)``.
     - ties: a tied pair counts one half; with ``ties="order"`` it counts by the input order.
     - empty: lists without a relevant or without an irrelevant item.
 
@@ -57,6 +67,10 @@ def auc(
     >>> auc(torch.tensor([3.0, 1.0, 2.0]), torch.tensor([1.0, 0.0, 1.0]))
     tensor(1.)
 
+    Raises:
+        InputError: if ``top`` is below 0, or the list is not whole.
+
     Source: :cite:`hanley1982`, as the Wilcoxon statistic.
     """
-    return evaluate(partial(_auc, rel=rel), scores, labels, where, weights, offsets, reduction, k, ties, ideal, empty)
+    body = partial(_auc, rel=rel, top=top)
+    return evaluate(body, scores, labels, where, weights, offsets, reduction, k, ties, ideal, empty)

@@ -20,8 +20,8 @@
     min(k, relevant), precision by k, recall by all test items, NDCG's best list has min(k, relevant) items.
 ``implicit``
     implicit's ``ranking_metrics_at_k``: as RecBole, but precision divides by min(k, liked) too. Its precision is that of all
-    users' recommendations together: the mean of ours with weights min(k, liked). Its AUC is that of the first k items, with
-    all others tied behind them, which no preset can tell: give ``auc`` such scores.
+    users' recommendations together: the mean of ours with weights min(k, liked). Its AUC at K, where what is not among
+    the first K counts as tied, is ``auc(top=K)``.
 ``lightgcn``
     LightGCN's code: the order that its top-k hands over, binary gains, users with test items only.
 """
