@@ -100,8 +100,10 @@ def err(ranked: list[Item], known: list[Item], k: int, max_label: float = 4) -> 
     return total
 
 
-def rbp(ranked: list[Item], known: list[Item], k: int, rel: float = 1, p: float = 0.8) -> float:
-    return (1 - p) * sum(w * p**place for place, (y, w) in enumerate(ranked[:k]) if y >= rel)
+def rbp(ranked: list[Item], known: list[Item], k: int, rel: float = 1, p: float = 0.8, grades: str = "cut") -> float:
+    top = max(y for y, _ in known)
+    gains = [float(y >= rel) if grades == "cut" else max(y, 0) / top for y, _ in ranked[:k]]
+    return (1 - p) * sum(gain * w * p**place for place, (gain, (_, w)) in enumerate(zip(gains, ranked, strict=False)))
 
 
 def auc(ranked: list[Item], known: list[Item], k: int, rel: float = 1, top: int = 0) -> float:
@@ -163,7 +165,7 @@ OWN: dict[str, list[dict[str, Any]]] = {
     "ap": [{}, {"rel": 2.0}, {"total": "reachable"}],
     "precision": [{}, {"rel": 2.0}, {"depth": "reachable"}],
     "err": [{}, {"max_label": 2.0}],
-    "rbp": [{}, {"rel": 2.0, "p": 0.5}],
+    "rbp": [{}, {"rel": 2.0, "p": 0.5}, {"grades": "share"}],
     "auc": [{}, {"rel": 2.0}, {"top": 1}, {"top": 2}, {"top": 3, "rel": 2.0}, {"top": 9}],
     "pauc": [{}, {"max_fpr": 0.37, "scale": "mcclish"}, {"max_fpr": 0.5, "rel": 2.0}, {"max_fpr": 0.75}],
     "opa": [{}],

@@ -1,7 +1,7 @@
 """Metrics of a user who reads down the list and may stop: at what satisfies (err), or from lack of patience (rbp)."""
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,6 +14,8 @@ from rankwell.registry import Search
 from rankwell.types import Empty, Labels, Mask, Offsets, Reduction, Scores, Ties, Values, Weights
 
 __all__ = ["err", "rbp"]
+
+Grades: TypeAlias = Literal["cut", "share"]
 
 ABOVE_ZERO = torch.finfo(torch.float32).tiny
 """The least label that is relevant where labels are grades: any above 0."""
@@ -68,13 +70,18 @@ def _idle_first(view: Ranked, stops: Tensor, credits: Tensor) -> tuple[Tensor, T
     return stops.gather(-1, order), credits.gather(-1, order)
 
 
-def _rbp(view: Ranked, k: int | None, rel: float = 1.0, p: float = 0.8) -> Ratio:
+def _rbp(view: Ranked, k: int | None, rel: float = 1.0, p: float = 0.8, grades: Grades = "cut") -> Ratio:
     if not 0 < p < 1:
         raise InputError(f"p must be between 0 and 1: got {p}.")
+    if grades not in ("cut", "share"):
+        raise InputError(f"grades must be 'cut' or 'share': got {grades!r}.")
+    gain = view.relevant(rel)
+    if grades == "share":
+        gain = view.labels.clamp(min=0) / view.highest()[:, None].clamp(min=ABOVE_ZERO)
     places = view.places.double()
     patience = (1 - p) * p**places
     at = view.average(prefix_sums(patience if k is None else torch.where(places < k, patience, 0)))
-    value = (view.weights * view.relevant(rel) * at).sum(-1)
+    value = (view.weights * gain * at).sum(-1)
     return Ratio(value, (view.positives(rel) > 0).to(value.dtype))
 
 
@@ -141,6 +148,7 @@ def rbp(
     empty: Empty = "skip",
     rel: float = 1.0,
     p: Annotated[float, Search(0.5, 0.98)] = 0.8,
+    grades: Grades = "cut",
 ) -> Values:
     r"""Rank-biased precision: what one finds who goes on to the next item with chance p.
 
@@ -148,26 +156,28 @@ def rbp(
 
     with :math:`\pi_i` the position of item i by score.
 
-    - gain: 1 for labels of at least ``rel``.
+    - gain: 1 for labels of at least ``rel``; with ``grades="share"`` :math:`y_i / \max_j y_j`, whatever ``rel``, where the
+      highest is that of all items that are known, retrieved or not.
     - denominator: none; R relevant items reach at most :math:`1 - p^R`.
     - cut-off: positions after k earn nothing.
     - ties: the discount of an item is the mean over the positions of its tie group.
     - empty: lists without a relevant item; ``ideal`` only decides which these are.
 
-    Equal to trec_eval's ``rbp`` with p = 0.9 for binary labels; its gains are labels over the highest label of the list.
+    Equal to trec_eval's ``rbp`` with p = 0.9 and shares, which the preset ``trec`` takes.
     Time O(n log n), memory O(n) a list.
     See :class:`~rankwell.metrics.Metric` for the common arguments.
 
     Args:
         p: persistence, the chance to go on; expected depth 1 / (1 - p).
+        grades: whether ``rel`` cuts graded labels in two, or each gains its share of the highest.
 
     Raises:
-        InputError: where ``p`` is not between 0 and 1.
+        InputError: where ``p`` is not between 0 and 1, or ``grades`` is neither.
 
     >>> rbp(torch.tensor([3.0, 1.0, 2.0]), torch.tensor([1.0, 1.0, 0.0]), p=0.5)  # (1 + 1/4) / 2
     tensor(0.6250)
 
-    Source: :cite:`moffat2008`, equation 1 (equation number unchecked), for binary relevance.
+    Source: :cite:`moffat2008`, equation 1 (equation number unchecked), for binary relevance; shares as in trec_eval.
     """
-    body = partial(_rbp, rel=rel, p=p)
+    body = partial(_rbp, rel=rel, p=p, grades=grades)
     return evaluate(body, scores, labels, where, weights, offsets, reduction, k, ties, ideal, empty)

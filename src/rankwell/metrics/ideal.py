@@ -50,6 +50,10 @@ class Ideal:
         irrelevant = (self._labels >= 0) & (self._labels < rel)
         return self._lists.sum(irrelevant.to(self._labels.dtype))
 
+    def highest(self) -> Tensor:
+        """The highest label of each list."""
+        return self._lists.largest(self._labels)
+
     def dcg(self, k: int | None, gain: Callable[[Tensor], Tensor], discount: Discount) -> Tensor:
         """DCG at ``k`` of each list's best order."""
         if (k, gain, discount) not in self._known:

@@ -1,11 +1,13 @@
 """Metrics of order over the whole list."""
 
 from functools import partial
+from typing import Annotated
 
 from rankwell.errors import InputError
 from rankwell.metrics.ideal import IdealLabels
 from rankwell.metrics.ranked import Ranked, Ratio, prefix_sums
 from rankwell.metrics.registry import evaluate, metric
+from rankwell.registry import Search
 from rankwell.types import Empty, Labels, Mask, Offsets, Reduction, Scores, Ties, Values, Weights
 
 __all__ = ["auc"]
@@ -45,7 +47,7 @@ def auc(
     ideal: IdealLabels | None = None,
     empty: Empty = "skip",
     rel: float = 1.0,
-    top: int = 0,
+    top: Annotated[int, Search(1, 10)] = 0,
 ) -> Values:
     r"""Share of (relevant, irrelevant) pairs in the right order: the area under the ROC curve of one list.
 

@@ -2,8 +2,8 @@
 
 ``trec``
     trec_eval and pytrec_eval. Ties are ordered beforehand (by document id descending), gains are labels, a topic without
-    relevant documents is 0 and counts, ap divides by all relevant documents and precision by k. rbp persists with 0.9; it is
-    theirs for judgements of 0 and 1 (graded ones gain their share of the highest there).
+    relevant documents is 0 and counts, ap divides by all relevant documents and precision by k. rbp persists with 0.9, and
+    a label gains its share of the topic's highest.
 ``letor``
     The scripts of LETOR 3.0 and 4.0. Ties in the order of the file, exponential gains, positions 1 and 2 both without
     discount, a query without relevant documents is 0 and counts. The scripts leave NDCG at k as 0 where a list is shorter
@@ -35,7 +35,7 @@ __all__ = ["PRESETS", "preset"]
 
 PRESETS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        "trec": MappingProxyType({"ties": "order", "gain": "linear", "empty": "zero", "p": "0.9"}),
+        "trec": MappingProxyType({"ties": "order", "gain": "linear", "empty": "zero", "p": "0.9", "grades": "share"}),
         "letor": MappingProxyType({"ties": "order", "gain": "exponential", "discount": "original", "empty": "zero"}),
         "sklearn": MappingProxyType(
             {"ties": "expected", "gain": "linear", "at": "thresholds", "scale": "mcclish", "empty": "zero"}

@@ -146,6 +146,11 @@ class Ranked:
             return self._ideal.positives(rel)[self.rows]
         return self.counts(rel)[..., -1]
 
+    def highest(self) -> Tensor:
+        """The highest label of each list, also of what was not retrieved where ``ideal`` names it."""
+        labels = self.labels.amax(-1)
+        return labels if self._ideal is None else torch.maximum(labels, self._ideal.highest()[self.rows])
+
     def irrelevant(self, rel: float) -> Tensor:
         """1 where an item is judged and not relevant: labels from 0 to below ``rel``."""
         irrelevant = ((self.labels >= 0) & (self.labels < rel)).to(self.labels.dtype)
