@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from neighbours import neighbours
@@ -74,9 +74,11 @@ def main() -> None:
         return
     rows = [row for entry in LOSSES if not only or entry.name in only for row in measured(entry)]
     aims = [] if only else list(large(args.skip_large))
-    text = "\n".join([hardware, datetime.date.today().isoformat(), "", *table(rows), "", *aims])
+    text = "\n".join(
+        [hardware, datetime.date.today().isoformat(), "", *map(line, rows), "", *(aim.said for aim in aims)]
+    )
     if not only:
-        store(args.out, hardware, rows, text)
+        store(args.out, hardware, rows, aims, text)
 
 
 # ------------------------------------------------------------------------------------------------------------ every loss
@@ -160,21 +162,48 @@ def interleaved(runs: list[Callable[[], Any]], seconds: float = 0.3) -> list[flo
 # --------------------------------------------------------------------------------------------------------- the large ones
 
 
-def large(skip: bool) -> list[str]:
-    """The aims, each in a line: what, measured, aim."""
+class Aim(NamedTuple):
+    """What was to be reached."""
+
+    what: str
+    said: str
+    of_aim: dict[str, float]
+    """What was measured, divided by what was aimed at; of what is to be large, the other way round."""
+
+
+def large(skip: bool) -> list[Aim]:
+    """The aims of the large ones, printed as they are measured."""
     return [*sorted_pairs(), *all_pairs(), *truncated(), *ragged(), *in_batch(), *([] if skip else catalogue())]
 
 
-def said(
-    what: str, run: Callable[[], Any], aim: str, *, items: int = 0, beside: Callable[[], Any] | None = None
-) -> str:
+def aim(what: str, found: str, aims: str, **of_aim: float) -> Aim:
+    row = Aim(what, f"{what:<58} {found}   (aim: {aims})", of_aim)
+    print(row.said, flush=True)
+    return row
+
+
+def timed(
+    what: str,
+    run: Callable[[], Any],
+    aims: str,
+    *,
+    ms: float = math.inf,
+    mb: float = math.inf,
+    per_item: tuple[int, float] | None = None,
+    beside: Callable[[], Any] | None = None,
+    faster: float = 0.0,
+) -> Aim:
+    """Time and memory against ``ms``, ``mb`` or bytes ``per_item``, and how many times ``faster`` than something beside."""
     ours, *other = interleaved([run] if beside is None else [run, beside], seconds=2.0)
     peak = peak_bytes(run)
-    memory = f"{peak / items:5.0f} B an item" if items else f"{peak / 2**20:7.1f} MB"
+    memory = f"{peak / per_item[0]:5.0f} B an item" if per_item else f"{peak / 2**20:7.1f} MB"
     ratio = f", {other[0] / ours:6.1f} × faster than beside" if other else ""
-    text = f"{what:<58} {ours * 1e3:9.2f} ms {memory}{ratio}   (aim: {aim})"
-    print(text, flush=True)
-    return text
+    of_aim = {"time": ours * 1e3 / ms, "memory": peak / 2**20 / mb}
+    if per_item:
+        of_aim["memory"] = peak / per_item[0] / per_item[1]
+    if other:
+        of_aim["time beside another way"] = faster * ours / other[0]
+    return aim(what, f"{ours * 1e3:9.2f} ms {memory}{ratio}", aims, **{key: x for key, x in of_aim.items() if x})
 
 
 def graded(n: int, levels: int) -> tuple[Tensor, Tensor]:
@@ -193,47 +222,45 @@ def unchunked(scores: Tensor, labels: Tensor, phi: Callable[[Tensor], Tensor]) -
     torch.autograd.grad(phi(gaps).mean(), scores)
 
 
-def sorted_pairs() -> list[str]:
-    lines, n = [], 100_000
+def sorted_pairs() -> list[Aim]:
+    rows, n = [], 100_000
     for name, loss, phi in (
         ("hinge", hinge_loss, lambda gaps: (1 - gaps).relu()),
         ("squared_hinge", squared_loss, lambda gaps: (1 - gaps).relu().square()),
     ):
-        for levels, aim in ((2, "10 ms, 100 B, 30 ×"), (5, "25 ms, 100 B"), (n, "150 ms, 100 B")):
+        for levels, ms in ((2, 10), (5, 25), (n, 150)):
             scores, labels = graded(n, levels)
             run = lambda s=scores, y=labels, f=loss: torch.autograd.grad(f(s, y), s)  # noqa: E731
             beside = (lambda s=scores, y=labels, f=phi: unchunked(s, y, f)) if levels == 2 else None
-            lines.append(said(f"{name}, n = 100,000, {levels:,} levels", run, aim, items=n, beside=beside))
-    return lines
+            what, aims = f"{name}, n = 100,000, {levels:,} levels", f"{ms} ms, 100 B{', 30 ×' if beside else ''}"
+            rows.append(timed(what, run, aims, ms=ms, per_item=(n, 100), beside=beside, faster=30))
+    return rows
 
 
-def all_pairs() -> list[str]:
-    lines = []
-    for levels in (2, 5):
-        scores, labels = graded(20_000, levels)
+def all_pairs() -> list[Aim]:
+    rows = []
+    for n, levels in ((100, 2), (1_000, 2), (20_000, 2), (20_000, 5)):
+        scores, labels = graded(n, levels)
         if levels == 2:
-            labels = (torch.arange(20_000) % 10 == 0).float()
+            labels = (torch.arange(n) % 10 == 0).float()
         run = lambda s=scores, y=labels: torch.autograd.grad(logistic_loss(s, y), s)  # noqa: E731
         softplus = lambda s=scores, y=labels: unchunked(s, y, lambda gaps: torch.nn.functional.softplus(-gaps))  # noqa: E731
-        lines.append(
-            said(
-                f"logistic, n = 20,000, {levels} levels", run, "350 ms, 10 MB", beside=softplus if levels == 2 else None
-            )
-        )
-    return lines
+        what, beside = f"logistic, n = {n:,}, {levels} levels", softplus if levels == 2 else None
+        rows.append(timed(what, run, "350 ms, 10 MB, no slower", ms=350, mb=10, beside=beside, faster=1))
+    return rows
 
 
-def truncated() -> list[str]:
+def truncated() -> list[Aim]:
     scores, labels = graded(10_000, 5)
     run = lambda: torch.autograd.grad(lambda_rank_loss(scores, labels, k=10), scores)  # noqa: E731
     whole = lambda: torch.autograd.grad(lambda_loss(scores, labels, k=10), scores)  # noqa: E731
     return [
-        said("lambda_rank, k = 10, n = 10,000", run, "2 ms"),
-        said("lambda_rank, k = 10, n = 10,000, in turn with all pairs", run, "100 ×", beside=whole),
+        timed("lambda_rank, k = 10, n = 10,000", run, "2 ms", ms=2),
+        timed("lambda_rank, k = 10, n = 10,000, in turn with all pairs", run, "100 ×", beside=whole, faster=100),
     ]
 
 
-def ragged() -> list[str]:
+def ragged() -> list[Aim]:
     """Lists from a heavy tail between 1 and 10,000, a million items; beside equal lists of the same total."""
     draw = torch.Generator().manual_seed(0)
     sizes = (1 / torch.rand(200_000, generator=draw).clamp(min=1e-4)).long()
@@ -244,23 +271,32 @@ def ragged() -> list[str]:
     width = 100
     dense, dense_labels = (x.detach()[: total // width * width].reshape(-1, width) for x in (scores, labels))
     dense.requires_grad_()
-    lines = [f"ragged: {len(sizes):,} lists, {total:,} items, longest {int(sizes.max()):,}"]
-    for name, loss, aim in (("softmax", softmax_loss, 4.0), ("listmle", listmle_loss, 1.6), ("hinge", hinge_loss, 1.6)):
+    print(f"ragged: {len(sizes):,} lists, {total:,} items, longest {int(sizes.max()):,}")
+    rows = []
+    for name, loss, most in (
+        ("softmax", softmax_loss, 4.0),
+        ("listmle", listmle_loss, 1.6),
+        ("hinge", hinge_loss, 1.6),
+    ):
         flat = lambda f=loss: torch.autograd.grad(f(scores, labels, offsets=offsets), scores)  # noqa: E731
-        rows = lambda f=loss: torch.autograd.grad(f(dense, dense_labels), dense)  # noqa: E731
-        ours, equal = interleaved([flat, rows], seconds=5.0)
+        alike = lambda f=loss: torch.autograd.grad(f(dense, dense_labels), dense)  # noqa: E731
+        ours, equal = interleaved([flat, alike], seconds=5.0)
         given = peak_bytes(flat) / (2 * scores.nbytes)
-        lines.append(
-            f"{name + ', ragged':<58} {ours * 1e3:9.2f} ms {ours / equal:6.2f} × dense, {given:4.2f} × scores and labels"
-            f"   (aim: {aim} ×, 6 ×)"
+        found = f"{ours * 1e3:9.2f} ms {ours / equal:6.2f} × dense, {given:4.2f} × scores and labels"
+        rows.append(
+            aim(
+                f"{name}, ragged",
+                found,
+                f"{most} ×, 6 ×",
+                **{"time beside dense": ours / equal / most, "memory": given / 6},
+            )
         )
-        print(lines[-1], flush=True)
-    return lines
+    return rows
 
 
-def in_batch() -> list[str]:
+def in_batch() -> list[Aim]:
     """Classes of four. The neighbour's NT-Xent holds positive times negative pairs: 0.2 GB at 256, 96 GB at 2,048."""
-    lines = []
+    rows = []
     for name, size in (("info_nce", 256), *((name, 2_048) for name in IN_BATCH)):
         draw = torch.Generator().manual_seed(0)
         vectors = torch.randn(size, 64, generator=draw).requires_grad_()
@@ -276,13 +312,12 @@ def in_batch() -> list[str]:
             f"{library} {ms:.0f} ms, {peak_bytes(rivals[library]) / 4 / size**2:.0f} B² floats"
             for library, ms in zip(rivals, times[1:], strict=True)
         )
-        what = f"{name}, batch {size:,}"
-        lines.append(f"{what:<58} {times[0]:9.2f} ms {floats:5.1f} B² floats   (aim: 20) {beside}")
-        print(lines[-1], flush=True)
-    return lines
+        found = f"{times[0]:9.2f} ms {floats:5.1f} B² floats {beside}"
+        rows.append(aim(f"{name}, batch {size:,}", found, "20 B² floats", memory=floats / 20))
+    return rows
 
 
-def catalogue() -> list[str]:
+def catalogue() -> list[Aim]:
     """4,096 rows against a million items of 64 dimensions, beside the four products that it must do."""
     from rankwell.losses import linear_softmax_loss
 
@@ -314,10 +349,9 @@ def catalogue() -> list[str]:
             times[name].append(time.perf_counter() - begun)
     ours, floor = (min(times[name]) for name in ("run", "products"))
     beyond = (peak_bytes(run) - hidden.nbytes - table.nbytes) / 2**20
-    measured_as = f"{ours:9.2f} s  {ours / floor:5.2f} × its products, {beyond:5.1f} MB"
-    text = f"{'linear_softmax, 4,096 × 1,000,000 × 64':<58} {measured_as}   (aim: 1.25 ×, 64 MB)"
-    print(text, flush=True)
-    return [text]
+    found = f"{ours:9.2f} s  {ours / floor:5.2f} × its products, {beyond:5.1f} MB"
+    of_aim = {"time beside another way": ours / floor / 1.25, "memory": beyond / 64}
+    return [aim("linear_softmax, 4,096 × 1,000,000 × 64", found, "1.25 ×, 64 MB", **of_aim)]
 
 
 # --------------------------------------------------------------------------------------------------------------- results
@@ -328,11 +362,7 @@ def line(row: dict[str, Any]) -> str:
     return f"{row['loss']:<26} {row['shape']:>12} {row['ms']:9.2f} ms {row['peak_mb']:8.2f} MB   {others}"
 
 
-def table(rows: list[dict[str, Any]]) -> list[str]:
-    return [line(row) for row in rows]
-
-
-def store(folder: Path, hardware: str, rows: list[dict[str, Any]], text: str) -> None:
+def store(folder: Path, hardware: str, rows: list[dict[str, Any]], aims: list[Aim], text: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "losses.txt").write_text(text + "\n", encoding="utf-8")
     losses: dict[str, Any] = {}
@@ -342,34 +372,56 @@ def store(folder: Path, hardware: str, rows: list[dict[str, Any]], text: str) ->
             "peak_mb": round(row["peak_mb"], 4),
             "others": {library: round(ms, 4) for library, ms in row["others"].items()},
         }
-    libraries = ("torch", "rax", "jax", "pytorch-metric-learning", "sentence-transformers")
+    libraries = ("torch", "rax", "jax", "allRank", "pytorch-metric-learning", "sentence-transformers")
     versions = {name: version for name in libraries if (version := installed(name))}
     facts = {"date": datetime.date.today().isoformat(), "hardware": hardware, "versions": versions, "losses": losses}
     (folder / "losses.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    draw(folder / "losses.png", rows, hardware)
+    draw(folder / "losses.png", rows, aims, hardware)
 
 
-def draw(path: Path, rows: list[dict[str, Any]], hardware: str) -> None:
-    """Milliseconds of every loss at the first shape, ours and others'."""
+COLOURS = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+def draw(path: Path, rows: list[dict[str, Any]], aims: list[Aim], hardware: str) -> None:
+    """Milliseconds of every loss at both shapes, ours and others'; and how far the large ones are from their aims."""
     from matplotlib.figure import Figure
 
-    chosen = sorted((row for row in rows if row["shape"] == rows[0]["shape"]), key=lambda row: row["ms"])
-    figure = Figure(figsize=(7.5, 0.17 * len(chosen) + 1.2), layout="constrained")
-    axes = figure.subplots()
-    names = [row["loss"] for row in chosen]
-    axes.scatter([row["ms"] for row in chosen], names, color="#0072B2", s=16, label="Rankwell", zorder=3)
-    libraries = sorted({library for row in chosen for library in row["others"]})
-    for library, colour in zip(libraries, ("#D55E00", "#009E73", "#CC79A7", "#E69F00"), strict=False):
-        of = [row for row in chosen if library in row["others"]]
-        at = [row["others"][library] for row in of]
-        axes.scatter(at, [row["loss"] for row in of], color=colour, s=16, marker="x", label=library)
-    axes.set(xscale="log", xlabel=f"milliseconds, forward and backward, {rows[0]['shape']}")
-    axes.set_title(hardware, fontsize="small")
-    axes.grid(axis="x", color="0.9")
-    axes.tick_params(axis="y", labelsize=6)
-    axes.spines[["top", "right"]].set_visible(False)
+    first, *_ = shapes = list(dict.fromkeys(row["shape"] for row in rows))
+    names = [row["loss"] for row in sorted((row for row in rows if row["shape"] == first), key=lambda row: row["ms"])]
+    heights = [0.17 * len(names), 0.17 * len(aims)]
+    figure = Figure(figsize=(11, sum(heights) + 2.2), layout="constrained")
+    grid = figure.add_gridspec(2, len(shapes), height_ratios=heights)
+    libraries = sorted({library for row in rows for library in row["others"]})
+    for column, shape in enumerate(shapes):
+        axes = figure.add_subplot(grid[0, column])
+        mine = {row["loss"]: row for row in rows if row["shape"] == shape}
+        there = [name for name in names if name in mine]
+        axes.scatter([1] * len(names), names, alpha=0)  # all names, in one order
+        axes.scatter([mine[name]["ms"] for name in there], there, color="#0072B2", s=16, label="Rankwell", zorder=3)
+        for library, colour in zip(libraries, COLOURS, strict=False):
+            of = [name for name in there if library in mine[name]["others"]]
+            at = [mine[name]["others"][library] for name in of]
+            axes.scatter(at, of, color=colour, s=16, marker="x", label=library)
+        axes.set(xscale="log", xlabel=f"milliseconds, forward and backward, {shape}", ylim=(-1, len(names)))
+        finish(axes, labels=not column)
+        if not column:
+            axes.legend(frameon=False, loc="lower right")
+    axes = figure.add_subplot(grid[1, :])
+    for what, colour in zip(dict.fromkeys(key for one in aims for key in one.of_aim), COLOURS, strict=False):
+        of = [one for one in aims if math.isfinite(one.of_aim.get(what, math.inf))]
+        axes.scatter([one.of_aim[what] for one in of], [one.what for one in of], color=colour, s=16, label=what)
+    axes.axvline(1, color="0.5", linewidth=1)
+    axes.set(xscale="log", xlabel="measured, divided by its aim: below 1 it is reached")
+    finish(axes, labels=True)
     axes.legend(frameon=False)
+    figure.suptitle(hardware, fontsize="small")
     figure.savefig(path, dpi=130)
+
+
+def finish(axes: Any, *, labels: bool) -> None:
+    axes.grid(axis="x", color="0.9")
+    axes.tick_params(axis="y", labelsize=6, labelleft=labels)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def installed(name: str) -> str | None:
