@@ -92,8 +92,10 @@ def test_parse(text: str, canonical: str) -> None:
         ("", "a measure is written"),
         ("auc@10", "auc needs the whole list: it takes no cut-off, got auc@10."),
         ("P_0", "must be a whole number of at least 1: got '0'."),
-        ("itemcoverage@10", "coverage is a metric of recommended items, not of scores and labels"),
-        ("GiniIndex", "gini is a metric of recommended items, not of scores and labels"),
+        ("GiniIndex", "gini is of recommended items: say how many are recommended to each user, as gini@20."),
+        ("gini(ties=order)@3", "gini has no parameter 'ties'."),
+        ("novelty(column=year)@3", "novelty has no parameter 'column'."),
+        ("calibration(colum=genres)@3", "calibration has no parameter 'colum'. Did you mean 'column'?"),
     ],
 )
 def test_bad_syntax_is_a_clear_error(text: str, message: str) -> None:

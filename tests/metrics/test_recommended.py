@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rankwell.errors import ConfigError, InputError
-from rankwell.metrics import METRICS, Measure, serendipity
+from rankwell.metrics import METRICS, Measure, evaluate_measures, serendipity
 from rankwell.metrics.recommended import user_blocks
 from rankwell.metrics.registry import RESULTS
 from rankwell.types import Ragged
@@ -198,7 +198,27 @@ def test_refused(name: str, change: dict[str, object], message: str) -> None:
         value(name, **change)
 
 
+@pytest.mark.parametrize("name", METRICS.names("user"))
+def test_users_that_do_not_count_are_marked(name: str) -> None:
+    assert value(name, uncounted=math.nan).isnan().tolist() == [False, False, True]
+    torch.testing.assert_close(value(name, uncounted=math.nan, reduction="mean"), value(name, reduction="mean"))
+
+
 @pytest.mark.parametrize("name", EXPECTED)
-def test_they_are_no_measures(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"{name} is a metric of recommended items, not of scores and labels"):
-        Measure.parse(f"{name}@10")
+def test_as_measures_they_have_a_cut_off_and_refuse_scores(name: str) -> None:
+    measure = Measure.parse(f"{name}@10")
+    assert (measure.name, measure.k) == (name, 10) and Measure.parse(str(measure)) == measure
+    lists = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 0.0])
+    said = f"{name}@10 is a metric of recommended items, not of scores and labels: call rankwell.metrics.{name}"
+    for call in (measure, lambda *given: evaluate_measures(["mrr", measure], *given)):
+        with pytest.raises(ConfigError, match=said):
+            call(*lists)
+
+
+def test_a_measure_names_a_column_where_one_can_be_filled() -> None:
+    measure = Measure.parse("Calibration( alpha=0.05, column=my genres )@5")
+    assert str(measure) == "calibration(alpha=0.05,column=my genres)@5" and measure.column == "my genres"
+    assert Measure.parse(str(measure)) == measure and Measure.parse("diversity@5").column is None
+    for name in ("", " genres", "a,b", "a(b"):
+        with pytest.raises(ConfigError, match="a column's name must have no comma, parenthesis or outer space: got"):
+            Measure("diversity", 5, (("column", name),))

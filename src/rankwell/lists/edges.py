@@ -45,10 +45,13 @@ def offsets_from_ids(ids: Tensor) -> Offsets:
     return offsets_from_sizes(sizes)
 
 
-def reduce(values: Values, valid: Mask | None, reduction: Reduction) -> Values:
-    """Values of lists to what ``reduction`` asks for; the mean is over valid lists (all, for None)."""
+def reduce(values: Values, valid: Mask | None, reduction: Reduction, uncounted: float = 0.0) -> Values:
+    """Values of lists to what ``reduction`` asks for; the mean is over valid lists (all, for None).
+
+    With ``"none"`` lists that are not valid are ``uncounted``.
+    """
     if valid is not None:
-        values = torch.where(valid, values, 0)
+        values = torch.where(valid, values, uncounted if reduction == "none" else 0)
     if reduction == "none":
         return values
     if reduction == "sum":

@@ -93,7 +93,12 @@ def _shown(items: Tensor, num_items: int | None) -> Tensor:
     inputs={"counts": Input("catalogue", "count", required=True), "num_users": Input("scalar", "count", required=True)},
 )
 def novelty(
-    items: ItemLists, *, counts: Counts | None = None, num_users: int | None = None, reduction: Reduction = "mean"
+    items: ItemLists,
+    *,
+    counts: Counts | None = None,
+    num_users: int | None = None,
+    reduction: Reduction = "mean",
+    uncounted: float = 0.0,
 ) -> Values:
     r"""Mean self-information of the recommended items, in bits: how few users know them.
 
@@ -122,7 +127,7 @@ def novelty(
     if counts.numel() and float(counts.max()) > num_users:
         raise InputError(f"counts must be of the {num_users} users of num_users at most: got {float(counts.max()):g}.")
     bits = -torch.log2(counts.clamp(min=1) / num_users)
-    return reduce(mean_of(bits, items, present).float(), present.any(-1), reduction)
+    return reduce(mean_of(bits, items, present).float(), present.any(-1), reduction, uncounted)
 
 
 @metric(
@@ -132,7 +137,12 @@ def novelty(
     inputs={"counts": Input("catalogue", "count", required=True), "history": Input("list", "id", required=True)},
 )
 def popularity_lift(
-    items: ItemLists, *, counts: Counts | None = None, history: Ragged | None = None, reduction: Reduction = "mean"
+    items: ItemLists,
+    *,
+    counts: Counts | None = None,
+    history: Ragged | None = None,
+    reduction: Reduction = "mean",
+    uncounted: float = 0.0,
 ) -> Values:
     r"""How much more popular a user's recommendations are than what the user has: 0 is the user's own taste.
 
@@ -164,7 +174,7 @@ def popularity_lift(
     profile = total / lengths.clamp(min=1)
     some = present.any(-1) & (profile > 0)
     lift = mean_of(counts, items, present) / torch.where(some, profile, 1) - 1
-    return reduce(lift.float(), some, reduction)
+    return reduce(lift.float(), some, reduction, uncounted)
 
 
 def _popularity(items: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor]:

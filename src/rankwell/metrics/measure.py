@@ -16,7 +16,7 @@ from torch import Tensor
 from rankwell.errors import ConfigError, InputError, UnknownName, nearest
 from rankwell.metrics.ideal import IdealLabels
 from rankwell.metrics.presets import preset as conventions_of
-from rankwell.metrics.registry import BODIES, METRICS, RESULTS, checked_cut, ratios, settle
+from rankwell.metrics.registry import BODIES, METRICS, RESULTS, checked_cut, filled_by_column, ratios, settle
 from rankwell.registry import Entry, Parameter
 from rankwell.types import Empty, Labels, Mask, Offsets, Reduction, Scores, Ties, Values, Weights
 
@@ -55,6 +55,12 @@ CONVENTIONS: Mapping[str, Parameter] = MappingProxyType(
 )
 """Arguments of the contract that a measure may fix beside its own parameters."""
 
+COLUMN = Parameter("column", str, None)
+"""What a measure fixes beside its own parameters where a column of items fills an input of the metric."""
+
+_COLUMN_NAME = re.compile(r"(?!\s)[^(),]+(?<!\s)")
+"""Names that a measure's text holds whole."""
+
 _UNCUT = {"whole": "needs the whole list", "uncut": "has a depth of its own"}
 
 _SHAPE = re.compile(r"(?P<name>[^()@]+)(?:\((?P<own>[^()]*)\))?(?:@(?P<k>[^()@]*))?")
@@ -72,7 +78,9 @@ class Measure:
     """A configured metric. Its text gives it back: ``Measure.parse(str(m)) == m``.
 
     ``parameters`` are the metric's own (``gain``, ``rel``) and the conventions ``ties`` and ``empty``, by name; those at
-    their default are left out, so that equal measures are equal values.
+    their default are left out, so that equal measures are equal values. A measure of recommended items (``coverage@20``)
+    has no conventions and always a cut-off; where it needs categories or vectors of items, ``column`` names them
+    (``diversity(column=genres)@20``).
     """
 
     name: str
@@ -87,10 +95,18 @@ class Measure:
             raise ConfigError(f"{self.name}: the cut-off {error}") from None
         if self.k is not None and entry.kind in _UNCUT:
             raise ConfigError(f"{entry.name} {_UNCUT[entry.kind]}: it takes no cut-off, got {entry.name}@{self.k}.")
+        if self.k is None and entry.kind in RESULTS:
+            raise ConfigError(
+                f"{entry.name} is of recommended items: say how many are recommended to each user, as {entry.name}@20."
+            )
         known = _settable(entry)
         given = {name: _value(entry.name, name, value, known) for name, value in self.parameters}
         if isinstance(rel := given.get("rel"), float) and not rel > 0:
             raise ConfigError(f"{entry.name}: rel must be above 0, the label of what is not relevant: got {rel:g}.")
+        if known.get("column") is COLUMN and not _COLUMN_NAME.fullmatch(column := given.get("column", "named")):
+            raise ConfigError(
+                f"{entry.name}: a column's name must have no comma, parenthesis or outer space: got {column!r}. Rename it."
+            )
         own = tuple(sorted((name, value) for name, value in given.items() if value != known[name].default))
         if entry.name in BODIES and own:
             _try(entry, dict(own))
@@ -136,6 +152,21 @@ class Measure:
         return cls(entry.name, None if cut is None else int(cut), tuple(given.items()))
 
     @property
+    def kind(self) -> str:
+        """The metric's: in :data:`~rankwell.metrics.registry.RESULTS` where it is of recommended items."""
+        return METRICS[self.name].kind
+
+    @property
+    def one_figure(self) -> bool:
+        """Whether it is one number of all users together (``coverage``), not a mean over users."""
+        return self.kind == "catalogue"
+
+    @property
+    def column(self) -> str | None:
+        """The column of items that fills an input of the metric, where the measure names one."""
+        return dict(self.parameters).get(COLUMN.name) if _settable(METRICS[self.name]).get("column") is COLUMN else None
+
+    @property
     def settings(self) -> dict[str, Any]:
         """Parameters and conventions with those at their default, by name."""
         return {name: known.default for name, known in _settable(_entry(self.name)).items()} | dict(self.parameters)
@@ -145,7 +176,11 @@ class Measure:
         return self.name + (f"({own})" if own else "") + (f"@{self.k}" if self.k else "")
 
     def __call__(self, scores: Scores, labels: Labels, **contract: Any) -> Values:
-        """The metric's value; arguments given here override those that the measure fixes."""
+        """The metric's value; arguments given here override those that the measure fixes.
+
+        Raises :class:`ConfigError` for a measure of recommended items: see :func:`~rankwell.evaluation.measure_recommended`.
+        """
+        _check_scored(self)
         return METRICS[self.name].function(scores, labels, **{"k": self.k, **dict(self.parameters), **contract})
 
 
@@ -154,15 +189,18 @@ def _entry(name: str) -> Entry[Any]:
     lower = name.lower()
     lower = ALIASES.get(lower, lower)
     try:
-        entry = METRICS[lower if lower in METRICS else name]
+        return METRICS[lower if lower in METRICS else name]
     except UnknownName:
         raise UnknownName("metric", name, [*METRICS.names(), *ALIASES]) from None
-    if entry.kind in RESULTS:
+
+
+def _check_scored(measure: Measure) -> None:
+    """Raise :class:`ConfigError` for a measure that scores and labels do not tell."""
+    if measure.kind in RESULTS:
         raise ConfigError(
-            f"{entry.name} is a metric of recommended items, not of scores and labels:"
-            f" call rankwell.metrics.{entry.name}(items, …)."
+            f"{measure} is a metric of recommended items, not of scores and labels:"
+            f" call rankwell.metrics.{measure.name}(items, …)."
         )
-    return entry
 
 
 def _try(entry: Entry[Any], own: dict[str, Any]) -> None:
@@ -174,7 +212,9 @@ def _try(entry: Entry[Any], own: dict[str, Any]) -> None:
 
 
 def _settable(entry: Entry[Any]) -> dict[str, Parameter]:
-    return {**CONVENTIONS, **entry.parameters}
+    if entry.kind not in RESULTS:
+        return {**CONVENTIONS, **entry.parameters}
+    return {**entry.parameters, **({"column": COLUMN} if filled_by_column(entry) else {})}
 
 
 def _value(metric: str, name: str, value: Any, known: Mapping[str, Parameter]) -> Any:
@@ -239,11 +279,15 @@ def evaluate_measures(
     score as much as the last of each list and are not in it. Such a list must hold at least k items, and all relevant
     ones of that score.
 
+    Raises :class:`ConfigError` for a measure of recommended items: scores and labels do not tell it.
+
     >>> import torch
     >>> evaluate_measures(["mrr", "P@2"], torch.tensor([[3.0, 1.0, 2.0]]), torch.tensor([[0.0, 1.0, 1.0]]))
     {'mrr': tensor([0.5000]), 'precision@2': tensor([0.5000])}
     """
     chosen = [Measure.parse(measure) if isinstance(measure, str) else measure for measure in measures]
+    for measure in chosen:
+        _check_scored(measure)
     if unlisted is not None and (offsets is not None or not all(m.k for m in chosen)):
         raise InputError(
             "unlisted goes with dense lists and measures with a cut-off: got offsets, or a measure without one."

@@ -23,14 +23,14 @@ class RecommendedMetric(Protocol):
     ``items``: codes of the recommended items, ``[users, k]``, best first. Below 0 nothing stands there, as
     :func:`~rankwell.evaluation.top_items` writes it; the order of the items does not count.
 
-    ``reduction``: ``"none"`` is one value a user, 0 for users that do not count; ``"mean"`` is over users that count. Metrics
-    of kind ``catalogue`` are one number for all users together and take none.
+    ``reduction``: ``"none"`` is one value a user, ``uncounted`` for users that do not count; ``"mean"`` is over users that
+    count. Metrics of kind ``catalogue`` are one number for all users together and take neither.
 
     What else the data knows (how often an item was used, what users have, vectors of items) is a required keyword argument.
     Work is done in blocks of users, so that memory beyond inputs and values is bounded.
     """
 
-    def __call__(self, items: ItemLists, *, reduction: Reduction = "mean") -> Values:
+    def __call__(self, items: ItemLists, *, reduction: Reduction = "mean", uncounted: float = 0.0) -> Values:
         """One value a user, reduced."""
         ...
 

@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol, SupportsIndex, TypeVar
+from typing import Any, Protocol, SupportsIndex, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from rankwell.errors import InputError
 from rankwell.lists import open_lists, reduce
 from rankwell.metrics.ideal import IdealLabels, open_ideal
 from rankwell.metrics.ranked import Body, Ratio, ranked_blocks
-from rankwell.registry import Input, Registry
+from rankwell.registry import Entry, Input, Registry
 from rankwell.types import Empty, Labels, Mask, Offsets, Reduction, Scores, Ties, Values, Weights
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Metric",
     "checked_cut",
     "evaluate",
+    "filled_by_column",
     "metric",
     "ratios",
     "settle",
@@ -37,7 +38,7 @@ METRICS: Registry[Callable[..., Tensor]] = Registry(
         "list": _CONTRACT,
         "uncut": _CONTRACT,
         "whole": _CONTRACT,
-        "user": ("items", "reduction"),
+        "user": ("items", "reduction", "uncounted"),
         "catalogue": ("items",),
     },
 )
@@ -48,8 +49,19 @@ METRICS: Registry[Callable[..., Tensor]] = Registry(
 RESULTS = ("user", "catalogue")
 """Kinds of metrics that look at recommended items, not at scores and labels."""
 
+_OF_COLUMNS = ("number", "share")
+"""What columns of items hold."""
+
 BODIES: dict[str, Body] = {}
 """Bodies of metrics by name, for several measures on one ranking. A metric from outside needs none."""
+
+
+def filled_by_column(entry: Entry[Any]) -> str | None:
+    """The input of a metric of recommended items that a column of items fills; counts and ids the interactions tell."""
+    filled = (
+        name for name, each in entry.inputs.items() if each.alignment == "catalogue" and each.holds in _OF_COLUMNS
+    )
+    return next(filled, None) if entry.kind in RESULTS else None
 
 
 class Metric(Protocol):

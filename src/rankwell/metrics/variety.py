@@ -23,7 +23,11 @@ __all__ = ["calibration", "diversity", "serendipity"]
     inputs={"vectors": Input("catalogue", required=True)},
 )
 def diversity(
-    items: ItemLists, *, vectors: Float[Tensor, "num_items d"] | None = None, reduction: Reduction = "mean"
+    items: ItemLists,
+    *,
+    vectors: Float[Tensor, "num_items d"] | None = None,
+    reduction: Reduction = "mean",
+    uncounted: float = 0.0,
 ) -> Values:
     r"""Intra-list diversity: the mean distance of two recommended items, by the cosine of their vectors.
 
@@ -34,7 +38,8 @@ def diversity(
     do not count. Time O(users · k · d), in blocks of users. See :class:`~rankwell.metrics.RecommendedMetric` for the call.
 
     Args:
-        vectors: one for each item of the catalogue: embeddings, or indicators of categories.
+        vectors: one for each item of the catalogue: embeddings, or indicators of categories. A measure names the column that
+            holds them: ``diversity(column=genres)@20``.
 
     Raises:
         InputError: where ``vectors`` is missing, or ids are not codes of the catalogue.
@@ -55,7 +60,7 @@ def diversity(
         number = present[rows].sum(-1)
         alike = mine.sum(1).square().sum(-1) - mine.square().sum((1, 2))
         values[rows] = 1 - alike / (number * (number - 1)).clamp(min=1)
-    return reduce(values, present.sum(-1) > 1, reduction)
+    return reduce(values, present.sum(-1) > 1, reduction, uncounted)
 
 
 @metric(
@@ -70,6 +75,7 @@ def calibration(
     categories: Real[Tensor, "num_items c"] | None = None,
     history: Ragged | None = None,
     reduction: Reduction = "mean",
+    uncounted: float = 0.0,
     alpha: Annotated[float, Search(0.001, 0.1, log=True)] = 0.01,
 ) -> Values:
     r"""Divergence of the recommended categories from the user's own: 0 is calibrated. Lower is better.
@@ -83,7 +89,8 @@ def calibration(
     See :class:`~rankwell.metrics.RecommendedMetric` for the call.
 
     Args:
-        categories: weights of the categories of each item of the catalogue, not below 0; each row is divided by its sum.
+        categories: weights of the categories of each item of the catalogue, not below 0; each row is divided by its sum. A
+            measure names the column that holds them: ``calibration(column=genres)@20``.
         history: item codes that each user has.
         alpha: share of the user's own distribution mixed into that of the recommendations, between 0 and 1: it bounds the
             divergence where a category is missing.
@@ -114,7 +121,7 @@ def calibration(
         mixed = (1 - alpha) * shown + alpha * wanted
         values[rows] = (torch.xlogy(wanted, wanted) - torch.xlogy(wanted, mixed)).sum(-1)
         some[rows] = (wanted.sum(-1) > 0) & (shown.sum(-1) > 0)
-    return reduce(values.float(), some, reduction)
+    return reduce(values.float(), some, reduction, uncounted)
 
 
 def _sums_of_lists(shares: Tensor, lists: Ragged, rows: slice) -> Tensor:
@@ -143,6 +150,7 @@ def serendipity(
     relevant: Ragged | None = None,
     expected: Int[Tensor, " e"] | Int[Tensor, "users e"] | None = None,
     reduction: Reduction = "mean",
+    uncounted: float = 0.0,
 ) -> Values:
     r"""Share of a user's recommendations that are relevant although a primitive recommender would not show them.
 
@@ -185,7 +193,7 @@ def serendipity(
     useful = torch.isin(shown, pairs(owner, wanted.values))
     usual = torch.isin(items, expected) if expected.ndim == 1 else torch.isin(shown, pairs(users[:, None], expected))
     value = (present & useful & ~usual).sum(-1) / present.sum(-1).clamp(min=1)
-    return reduce(value.float(), present.any(-1), reduction)
+    return reduce(value.float(), present.any(-1), reduction, uncounted)
 
 
 def _table(table: Tensor | None, name: str) -> Tensor:
