@@ -12,7 +12,7 @@ from torch import Tensor
 from rankwell.errors import ConfigError, DataError, nearest
 from rankwell.types import Features, Ragged
 
-__all__ = ["FeatureEncoder"]
+__all__ = ["FeatureEncoder", "split_values"]
 
 SEPARATOR = "|"
 """Between the values of a text that has several, such as genres."""
@@ -52,7 +52,7 @@ class FeatureEncoder:
             elif column.dtype.is_numeric() or (_readable(column).all() and _as_numbers(column).count()):
                 numbers[name] = 1
             else:
-                values = _split(column).explode().drop_nulls().unique(maintain_order=True).to_list()
+                values = split_values(column).explode().drop_nulls().unique(maintain_order=True).to_list()
                 categories[name] = {value: count + code for code, value in enumerate(values)}
                 count += len(values)
         return cls(numbers, categories)
@@ -79,7 +79,9 @@ class FeatureEncoder:
                     f"column {name!r} must hold texts, as the first table: got {table[name].dtype}. Correct it."
                 )
             lists = (
-                pl.DataFrame({"row": np.arange(len(table)), "value": _split(table[name])}).explode("value").drop_nulls()
+                pl.DataFrame({"row": np.arange(len(table)), "value": split_values(table[name])})
+                .explode("value")
+                .drop_nulls()
             )
             found = lists["value"].replace_strict(codes, default=None, return_dtype=pl.Int64)
             known = lists.with_columns(found.alias("code")).drop_nulls()
@@ -89,7 +91,7 @@ class FeatureEncoder:
         return Ragged(torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]), unique % most)
 
 
-def _split(column: pl.Series) -> pl.Series:
+def split_values(column: pl.Series) -> pl.Series:
     """Lists of the values of a text, without empty ones; null for none."""
     lists = column.cast(pl.String).str.split(SEPARATOR).list.eval(pl.element().str.strip_chars())
     return lists.list.eval(pl.element().filter(pl.element() != ""))

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rankwell.data.features import FeatureEncoder, split_values
 from rankwell.data.tables import read_text_columns
 from rankwell.data.text_files import unreadable
 from rankwell.errors import ConfigError, DataError, nearest
@@ -22,6 +23,9 @@ __all__ = ["ItemColumns", "Missing", "read_items", "read_table", "read_users"]
 Missing: TypeAlias = Literal["error", "default"]
 """What becomes of items that the file does not tell about: an error, or 0 as a number and a group of their own as a text;
 as a feature of a model, nothing."""
+
+LARGEST = 1 << 28
+"""Numbers in a table of items and categories."""
 
 SUFFIXES: Mapping[str, str] = {".csv": ",", ".tsv": "\t", ".item": "\t", ".user": "\t"}
 """Delimiters of text tables; Parquet has none."""
@@ -64,6 +68,33 @@ class ItemColumns:
         texts = ("=" + column.cast(pl.String)).fill_null("")  # which no text is now
         codes = texts.cast(pl.Enum(texts.unique(maintain_order=True))).to_physical()
         return torch.from_numpy(codes.to_numpy().astype(np.int64))
+
+    def vectors(self, name: str) -> Float[Tensor, "m c"]:
+        """A column as vectors: lists of numbers as they are, of anything else 1 for each of its values, split at ``|``.
+
+        What is missing is a vector of zeros. :class:`DataError` for lists that are not of as many numbers each, and for more
+        values than a table of 2²⁸ numbers holds.
+
+        >>> ItemColumns("films.csv", pl.DataFrame({"genres": ["War|Drama", "War"]}), pl.Series(["a", "b"])).vectors("genres")
+        tensor([[1., 1.],
+                [1., 0.]])
+        """
+        column = self._column(name)
+        if column.dtype.is_nested():
+            return FeatureEncoder.fit(self.frame, [name], source=self.source)(self.frame).numbers.nan_to_num()
+        lists = (
+            pl.DataFrame({"row": np.arange(len(column)), "value": split_values(column)}).explode("value").drop_nulls()
+        )
+        values = lists["value"].unique(maintain_order=True)
+        if len(column) * len(values) > LARGEST:
+            raise DataError(
+                f"{self.source}: column {name!r} has {len(values):,} values, too many for categories of {len(column):,} items."
+                " Name another column."
+            )
+        table = torch.zeros(len(column), len(values))
+        codes = lists["value"].cast(pl.Enum(values)).to_physical().to_numpy().astype(np.int64)
+        table[torch.from_numpy(lists["row"].to_numpy().copy()), torch.from_numpy(codes)] = 1
+        return table
 
     def rows(self) -> list[tuple[str, str]]:
         """Each column and what it holds, for a table."""

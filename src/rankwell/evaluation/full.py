@@ -9,9 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from rankwell.errors import ConfigError, InputError
+from rankwell.evaluation.recommended import Background, check_recommended, measure_recommended
 from rankwell.evaluation.top import Progress, TopItems, count_tied, scored_blocks, top_of_rows
 from rankwell.lists import take_lists
 from rankwell.metrics import METRICS, Measure, evaluate_measures
+from rankwell.metrics.registry import RESULTS
 from rankwell.models.registry import check_known
 from rankwell.types import FullRanker, Ragged
 
@@ -20,6 +22,9 @@ __all__ = ["Evaluation", "check_binary", "evaluate"]
 LIST_VALUES = 1 << 14
 """Places in lists that are measured at once: many blocks of short lists, since metrics take many small steps; but fewer
 numbers than torch would spread over threads (2¹⁵), whose starts would cost more than the steps."""
+
+SHOWN = ""
+"""Whose values are recommended items, among those of measures, none of which is called so."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +35,12 @@ class Evaluation:
     """Codes of the users evaluated, those with held-out items, in the order asked for."""
     values: dict[str, Tensor]
     """By the measure's text: one float32 value a user ``[u]``; NaN where the user does not count for the measure, as one
-    who has no irrelevant candidate for ``auc``."""
+    who has no irrelevant candidate for ``auc``. Of measures of all users together (``coverage@20``) one number, ``[]``."""
     without_held_out: int
     """Users asked for that have no held-out item, and so no value."""
 
     def means(self) -> dict[str, float]:
-        """Means over the users that count for the measure: NaN where nobody does.
+        """Means over the users that count for the measure, NaN where nobody does; of one number that number.
 
         >>> Evaluation(torch.tensor([0, 3]), {"recall@2": torch.tensor([0.5, 1.0])}, without_held_out=2).means()
         {'recall@2': 0.75}
@@ -65,6 +70,7 @@ def evaluate(
     held_out: Ragged,
     gains: Float[Tensor, " n"] | None = None,
     users: Int[Tensor, " n"] | None = None,
+    background: Background | None = None,
     block: int = 256,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -82,11 +88,16 @@ def evaluate(
     put it last. A held-out item that is also known cannot be ranked: with a cut-off it counts as missed, as in LightGCN's
     code; without one it is left out.
 
+    Measures of recommended items (``coverage@20``) are of the first items of the same ranking, ties by the lower item code, as
+    :func:`top_items` recommends them, to the users that are evaluated. ``background`` is what they know beside it; without, the
+    known items are each user's history, and the columns of items are unknown.
+
     Memory: ``block`` · items scores, about three times that for measures without a cut-off, and the values. Time: the model's,
     plus what :func:`top_items` states.
 
     Raises :class:`InputError` where there is nobody to evaluate, two measures are the same, or a score is NaN, and
-    :class:`ConfigError` for a measure that asks for graded relevance where there are no ``gains``.
+    :class:`ConfigError` for a measure that asks for graded relevance where there are no ``gains``, or of recommended items
+    where the background does not tell what it needs.
     """
     if not measures or len({str(measure) for measure in measures}) < len(measures):
         raise InputError(f"measures must be at least one, each once: got {[str(measure) for measure in measures]}.")
@@ -101,13 +112,21 @@ def evaluate(
     evaluated = asked[held_out.offsets.diff().to(asked.device)[asked] > 0]
     if evaluated.numel() == 0:
         raise InputError(f"at least one user must have held-out items: none of {asked.numel()} has.")
-    values: dict[str, list[Tensor]] = {str(measure): [] for measure in measures}
+    recommended = [measure for measure in measures if measure.kind in RESULTS]
+    if recommended:
+        background = background or Background.of(known, model.num_items)
+        check_recommended(recommended, background)
+    values: dict[str, list[Tensor]] = {}
     for part in _measured_parts(model, measures, evaluated, known, (held_out, gains), block, progress):
         for name, value in part.items():
-            values[name].append(value.cpu())
-    return Evaluation(
-        evaluated.cpu(), {name: torch.cat(parts) for name, parts in values.items()}, asked.numel() - evaluated.numel()
-    )
+            values.setdefault(name, []).append(value.cpu())
+    found = {name: torch.cat(parts) for name, parts in values.items()}
+    evaluated, without = evaluated.cpu(), asked.numel() - evaluated.numel()
+    if recommended and background:
+        found |= measure_recommended(
+            recommended, found[SHOWN], users=evaluated, known=known, held_out=held_out, background=background
+        )
+    return Evaluation(evaluated, {str(measure): found[str(measure)] for measure in measures}, without)
 
 
 def _measured_parts(
@@ -119,20 +138,25 @@ def _measured_parts(
     block: int,
     progress: Progress | None,
 ) -> Iterator[dict[str, Tensor]]:
-    """Values of consecutive users, in order for each measure."""
-    cut = [measure for measure in measures if measure.k is not None]
+    """Values of consecutive users, in order for each measure; what is recommended to them, where a measure is of that."""
+    cut = [measure for measure in measures if measure.k is not None and measure.kind not in RESULTS]
     whole = [measure for measure in measures if measure.k is None]
-    by_code = any(measure.settings["ties"] == "order" for measure in cut)
-    k = max((measure.k or 0 for measure in cut), default=0)
+    shown = max((measure.k or 0 for measure in measures if measure.kind in RESULTS), default=0)
+    by_code = shown > 0 or any(measure.settings["ties"] == "order" for measure in cut)
+    k = max([shown, *(measure.k or 0 for measure in cut)])
     lists: list[_Lists] = []
     measured = 0
     for place, rows in scored_blocks(model, users, k, known, block, progress):
         if whole:
             relevant, excluded = _relevant(held_out, users[place]), take_lists(known, users[place])
             yield _measure_rows(whole, rows[:, : model.num_items], *relevant, excluded)
-        if not cut:
+        if not k:
             continue
         top, tied = top_of_rows(rows, k, by_code=by_code)
+        if shown:
+            yield {SHOWN: top.ids[:, :shown]}
+        if not cut:
+            continue
         lists.append(_with_ties(rows, top, tied, held_out[0], users[place]))
         if (place.stop - measured) * k >= LIST_VALUES or place.stop == users.numel():
             relevant = _relevant(held_out, users[measured : place.stop])

@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from rankwell.errors import InputError
 from rankwell.evaluation.full import Evaluation, evaluate
+from rankwell.evaluation.recommended import Background
 from rankwell.evaluation.top import Progress
 from rankwell.lists import take_lists
 from rankwell.metrics import Measure
+from rankwell.metrics.registry import RESULTS
 from rankwell.types import Ragged
 
 __all__ = ["HistoryRanker", "NextItemModel", "distinct_items", "evaluate_next"]
@@ -50,6 +52,7 @@ def evaluate_next(
     targets: Int[Tensor, " q"],
     *,
     exclude_history: bool = False,
+    background: Background | None = None,
     block: int = 256,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -61,7 +64,8 @@ def evaluate_next(
 
     With one item to find, ``recall@k`` is the hit rate HR@k, and ``ndcg@k`` is 1 / log2(1 + rank) up to place k. All else is
     as in :func:`~rankwell.evaluation.evaluate`: the mean over all orders of ties, values a question, on the CPU, blocks of
-    ``block`` questions. ``users`` of the result number the questions.
+    ``block`` questions. ``users`` of the result number the questions. Measures of recommended items take a question for a
+    user; without ``background`` the items of its history are what it has.
 
     Raises :class:`InputError` where there is no question, targets are not one a history, or a score is NaN.
 
@@ -81,9 +85,13 @@ def evaluate_next(
         )
     nothing = Ragged(torch.zeros_like(histories.offsets), histories.values[:0])
     known = distinct_items(histories, model.num_items) if exclude_history else nothing
+    if background is None and any(measure.kind in RESULTS for measure in measures):
+        background = Background.of(distinct_items(histories, model.num_items), model.num_items)
     wanted = Ragged(torch.arange(questions + 1, device=targets.device), targets)
     ranker = HistoryRanker(model, histories)
-    return evaluate(ranker, measures, known=known, held_out=wanted, block=block, progress=progress)
+    return evaluate(
+        ranker, measures, known=known, held_out=wanted, background=background, block=block, progress=progress
+    )
 
 
 def distinct_items(histories: Ragged, num_items: int) -> Ragged:
