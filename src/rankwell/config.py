@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError  # noqa
 from rankwell.data.batching import BATCHES  # noqa: E402
 from rankwell.generators import GENERATORS  # noqa: E402
 from rankwell.metrics import Measure  # noqa: E402
+from rankwell.metrics.registry import RESULTS  # noqa: E402
 from rankwell.miners import MINERS, is_one, parse  # noqa: E402
 from rankwell.models import MODELS  # noqa: E402
 from rankwell.registry import Entry, Parameter  # noqa: E402
@@ -79,6 +80,11 @@ def resolve(raw: Mapping[str, Any], source: str = "configuration") -> Config:
     monitor, measures = filled.evaluation.monitor, filled.evaluation.measures
     for measure in (*measures, monitor):
         _checked(task, measure, f"{source}: evaluation.{'monitor' if measure == monitor else 'measures'}")
+    if Measure.parse(monitor).kind in RESULTS:
+        raise ConfigError(
+            f"{source}: evaluation.monitor: {monitor} is of recommended items, of which higher is not better. Choose the epoch"
+            " by a measure of which it is, such as ndcg@10."
+        )
     if monitor not in measures:
         choices["evaluation"] = filled.evaluation.model_copy(update={"measures": [*measures, monitor]})
     return filled.model_copy(update=choices)

@@ -149,3 +149,30 @@ def test_users_are_read_as_items(write):
 def test_rows_in_another_order(write):
     columns = read_items(write("item,price\n7,1.5\n007,2\nb,0\n"), IDS).in_order(np.array([2, 0, 1]))
     assert columns.item_ids.to_list() == ["7", "007", "b"] and columns.weights("price").tolist() == [1.5, 2.0, 0.0]
+
+
+def test_vectors_of_values_of_numbers_and_of_lists(write):
+    columns = read_items(write("item,genres,code\n7,war | drama,3\n007,drama,4\nb,|sad||drama,3\n"), IDS)
+    # 007, b and 7: drama, sad and war, in the order of the items.
+    assert columns.vectors("genres").tolist() == [[1, 0, 0], [1, 1, 0], [1, 0, 1]]
+    assert columns.vectors("code").tolist() == [[1, 0], [0, 1], [0, 1]]
+    frame = pl.DataFrame({"v": [[1.0, 2.0], None, [0.5, -1.0]], "odd": [[1.0], [1.0, 2.0], [3.0]], "n": [2, None, 2]})
+    lists = ItemColumns("shop.parquet", frame, IDS, "default")
+    assert lists.vectors("v").tolist() == [[1.0, 2.0], [0.0, 0.0], [0.5, -1.0]]
+    assert lists.vectors("n").tolist() == [[1], [0], [1]]
+    with pytest.raises(DataError, match="column 'odd' must hold texts, numbers, or lists of as many numbers each"):
+        lists.vectors("odd")
+
+
+def test_vectors_of_what_is_not_there(write, monkeypatch):
+    columns = read_items(write("item,genres\n7,war\n007,\nb,sad\n"), IDS)
+    with pytest.raises(
+        DataError, match=r"column 'genres' must have a value for every item: 1 have none \(first: '007'"
+    ):
+        columns.vectors("genres")
+    with pytest.raises(ConfigError, match="has no column 'genre'"):
+        columns.vectors("genre")
+    monkeypatch.setattr("rankwell.data.item_columns.LARGEST", 5)
+    lacking = read_items(write("item,genres\n7,war\n007,\nb,sad\n"), IDS, missing="default")
+    with pytest.raises(DataError, match="column 'genres' has 2 values, too many for categories of 3 items"):
+        lacking.vectors("genres")

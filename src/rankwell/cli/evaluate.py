@@ -24,12 +24,12 @@ def evaluate(
         progress.phase("evaluate", 0)
         chosen = [saved.task.check(Measure.parse(text)) for text in texts]
         data = saved.data
-        result = saved.task.judge(saved.config, saved.model, chosen, data.train, data.test, progress.evaluating)
-        slices = {
-            question: saved.task.judge(saved.config, part.view(saved.model), chosen, data.train, part.held_out).means()
-            for question, part in saved.task.slices(saved.config, data).items()
-        }
-    name = str(saved.config.model["name"])
-    output.print(figures_table({name: result.means(), **{f"{name}, {what}": means for what, means in slices.items()}}))
+        result = saved.task.judge(
+            saved.config, saved.model, chosen, data.train, data.test, progress.evaluating, items=data.items
+        )
+        name = str(saved.config.model["name"])
+        slices = saved.task.judge_slices(saved.config, {name: saved.model}, chosen, data)
+    rows = {f"{name}, {question}": figures[name] for question, figures in slices.items()}
+    output.print(figures_table({name: result.means(), **rows}))
     without = f", {result.without_held_out:,} without test pairs" if result.without_held_out else ""
     output.print(f"{len(result.users):,} test {saved.task.units}{without}", markup=False)

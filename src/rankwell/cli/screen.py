@@ -70,14 +70,14 @@ def dotted(path: str | None, arguments: Sequence[str], raw: dict[str, Any]) -> s
 
 
 def figures_table(rows: dict[str, dict[str, float]]) -> Table:
-    """Named rows of measures."""
+    """Named rows of measures, those of the first; a row may lack some."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
     names = list(next(iter(rows.values())))
     for name in names:
         table.add_column(escape(name), justify="right")
     for row, values in rows.items():
-        table.add_row(escape(row), *(f"{values[name]:.4f}" for name in names))
+        table.add_row(escape(row), *(f"{values[name]:.4f}" if name in values else "" for name in names))
     return table
 
 

@@ -126,8 +126,9 @@ class RunFolder:
         return SavedRun(config, model, task, data)
 
     def write_evaluation(self, rows: pl.DataFrame, evaluation: Evaluation, unit: str) -> None:
-        """The values of each user or query."""
-        table = rows.with_columns(pl.Series(name, values.numpy()) for name, values in evaluation.values.items())
+        """The values of each user or query; what is one number of all is in ``metrics.json`` alone."""
+        each = {name: values for name, values in evaluation.values.items() if values.ndim}
+        table = rows.with_columns(pl.Series(name, values.numpy()) for name, values in each.items())
         with write_atomically(self.path / f"per_{unit}.parquet", pl.exceptions.PolarsError) as temporary:
             table.write_parquet(temporary)
 

@@ -111,9 +111,10 @@ def _carry_out(
     model = task.model(config, data)
     epochs, validation = _train(config, folder, task, data, model, reporter, clock)
     measures = [Measure.parse(text) for text in config.evaluation.measures]
+    progress = reporter.evaluating if reporter else None
 
-    def judge(ranker: nn.Module, held_out: Any = data.test) -> Evaluation:
-        return task.judge(config, ranker, measures, data.train, held_out, reporter.evaluating if reporter else None)
+    def judge(ranker: nn.Module) -> Evaluation:
+        return task.judge(config, ranker, measures, data.train, data.test, progress, items=data.items)
 
     if reporter:
         reporter.phase("evaluate", 0)
@@ -125,10 +126,7 @@ def _carry_out(
     baselines = {name: judge(ranker).means() for name, ranker in rankers.items()}
     clock.lap("baselines")
     named = {str(config.model["name"]): model, **rankers}
-    slices = {
-        question: {name: judge(view(ranker), held_out).means() for name, ranker in named.items()}
-        for question, (held_out, view) in task.slices(config, data).items()
-    }
+    slices = task.judge_slices(config, named, measures, data, progress)
     if slices:
         clock.lap("slices")
     result = Result(evaluation.means(), baselines, len(evaluation.users), epochs, validation, clock.seconds, slices)

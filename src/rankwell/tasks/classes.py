@@ -78,7 +78,7 @@ class MetricLearning(Task[Examples]):
 
     def check(self, measure: Measure) -> Measure:
         """Classes are the same, or not: there are no grades."""
-        return check_binary(measure)
+        return check_binary(super().check(measure))
 
     def read(self, config: Config) -> Data[Examples]:
         """Read the file, and split its classes."""
@@ -165,6 +165,8 @@ class MetricLearning(Task[Examples]):
         known: Examples,  # noqa: ARG002
         held_out: Examples,
         progress: Progress | None = None,
+        *,
+        items: Any = None,  # noqa: ARG002
     ) -> Evaluation:
         """Each example among all others of the part."""
         embedder: Any = model

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from rankwell.atomic import write_atomically
-from rankwell.data import Batch, Interactions, describe, synthesise
+from rankwell.data import Batch, Interactions, ItemColumns, describe, synthesise
 from rankwell.data.batching import Batches
 from rankwell.errors import ConfigError
-from rankwell.evaluation import Among, Evaluation, evaluate
+from rankwell.evaluation import Among, Background, Evaluation, evaluate
 from rankwell.evaluation.full import check_binary
+from rankwell.evaluation.recommended import check_recommended
 from rankwell.evaluation.top import GROUP, Progress
 from rankwell.generators import GENERATORS
 from rankwell.losses import LOSSES
@@ -107,8 +108,11 @@ class Recommendation(Task[Interactions]):
         return check_binary(measure)
 
     def read(self, config: Config) -> Data[Interactions]:
-        """Read and split."""
-        return read(_data(config), config.seed)
+        """Read and split; what a measure would lack is said before anything is trained."""
+        data = read(_data(config), config.seed)
+        measures = [Measure.parse(text) for text in config.evaluation.measures]
+        check_recommended(measures, _background(measures, data.train, data.items))
+        return data
 
     def describe(self, config: Config) -> Description:
         """Counts, density, activity, popularity."""
@@ -177,12 +181,19 @@ class Recommendation(Task[Interactions]):
         known: Interactions,
         held_out: Interactions,
         progress: Progress | None = None,
+        *,
+        items: ItemColumns | None = None,
     ) -> Evaluation:
         """Against the whole catalogue, known items left out."""
         ranker: Any = model  # every model of interactions ranks the catalogue
-        lists = known.known(), held_out.known()
         return evaluate(
-            ranker, measures, known=lists[0], held_out=lists[1], block=config.evaluation.block, progress=progress
+            ranker,
+            measures,
+            known=known.known(),
+            held_out=held_out.known(),
+            background=_background(measures, known, items),
+            block=config.evaluation.block,
+            progress=progress,
         )
 
     def baselines(self, config: Config, data: Data[Interactions]) -> Mapping[str, nn.Module]:  # noqa: ARG002
@@ -299,6 +310,13 @@ class _Fixed(nn.Module):
 
     def score_all(self, queries: Tensor, out: Tensor | None = None) -> Tensor:
         return self.scores[queries] if out is None else out.copy_(self.scores[queries])
+
+
+def _background(measures: Sequence[Measure], known: Interactions, items: ItemColumns | None) -> Background:
+    """Who has what, and the columns of items that measures name."""
+    named = {measure.column for measure in measures if measure.column}
+    columns = {name: items.vectors(name) for name in named} if items is not None else {}
+    return Background.of(known.known(), known.num_items, columns)
 
 
 def _data(config: Config) -> InteractionData:

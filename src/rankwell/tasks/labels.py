@@ -71,7 +71,7 @@ class Labelling(Task[LabelledRows]):
 
     def check(self, measure: Measure) -> Measure:
         """A row has a label, or not: there are no grades."""
-        return check_binary(measure)
+        return check_binary(super().check(measure))
 
     def read(self, config: Config) -> Data[LabelledRows]:
         """Read and split."""
@@ -129,6 +129,8 @@ class Labelling(Task[LabelledRows]):
         known: LabelledRows,  # noqa: ARG002
         held_out: LabelledRows,
         progress: Progress | None = None,
+        *,
+        items: Any = None,  # noqa: ARG002
     ) -> Evaluation:
         """All labels, for every row."""
         of = (held_out.features, held_out.labels, len(held_out.label_ids))

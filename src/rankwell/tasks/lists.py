@@ -133,6 +133,8 @@ class LearningToRank(Task[JudgedLists]):
         known: JudgedLists,  # noqa: ARG002
         held_out: JudgedLists,
         progress: Progress | None = None,
+        *,
+        items: Any = None,  # noqa: ARG002
     ) -> Evaluation:
         """Every query's documents."""
         return evaluate_lists(model, measures, *held_out.tensors(), progress=progress)

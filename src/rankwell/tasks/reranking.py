@@ -129,6 +129,8 @@ class Reranking(TextRetrieval):
         known: Retrieval,
         held_out: Retrieval,
         progress: Progress | None = None,
+        *,
+        items: Any = None,  # noqa: ARG002
     ) -> Evaluation:
         """The candidates of each query in the model's order, measured against all that is relevant."""
         return super().judge(config, self._ranking(config, model), measures, known, held_out, progress)

@@ -178,6 +178,8 @@ class TextRetrieval(Task[Retrieval]):
         known: Retrieval,  # noqa: ARG002  (what training knows of other queries is no matter here)
         held_out: Retrieval,
         progress: Progress | None = None,
+        *,
+        items: Any = None,  # noqa: ARG002
     ) -> Evaluation:
         """Exact search of the corpus, or of those documents of it that compete."""
         ranker = ranker_of(model, held_out, progress)

@@ -18,12 +18,15 @@ from rankwell.data.readers import Format
 from rankwell.data.sequence_splits import NextItems, split_last, split_time
 from rankwell.data.sequences import Sequences, read_sequences, synthesise_sequences
 from rankwell.errors import ConfigError
-from rankwell.evaluation import Evaluation
-from rankwell.evaluation.next_item import HistoryRanker, evaluate_next
+from rankwell.evaluation import Background, Evaluation
+from rankwell.evaluation.full import check_binary
+from rankwell.evaluation.next_item import HistoryRanker, distinct_items, evaluate_next
+from rankwell.evaluation.recommended import check_recommended
 from rankwell.evaluation.top import GROUP, Progress
 from rankwell.losses import LOSSES
 from rankwell.losses.styles import as_contrast
-from rankwell.metrics import Measure
+from rankwell.metrics import METRICS, Measure
+from rankwell.metrics.registry import RESULTS, filled_by_column
 from rankwell.registry import Entry
 from rankwell.samplers import SAMPLERS
 from rankwell.tasks.interaction_data import ids_of
@@ -104,14 +107,23 @@ class NextItem(Task[Any]):
         refuse_watching(given, f"{names['loss']}, over the whole catalogue,")
         return {"sampler": {}, "miner": {}}
 
+    def check(self, measure: Measure) -> Measure:
+        """What comes next has no grades, and items have no columns."""
+        if measure.kind in RESULTS and filled_by_column(METRICS[measure.name]):
+            raise ConfigError(f"{measure} needs a column of items, and task sequences has none. Leave it out.")
+        return check_binary(measure)
+
     def read(self, config: Config) -> Data[Any]:
-        """Read, and hold out."""
+        """Read, and hold out; what a measure would lack is said before anything is trained."""
         given = self._given(config)
         data = self._sequences(given, config.seed)
         if given.split == "time":
             split = split_time(data, given.valid_fraction, given.test_fraction, every=given.every)
         else:
             split = split_last(data)
+        measures = [Measure.parse(text) for text in config.evaluation.measures]
+        if any(each.kind in RESULTS for each in measures):
+            check_recommended(measures, _background(split.train, split.test))
         return Data(split.train, split.fit, split.valid, split.test, split.notes)
 
     def _sequences(self, given: SequenceData, seed: int) -> Sequences:
@@ -195,9 +207,11 @@ class NextItem(Task[Any]):
         config: Config,
         model: nn.Module,
         measures: Sequence[Measure],
-        known: Any,  # noqa: ARG002
+        known: Sequences,
         held_out: NextItems,
         progress: Progress | None = None,
+        *,
+        items: Any = None,  # noqa: ARG002
     ) -> Evaluation:
         """Where the item that came stands among all."""
         ranker: Any = model  # every model of sequences scores what may come next
@@ -207,6 +221,7 @@ class NextItem(Task[Any]):
             held_out.histories(config.model.get("max_length")),
             held_out.targets,
             exclude_history=self._given(config).exclude_history,
+            background=_background(known, held_out) if any(each.kind in RESULTS for each in measures) else None,
             block=config.evaluation.block,
             progress=progress,
         )
@@ -316,6 +331,13 @@ class NextItem(Task[Any]):
     def _given(config: Config) -> SequenceData:
         assert isinstance(config.data, SequenceData)
         return config.data
+
+
+def _background(train: Sequences, asked: NextItems) -> Background:
+    """What each question's user had had, and how many users have an item in training."""
+    history = distinct_items(asked.histories(), train.num_items)
+    counts = torch.bincount(train.known().values, minlength=train.num_items)
+    return Background(history, counts, train.num_users)
 
 
 class _Popular(nn.Module):

@@ -18,6 +18,7 @@ from pydantic import (  # noqa: E402
 )
 
 from rankwell.metrics import Measure  # noqa: E402
+from rankwell.metrics.registry import RESULTS  # noqa: E402
 from rankwell.models import MODELS  # noqa: E402
 from rankwell.training import TrainingSettings  # noqa: E402
 
@@ -61,6 +62,15 @@ class EvaluationConfig(Section):
     by_popularity: bool = False
     """Whether head, middle, tail and new items get figures of their own, where training counts items: see
     :func:`~rankwell.tasks.popularity_parts.popularity_parts`. Each takes as long as an evaluation."""
+
+    def check_first(self) -> None:
+        """Raise :class:`ConfigError` where the first measure, by which comparisons rank, is one of recommended items."""
+        first = self.measures[0]
+        if Measure.parse(first).kind in RESULTS:
+            raise ConfigError(
+                f"evaluation.measures: the first one ranks, and {first} is of recommended items, of which higher is not better."
+                " Put a measure first of which it is, such as ndcg@10."
+            )
 
     @field_validator("measures", mode="after")
     @classmethod

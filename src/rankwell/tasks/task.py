@@ -13,6 +13,7 @@ from rankwell.errors import ConfigError
 from rankwell.evaluation import Evaluation
 from rankwell.evaluation.top import Progress
 from rankwell.metrics import Measure
+from rankwell.metrics.registry import RESULTS
 from rankwell.models import MODELS
 from rankwell.registry import Entry
 from rankwell.tasks.profile import Profile
@@ -124,7 +125,13 @@ class Task(Generic[P]):
         return {}
 
     def check(self, measure: Measure) -> Measure:
-        """The measure; :class:`ConfigError` where these data could not be measured by it."""
+        """The measure; :class:`ConfigError` where these data could not be measured by it: by one of recommended items, unless
+        the task says otherwise."""
+        if measure.kind in RESULTS:
+            raise ConfigError(
+                f"{measure} is of items that are recommended out of a catalogue: task {self.name} recommends none, it has"
+                " scores and labels alone. Take a measure of these, such as ndcg@10."
+            )
         return measure
 
     def read(self, config: Config) -> Data[P]:
@@ -175,8 +182,11 @@ class Task(Generic[P]):
         known: P,
         held_out: P,
         progress: Progress | None = None,
+        *,
+        items: Any = None,
     ) -> Evaluation:
-        """Measure the model on what is held out, for those who know what is known."""
+        """Measure the model on what is held out, for those who know what is known; ``items`` are the data's columns of items,
+        which a measure may name."""
         raise NotImplementedError
 
     def baselines(self, config: Config, data: Data[P]) -> Mapping[str, nn.Module]:
@@ -186,6 +196,27 @@ class Task(Generic[P]):
     def slices(self, config: Config, data: Data[P]) -> Mapping[str, Slice]:  # noqa: ARG002
         """Parts of the test that get figures of their own, by name; none unless the data have them."""
         return {}
+
+    def judge_slices(
+        self,
+        config: Config,
+        rankers: Mapping[str, nn.Module],
+        measures: Sequence[Measure],
+        data: Data[P],
+        progress: Progress | None = None,
+    ) -> dict[str, dict[str, dict[str, float]]]:
+        """Figures of each ranker in each of the slices, by measures of scores and labels.
+
+        Those of recommended items are left out: a slice asks about a part of the test, and no part of what is recommended.
+        """
+        chosen = [measure for measure in measures if measure.kind not in RESULTS]
+        return {
+            question: {
+                name: self.judge(config, view(ranker), chosen, data.train, held_out, progress).means()
+                for name, ranker in rankers.items()
+            }
+            for question, (held_out, view) in (self.slices(config, data).items() if chosen else ())
+        }
 
     def facts(self, data: Data[P]) -> dict[str, Any]:
         """Counts and a fingerprint, by which a resumed run knows its data."""
