@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rankwell.errors import InputError
-from rankwell.evaluation.significance import difference, holm, mean_ranks, summarise
+from rankwell.evaluation.significance import difference, holm, mean_ranks, summarise, summarise_figures
 
 
 def test_the_test_with_seeds_by_hand() -> None:
@@ -110,3 +110,10 @@ def test_holm_by_hand() -> None:
 def test_mean_ranks_share_ties() -> None:
     values = np.array([[3.0, 1.0], [2.0, 1.0], [1.0, 5.0]])
     assert mean_ranks(values).tolist() == [1.75, 2.25, 2.0]
+
+
+def test_one_figure_a_result_has_no_interval() -> None:
+    found = summarise_figures(np.array([0.5, 0.7, 0.9]))
+    assert found.mean == pytest.approx(0.7) and found.over_seeds == pytest.approx(0.2)
+    assert all(map(math.isnan, (found.low, found.high, found.over_units))) and (found.seeds, found.units) == (3, 0)
+    assert math.isnan(summarise_figures(np.array([0.5])).over_seeds)

@@ -1,6 +1,7 @@
 """Comparisons: cells that are kept, fail alone and go on; what they are told to have found."""
 
 import importlib
+import json
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ import threading
 from concurrent.futures import CancelledError
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -23,6 +25,7 @@ from rankwell.experiments.compare import Budget, compare, contenders, plan_cells
 from rankwell.experiments.folder import RunFolder, write_config
 from rankwell.experiments.processes import why_it_failed
 from rankwell.experiments.report import write_report
+from rankwell.experiments.sentences import protocol
 from rankwell.experiments.standings import standings
 
 pytestmark = pytest.mark.usefixtures("no_picture")
@@ -338,3 +341,27 @@ def test_a_budget_in_seconds_becomes_epochs(tiny):
     config = resolve({"data": {"path": str(tiny)}, **SMALL})
     assert cell_module._fitting(config, 1e-9).training.epochs == 1
     assert (cell_module._fitting(config, 1e3).training.epochs or 0) > 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_measures_of_recommended_items_are_told_and_not_tested(tiny, tmp_path):
+    evaluation = {"measures": ["recall@5", "coverage@5", "novelty@5"], "monitor": "recall@5"}
+    cells, facts = planned(tiny, tmp_path, evaluation=evaluation)
+    found = standings(compare(cells, facts, tmp_path, budget=FOUR, jobs=1))
+    write_report(found, tmp_path)
+    report = json.loads((tmp_path / "report.json").read_text())
+    for contender in report["contenders"]:
+        runs = [RunFolder(cell.folder / "run") for cell in cells if cell.contender == contender["name"]]
+        figures = [run.read_json("metrics.json")["test"] for run in runs]
+        shown, novel = (contender["measures"][name] for name in ("coverage@5", "novelty@5"))
+        assert contender["by_seed"]["coverage@5"] == [each["coverage@5"] for each in figures]
+        assert shown["mean"] == pytest.approx(np.mean([each["coverage@5"] for each in figures]))
+        assert shown["low"] is shown["high"] is shown["over_units"] is None and shown["units"] == 0
+        assert novel["mean"] == pytest.approx(np.mean([each["novelty@5"] for each in figures]))
+        assert novel["low"] <= novel["mean"] <= novel["high"] and novel["units"] == 40
+    said = (tmp_path / "report.md").read_text()
+    assert "Of recommended items, ties by the lower item code: coverage@5 and novelty@5. Higher is not better" in said
+    assert "No interval over users: coverage@5, one figure a result of all users together." in said
+    assert "one figure a result" not in "".join(protocol(replace(found, measures=("recall@5",))))
+    with pytest.raises(ConfigError, match="the first one ranks, and novelty@5 is of recommended items"):
+        planned(tiny, tmp_path, evaluation={"measures": ["novelty@5", "recall@5"]})

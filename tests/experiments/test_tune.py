@@ -23,6 +23,7 @@ from rankwell.experiments import tune as tune_module
 from rankwell.experiments.compare import Budget, contenders, plan_cells
 from rankwell.experiments.equal_tuning import tune_contenders, tuning_said
 from rankwell.experiments.folder import RunFolder
+from rankwell.experiments.nested_report import write_nested_report
 from rankwell.experiments.search import space_of
 from rankwell.experiments.study import Study, worker
 from rankwell.experiments.trial import validated, work
@@ -374,6 +375,25 @@ def test_figures_of_folds_are_of_what_no_search_saw(tmp_path):
     assert told(Study(again.folds[0].folder)) == told(Study(found.folds[0].folder))
     assert again.folds[0].result.test != found.folds[0].result.test
     assert told(Study(again.folds[1].folder)) != told(Study(found.folds[1].folder))
+
+
+@pytest.mark.usefixtures("quick")
+def test_one_figure_a_fold_has_no_interval(tmp_path):
+    lines = "".join(f"u{user},i{item}\n" for user in range(8) for item in range(8) if (user + item) % 3)
+    (tmp_path / "a.csv").write_text(f"user,item\n{lines}")
+    raw = {"data": {"path": str(tmp_path / "a.csv")}, "model": {"name": "ease"}}
+    raw["evaluation"] = {"measures": ["recall@2", "coverage@2", "novelty@2"], "monitor": "recall@2"}
+    plans = [
+        planned(in_fold(resolve(raw), number, 2), trials=1, search=["model.regularisation=1:9"]) for number in (1, 2)
+    ]
+    found = nested(plans, tmp_path / "tuned")
+    shown, novel = (found.summaries[name] for name in ("coverage@2", "novelty@2"))
+    assert list(found.summaries) == raw["evaluation"]["measures"]
+    assert shown.mean == pytest.approx(np.mean([each.result.test["coverage@2"] for each in found.folds]))
+    assert np.isnan([shown.low, shown.high]).all() and shown.units == 0
+    assert novel.low <= novel.mean <= novel.high and novel.units == 8
+    report = write_nested_report(found, "rankwell tune").with_suffix(".md").read_text()
+    assert f"| coverage@2 | {shown.mean:.4f} |  |  | 0 |" in report
 
 
 @pytest.mark.usefixtures("quick")

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from rankwell.errors import InputError, require
 
-__all__ = ["Difference", "Summary", "difference", "holm", "mean_ranks", "summarise"]
+__all__ = ["Difference", "Summary", "difference", "holm", "mean_ranks", "summarise", "summarise_figures"]
 
 RESAMPLES = 999, 9_999
 """Fewest and most; between them as many as make ``DRAWS``."""
@@ -38,6 +38,7 @@ class Summary:
     """Standard deviation over users of the mean over seeds."""
     seeds: int
     units: int
+    """0 where the figure is one of all users together: then nothing is known over users."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,16 @@ def summarise(values: Values, *, seed: int = 0) -> Summary:
     over_seeds = float(values.mean(1).std(ddof=1)) if len(values) > 1 else math.nan
     over_units = float(of_units.std(ddof=1)) if len(of_units) > 1 else math.nan
     return Summary(float(of_units.mean()), low, high, over_seeds, over_units, *values.shape)
+
+
+def summarise_figures(values: Float[np.ndarray, " s"]) -> Summary:
+    """The same of a measure that is one figure a result, as ``coverage``, and no mean over users: no interval over them.
+
+    >>> summarise_figures(np.array([0.5, 0.75])).mean
+    0.625
+    """
+    over_seeds = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+    return Summary(float(values.mean()), math.nan, math.nan, over_seeds, math.nan, len(values), 0)
 
 
 def difference(first: Values, second: Values, *, seed: int = 0) -> Difference:

@@ -125,7 +125,7 @@ def plan_cells(
     refit where it is open: it would take as many steps again as validation chose.
 
     Raises:
-        ConfigError: for fewer than one seed, or a configuration that does not resolve.
+        ConfigError: for fewer than one seed, a configuration that does not resolve, or a first measure that does not rank.
     """
     if seeds < 1:
         raise ConfigError(f"a comparison needs at least one seed: got {seeds}.")
@@ -141,6 +141,7 @@ def plan_cells(
         given.setdefault("training", {}).setdefault("refit", False)
         given.setdefault("evaluation", {}).setdefault("by_popularity", True)
         config = resolve(given, name)
+        config.evaluation.check_first()
         if config.threads:
             raise ConfigError(
                 f"threads {config.threads}: a comparison shares the cores among its runs. Leave threads out, and say by --jobs"

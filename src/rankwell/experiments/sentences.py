@@ -1,11 +1,13 @@
 """A comparison in sentences: what it found, how it was done, and what it does not say."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rankwell.evaluation.significance import LEAST_UNITS
 from rankwell.experiments.equal_tuning import tuning_said
 from rankwell.experiments.standings import Contender, Standings
+from rankwell.metrics import Measure
+from rankwell.metrics.registry import RESULTS
 
 __all__ = ["failures", "finding", "protocol", "settings_of"]
 
@@ -66,9 +68,29 @@ def protocol(found: Standings) -> list[str]:
         f"Intervals of figures are bootstrap percentiles over {found.units}; those of differences are"
         f" {'of the test' if found.several_seeds else 'the same'}. p is two-sided, adjusted for all {len(found.pairs)} pairs by"
         f" Holm's method; effect is the mean difference over its standard deviation over {found.units}. {_scope(found)}",
+        *_recommended(found),
         *tuning_said(found.about.get("tuning", {})),
     ]
     return [*said, _cost(found), *(f"Note: {note}." for note in found.about["notes"])]
+
+
+def _recommended(found: Standings) -> list[str]:
+    """What measures of recommended items do not say."""
+    measures = [measure for measure in map(Measure.parse, found.measures) if measure.kind in RESULTS]
+    if not measures:
+        return []
+    said = (
+        f"Of recommended items, ties by the lower item code: {_and(measures)}. Higher is not better: nothing is ranked or"
+        " tested by them."
+    )
+    if single := [measure for measure in measures if measure.one_figure]:
+        said += f" No interval over {found.units}: {_and(single)}, one figure a result of all {found.units} together."
+    return [said]
+
+
+def _and(measures: Sequence[Measure]) -> str:
+    *others, last = map(str, measures)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _cost(found: Standings) -> str:

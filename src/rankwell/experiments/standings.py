@@ -12,10 +12,19 @@ import polars as pl
 from jaxtyping import Float
 
 from rankwell.errors import RunError
-from rankwell.evaluation.significance import Difference, Summary, difference, holm, mean_ranks, summarise
+from rankwell.evaluation.significance import (
+    Difference,
+    Summary,
+    difference,
+    holm,
+    mean_ranks,
+    summarise,
+    summarise_figures,
+)
 from rankwell.experiments.cell import Outcome
 from rankwell.experiments.compare import Cell, Comparison
 from rankwell.experiments.folder import RunFolder
+from rankwell.metrics import Measure
 from rankwell.tasks import task_of
 
 __all__ = ["Contender", "Pair", "Standings", "Used", "standings"]
@@ -50,7 +59,7 @@ class Contender:
     failed: dict[int, str]
     """Why others did not."""
     values: dict[str, Float[np.ndarray, "s u"]]
-    """By measure, of each seed and user."""
+    """By measure, of each seed and user; of a measure that is one figure a result, of each seed (``[s, 1]``)."""
     summaries: dict[str, Summary]
     rank: float
     """Mean over users of its rank by the first measure, among all; NaN where it failed."""
@@ -163,11 +172,16 @@ def _contender(
     name: str, cells: Sequence[tuple[Cell, Outcome]], rows: dict[Any, pl.DataFrame], measures: Sequence[str]
 ) -> Contender:
     alive = [(cell, outcome) for cell, outcome in cells if not outcome.error]
-    values = {
-        measure: np.stack([rows[cell.folder][measure].to_numpy() for cell, _ in alive]) for measure in measures if alive
-    }
     runs = [RunFolder(cell.folder / "run") for cell, _ in alive]
     logs, results = [_log(cell) for cell, _ in alive], [run.read_json("metrics.json") for run in runs]
+    one_figure = {measure for measure in measures if Measure.parse(measure).one_figure}
+    values = {
+        measure: np.array([[result["test"][measure]] for result in results])
+        if measure in one_figure
+        else np.stack([rows[cell.folder][measure].to_numpy() for cell, _ in alive])
+        for measure in measures
+        if alive
+    }
     seen = runs[0].negatives().get("select") if runs else None
     return Contender(
         name,
@@ -175,7 +189,11 @@ def _contender(
         tuple(cell.seed for cell, _ in alive),
         {cell.seed: outcome.error for cell, outcome in cells if outcome.error},
         values,
-        {measure: summarise(each) for measure, each in values.items() if not np.isnan(each).all()},
+        {
+            measure: summarise_figures(each[:, 0]) if measure in one_figure else summarise(each)
+            for measure, each in values.items()
+            if not np.isnan(each).all()
+        },
         math.nan,
         tuple(_used(log, result, each) for log, result, (_, each) in zip(logs, results, alive, strict=True)),
         tuple(_curve(log, cells[0][0].config.evaluation.monitor) for log in logs),

@@ -16,7 +16,7 @@ import polars as pl
 
 from rankwell.config import Config, resolve
 from rankwell.errors import ConfigError, RunError
-from rankwell.evaluation.significance import Summary, summarise
+from rankwell.evaluation.significance import Summary, summarise, summarise_figures
 from rankwell.experiments.dimensions import Space, applied
 from rankwell.experiments.folder import RunFolder, write_config
 from rankwell.experiments.locks import FileLock
@@ -26,6 +26,7 @@ from rankwell.experiments.run import Reporter, Result, run, with_epochs
 from rankwell.experiments.search import space_of
 from rankwell.experiments.study import Study, Tried, worker
 from rankwell.experiments.trial import check_validation
+from rankwell.metrics import Measure
 from rankwell.tasks import task_of
 
 __all__ = ["Nested", "Plan", "Tuning", "in_fold", "nested", "planned", "search", "tune"]
@@ -196,6 +197,7 @@ def in_fold(config: Config, number: int, folds: int) -> Config:
         raise ConfigError(f"cross-validation needs at least two folds: got {folds}.")
     if "fold" not in task.settings.model_fields:
         raise ConfigError(f"task {task.name} is not split at random, and has no folds: tune without --folds.")
+    config.evaluation.check_first()
     raw = config.as_dict()
     if "fold" in raw["data"]:
         raise ConfigError("data.fold is one fold, and --folds takes each in turn: leave one of the two out.")
@@ -220,12 +222,18 @@ def nested(
 
 
 def _over_folds(found: Sequence[Tuning]) -> dict[str, Summary]:
-    """Of each user or query the mean over the folds that ask it, then over all of them."""
+    """Of each user or query the mean over the folds that ask it, then over all of them; of one figure a fold their mean."""
     config = found[0].config
     unit = task_of(config.task).unit
     rows = [pl.read_parquet(each.folder / "best" / f"per_{unit}.parquet") for each in found]
-    name, measures = rows[0].columns[0], config.evaluation.measures
+    name = rows[0].columns[0]
+    measures = [text for text in config.evaluation.measures if not Measure.parse(text).one_figure]
     each = pl.concat([part.select(name, *measures) for part in rows], how="vertical_relaxed")
     means = each.with_columns(pl.col(measures).fill_nan(None)).group_by(name, maintain_order=True).mean()
     values = {measure: means[measure].cast(pl.Float64).fill_null(np.nan).to_numpy() for measure in measures}
-    return {measure: summarise(np.stack([of])) for measure, of in values.items()}
+    return {
+        text: summarise(values[text][None])
+        if text in values
+        else summarise_figures(np.mean([[each.result.test[text]] for each in found], axis=0))
+        for text in config.evaluation.measures
+    }
