@@ -188,6 +188,10 @@ def no_second_derivative(operator: Operator, what: str, instead: str = FIRST_LOS
     return slopes
 
 
+def _tracked(*tensors: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+
+
 def list_sums(function: Operator, what: str, *, constants: int = 0) -> Callable[..., tuple[Tensor, ...]]:
     """From a function that gives the sums of lists with their slopes, one that is differentiable by a multiplication.
 
@@ -243,9 +247,12 @@ def list_sums(function: Operator, what: str, *, constants: int = 0) -> Callable[
 
     def sums(lists: Lists, scores: Tensor, *others: Any) -> tuple[Tensor, ...]:
         tensors, own = others[:3], others[3:]
-        flat = (x if x is None else x.expand(scores.shape).reshape(-1) for x in (scores, *tensors))
-        segment = lists.segment if isinstance(lists, Flat) else None
-        outputs = Sums.apply(segment, *flat, _offsets(lists, scores), *own)
+        flat = [x if x is None else x.expand(scores.shape).reshape(-1) for x in (scores, *tensors)]
+        inputs = (*flat, _offsets(lists, scores), *own)
+        if torch.compiler.is_compiling() and not _tracked(*flat):  # tracing cannot take a Function without a gradient
+            outputs = operator(*inputs)
+        else:
+            outputs = Sums.apply(lists.segment if isinstance(lists, Flat) else None, *inputs)
         shape = lists.lengths.shape if isinstance(lists, Flat) else scores.shape[:-1]
         return tuple(x.reshape(shape) for x in outputs[: 1 + constants])
 
