@@ -1,5 +1,6 @@
 """Metrics made into losses, and losses of noisy scores."""
 
+import itertools
 import math
 from functools import partial
 
@@ -9,6 +10,7 @@ from torch import tensor
 from torch.testing import assert_close
 
 from rankwell.errors import ConfigError, InputError, UnknownName
+from rankwell.kernels import comparisons, product_pairs
 from rankwell.lists import offsets_from_sizes
 from rankwell.losses import (
     LOSSES,
@@ -17,21 +19,28 @@ from rankwell.losses import (
     fast_soft_rank_loss,
     gumbel_approx_ndcg_loss,
     gumbel_neural_ndcg_loss,
+    hinge_loss,
     logistic_loss,
     neural_ndcg_loss,
     pirank_loss,
     smooth_ap_loss,
     soft_rank_loss,
+    soft_zero_one_loss,
     softmax_loss,
 )
 from rankwell.losses.laws import LAWS
-from rankwell.losses.of_ranks import FORMS
-from rankwell.metrics import METRICS, Measure, ap, auc, dcg, mrr, ndcg, recall
+from rankwell.losses.soft_ranks import FORMS
+from rankwell.metrics import METRICS, Measure, ap, coverage, dcg, mrr, ndcg
+from rankwell.metrics.registry import RESULTS
+from rankwell.metrics.registry import metric as enter_metric
 from rankwell.registry import Entry
-from rankwell.transforms import approximate, bound, gumbel
+from rankwell.transforms import Fraction, SoftRanks, approximate, bound, gumbel, rank_form
 
 MEASURES = ["dcg", "ndcg", "ndcg@3", "ndcg(gain=linear)@3", "mrr", "mrr@3", "ap", "ap@3", "recall@3", "precision@3"]
-MEASURES += ["f1@3", "r_precision", "rbp", "rbp(p=0.5)@3"]
+MEASURES += ["f1@3", "r_precision", "rbp", "rbp(p=0.5)@3", "ndcg(discount=original)@3", "ap(total=reachable)@3"]
+MEASURES += ["precision(depth=reachable)@7", "ap_at_r", "hit_rate@2", "hit_rate(rel=2)@3", "err", "err(max_label=2)@3"]
+MEASURES += ["auc", "auc(rel=2)", "pauc(max_fpr=0.4)", "pauc(max_fpr=0.5,scale=mcclish)", "bpref", "opa", "kendall_tau"]
+MEASURES += ["spearman"]
 
 
 def example(rows=20, n=9, relevant=None):
@@ -62,12 +71,19 @@ def test_approximate_is_the_registered_loss(metric, loss):
         assert torch.equal(approximate(metric)(scores, labels, weights=weights, reduction="none", **own), expected)
 
 
+def weighed(text):
+    """Weights to try: MRR's form is a weighted mean over the relevant items, which the first one's reciprocal rank is not."""
+    draw = torch.Generator().manual_seed(1)
+    return [None] if "mrr" in text else [None, torch.rand(20, 9, generator=draw, dtype=torch.double)]
+
+
 @pytest.mark.parametrize("text", MEASURES)
 def test_cold_approximation_is_the_metric(text):
     scores, labels = example(relevant=4 if "mrr" in text else None)
-    value = approximate(text)(scores, labels, temperature=1e-4, cut_temperature=1e-3, reduction="none")
-    metric = Measure.parse(text)(scores, labels, reduction="none")
-    assert_close(value, sign(text) - metric)
+    for weights in weighed(text):
+        call = {"weights": weights, "reduction": "none"}
+        value = approximate(text)(scores, labels, temperature=1e-6, cut_temperature=1e-8, **call)
+        assert_close(value, sign(text) - Measure.parse(text)(scores, labels, empty="one", **call))
 
 
 @pytest.mark.parametrize("text", MEASURES)
@@ -75,11 +91,14 @@ def test_cold_approximation_is_the_metric(text):
 def test_bound_is_one(text, scale):
     """No scores have a lower loss than the bound says; it is met where the only relevant item is far above all others."""
     scores, labels = example()
-    for values in (scale * scores, (scale * scores).round()):
-        value = bound(text)(values, labels, reduction="none")
-        metric = Measure.parse(text)(values, labels, reduction="none")
+    tried = (scale * scores, (scale * scores).round(), torch.zeros_like(scores))
+    for values, weights in itertools.product(tried, weighed(text)):
+        value = bound(text)(values, labels, weights=weights, reduction="none")
+        metric = Measure.parse(text)(values, labels, weights=weights, reduction="none", empty="one")
         assert (value >= sign(text) - metric - 1e-12).all()
-    one = (torch.arange(9) == 4).long().expand(20, 9)
+    if text == "spearman":  # it looks at the ranks of the others too
+        return
+    one = 2 * (torch.arange(9) == 4).long().expand(20, 9)
     metric = Measure.parse(text)(20.0 * one + scores, one)
     assert_close(bound(text)(20.0 * one + scores, one), sign(text) - metric)
 
@@ -101,40 +120,320 @@ def test_what_may_be_given_as_a_metric():
     assert approximate(dcg)(scores, labels) < 0
 
 
-def test_metrics_without_a_form():
+def test_what_has_no_form():
     for transform in (approximate, bound):
-        with pytest.raises(ConfigError, match=f"auc has no form.*Those that have: {', '.join(FORMS)}"):
-            transform(auc)
-        with pytest.raises(ConfigError, match=r"without a cut-off.*recall@10"):
-            transform(recall)(*example())
-        with pytest.raises(ConfigError, match="r_precision cuts at"):
+        with pytest.raises(ConfigError, match="coverage looks at recommended items, not at scores"):
+            transform(coverage)
+        for text in ("recall", "hit_rate"):
+            with pytest.raises(ConfigError, match=r"without a cut-off.*recall@10"):
+                transform(text)(*example())
+        with pytest.raises(ConfigError, match=r"a loss of r_precision has no k: leave it out\. It has rel\."):
             transform("r_precision")(*example(), k=3)
+        with pytest.raises(ConfigError, match=r"a loss of opa has no rel: leave it out\. It has no parameters\."):
+            transform("opa")(*example(), rel=2)
+        with pytest.raises(ConfigError, match=r"a loss of ap has no at: leave it out\. It has k, rel, total\."):
+            transform("ap(at=thresholds)")
         with pytest.raises(InputError, match="p must be between 0 and 1: got 1"):
             transform("rbp")(*example(), p=1)
-        with pytest.raises(ConfigError, match="no ties: leave it out of ndcg"):
+        with pytest.raises(ConfigError, match="a loss of ndcg has no ties: leave it out"):
             transform("ndcg(ties=order)")
+        for own, wrong in {
+            "err": {"max_label": 0},
+            "pauc": {"max_fpr": 0},
+            "auc": {"rel": 0},
+            "ndcg": {"discount": 1},
+        }.items():
+            with pytest.raises(InputError, match=f"{next(iter(wrong))} must be"):
+                transform(own)(*example(), **wrong)
         with pytest.raises(UnknownName):
             transform(softmax_loss)
     with pytest.raises(InputError, match="cut_temperature must be above 0"):
         approximate("ndcg@3")(*example(), cut_temperature=0.0)
 
 
-def test_forms_are_of_metrics_that_exist():
-    assert set(FORMS) <= set(METRICS.names())
+def test_every_metric_of_scores_and_labels_has_a_form():
+    ours = [entry for entry in METRICS if entry.function.__module__.startswith("rankwell.metrics")]
+    assert {form.name for form in FORMS if form.family == "of_ranks"} == {x.name for x in ours if x.kind not in RESULTS}
 
+
+# ------------------------------------------------------------------------------------------------------------ by hand
+
+SCORES, GRADES, SHARES = [0.3, -0.5, 1.1, 0.2, 0.9, -0.1], [2, 0, 1, -1, 0, 4], [0.5, 1.0, 2.0, 1.5, 0.25, 0.75]
+"""Two grades of relevant items, three others of which one is not judged."""
+
+WARMTH, CUT = 0.7, 0.4
+ITEMS = range(len(SCORES))
+RELEVANT, OTHERS = [0, 2, 5], [1, 3, 4]
+WEIGHT = sum(SHARES[i] for i in RELEVANT)
+
+
+class Logistic:
+    """Soft comparisons and cut-offs as plain numbers."""
+
+    transform = staticmethod(approximate)
+    call = {"temperature": WARMTH, "cut_temperature": CUT}  # noqa: RUF012
+
+    @staticmethod
+    def above(j, i):
+        return 1 / (1 + math.exp((SCORES[i] - SCORES[j]) / WARMTH))
+
+    @staticmethod
+    def any_within(ranks, k):
+        return 1 - math.prod(1 - 1 / (1 + math.exp((rank - k - 0.5) / CUT)) for rank in ranks)
+
+    @staticmethod
+    def left(count, most):
+        return math.log1p(math.exp((most - count) / CUT)) / math.log1p(math.exp(most / CUT))
+
+
+class Hinge:
+    """Hinges in their place."""
+
+    transform = staticmethod(bound)
+    call = {}  # noqa: RUF012
+
+    @staticmethod
+    def above(j, i):
+        return max(0.0, 1 + SCORES[j] - SCORES[i])
+
+    @staticmethod
+    def any_within(ranks, k):
+        return max(min(1, k + 1 - rank) for rank in ranks)
+
+    @staticmethod
+    def left(count, most):
+        return 1 - count / most
+
+
+def counted(style, i, others):
+    return sum(style.above(j, i) for j in others if j != i)
+
+
+def hit_rate_by_hand(style):
+    """Item 2 has the highest score among the relevant ones."""
+    return SHARES[2] * style.any_within([1 + counted(style, i, OTHERS) for i in RELEVANT], 2)
+
+
+def err_by_hand(style):
+    stops = [(2 ** max(y, 0) - 1) / 16 for y in GRADES]
+    return sum(
+        SHARES[i] * stops[i] / (1 + counted(style, i, ITEMS))
+        * math.prod((1 - stops[j]) ** style.above(j, i) for j in ITEMS if j != i)
+        for i in ITEMS
+    )  # fmt: skip
+
+
+def auc_by_hand(style):
+    return sum(SHARES[i] * (1 - counted(style, i, OTHERS) / 3) for i in RELEVANT) / WEIGHT
+
+
+def pauc_by_hand(style):
+    return sum(SHARES[i] * style.left(counted(style, i, OTHERS), 0.5 * 3) for i in RELEVANT) / WEIGHT
+
+
+def bpref_by_hand(style):
+    """Two irrelevant items are judged, less than the relevant ones."""
+    return sum(SHARES[i] * style.left(counted(style, i, [1, 4]), 2) for i in RELEVANT) / WEIGHT
+
+
+def pairs():
+    return [(i, j) for i in ITEMS for j in ITEMS if GRADES[i] > GRADES[j]]
+
+
+def opa_by_hand(style):
+    return sum(SHARES[i] * (1 - style.above(j, i)) for i, j in pairs()) / sum(SHARES[i] for i, _ in pairs())
+
+
+def kendall_tau_by_hand(style):
+    all_pairs = sum(SHARES[i] * SHARES[j] for i in ITEMS for j in ITEMS if i < j)
+    apart = sum(SHARES[i] * SHARES[j] for i, j in pairs())
+    return sum(SHARES[i] * SHARES[j] * (1 - 2 * style.above(j, i)) for i, j in pairs()) / math.sqrt(all_pairs * apart)
+
+
+def spearman_by_hand(style):
+    by_label, by_score = [2, 4.5, 3, 6, 4.5, 1], [3, 6, 1, 4, 2, 5]
+
+    def centred(ranks):
+        return [rank - sum(w * r for w, r in zip(SHARES, ranks, strict=True)) / sum(SHARES) for rank in ranks]
+
+    good = centred(by_label)
+    high = [1 + counted(style, i, ITEMS) for i in ITEMS]
+    low = [6 - sum(style.above(i, j) for j in ITEMS if j != i) for i in ITEMS]
+    bounded = [high[i] if good[i] < 0 else low[i] for i in ITEMS]
+    spread = math.prod(
+        math.sqrt(sum(w * r * r for w, r in zip(SHARES, ranks, strict=True))) for ranks in (good, centred(by_score))
+    )
+    return sum(w * one * other for w, one, other in zip(SHARES, good, bounded, strict=True)) / spread
+
+
+BY_HAND = {"hit_rate@2": hit_rate_by_hand, "err": err_by_hand, "auc": auc_by_hand, "pauc(max_fpr=0.5)": pauc_by_hand}
+BY_HAND |= {
+    "bpref": bpref_by_hand,
+    "opa": opa_by_hand,
+    "kendall_tau": kendall_tau_by_hand,
+    "spearman": spearman_by_hand,
+}
+
+
+@pytest.mark.parametrize("style", [Logistic, Hinge])
+@pytest.mark.parametrize("text", BY_HAND)
+def test_forms_by_hand(text, style):
+    lists = [tensor(x, dtype=torch.double) for x in (SCORES, GRADES, SHARES)]
+    value = style.transform(text)(*lists[:2], weights=lists[2], **style.call)
+    assert_close(value, tensor(1 - BY_HAND[text](style)).double())
+
+
+def test_losses_of_pairs_are_the_registered_ones():
+    scores, labels = example()
+    for loss, registered in (
+        (partial(approximate("opa"), temperature=1.0), soft_zero_one_loss),
+        (bound("opa"), partial(hinge_loss, margin=1.0)),
+    ):
+        assert_close(loss(scores, labels), registered(scores, labels))
+    binary = (labels > 0).long()
+    for transform in (approximate, bound):
+        assert_close(transform("auc")(scores, labels), transform("opa")(scores, binary))
+        apart = torch.rand(20, 9, generator=torch.Generator().manual_seed(3)).double()  # tau is 2 opa - 1
+        assert_close(transform("kendall_tau")(scores, apart), 2 * transform("opa")(scores, apart))
+
+
+@pytest.mark.parametrize("text", MEASURES)
+def test_bound_never_pushes_the_best_item_down(text):
+    """However far the only relevant item is behind: discounts that fade must not make far better than near."""
+    scores = torch.zeros(12, 9).index_fill_(1, tensor([4]), 1.0) * -torch.arange(12)[:, None].float()
+    scores.requires_grad_()
+    slope = torch.autograd.grad(bound(text)(scores, tensor([0, 0, 0, 0, 2, 0, 0, 0, 0]).expand(12, 9)), scores)[0]
+    assert (slope[:, 4] <= 0).all()
+
+
+def test_relevant_items_do_not_hold_each_other_out():
+    """A hit needs one: the gradient pulls all of them, and pushes none."""
+    scores = tensor([0.0, 0.1, 0.2, 3.0, 2.0], requires_grad=True)
+    slope = torch.autograd.grad(approximate("hit_rate@1")(scores, tensor([1, 1, 1, 0, 0]), temperature=1.0), scores)[0]
+    assert (slope[:3] < 0).all() and (slope[3:] > 0).all()
+
+
+def test_all_scores_tied_have_a_gradient():
+    """A model that begins with equal scores learns; no denominator is 0."""
+    for text, transform in itertools.product(MEASURES, (approximate, bound)):
+        scores = torch.zeros(9, requires_grad=True)
+        slope = torch.autograd.grad(transform(text)(scores, tensor([0, 2, 2, 0, 0, 0, 0, 0, 0])), scores)[0]
+        assert slope.isfinite().all() and (slope[1:3] < 0).all(), text
+
+
+@pytest.mark.parametrize("text", ["kendall_tau", "err", "spearman"])
+def test_chunks_are_the_whole(text, monkeypatch):
+    scores, labels = example(rows=3, n=40)
+    results = []
+    for size in (1 << 17, 50):
+        for module in (comparisons, product_pairs):
+            monkeypatch.setattr(module, "CHUNK_PAIRS", size)
+        x = scores.clone().requires_grad_()
+        value = approximate(text)(x, labels)
+        results.append((value, *torch.autograd.grad(value, x)))
+    assert_close(results[1], results[0])
+
+
+# ------------------------------------------------------------------------------------------------------- forms of one's own
+
+
+@rank_form()
+def own_decay(soft: SoftRanks, *, k: int | None = None, patience: float = 5.0) -> Fraction:
+    relevant = soft.relevant(1.0)
+    weights, ranks = soft.weights * relevant, soft.ranks(relevant)
+    found = soft.cut(torch.exp((1 - ranks) / patience), ranks, k, beyond=0.1)
+    return Fraction(soft.sum(weights * found), soft.sum(weights))
+
+
+def test_form_of_ones_own():
+    scores, labels = torch.zeros(4), tensor([1.0, 0.0, 0.0, 0.0])
+    assert_close(approximate(own_decay)(scores, labels, patience=2.0), tensor(1 - math.exp(-1.5 / 2)))
+    assert_close(approximate(partial(own_decay, patience=2.0))(scores, labels), tensor(1 - math.exp(-1.5 / 2)))
+    assert_close(bound(own_decay)(scores, labels, k=5), tensor(1 - math.exp(-3 / 5)))
+    assert_close(bound(own_decay)(scores, labels, k=1), tensor(1 + 0.1 * 2))  # the bound of the rank is 4
+    assert bound(own_decay).__name__ == "bound_own_decay"
+    with pytest.raises(ConfigError, match=r"a loss of own_decay has no speed: leave it out\. It has k, patience\."):
+        approximate(own_decay)(scores, labels, speed=1)
+
+
+@enter_metric()
+def own_first(
+    scores,
+    labels,
+    *,
+    where=None,
+    weights=None,
+    offsets=None,
+    reduction="mean",
+    k=None,
+    ties="expected",
+    ideal=None,
+    empty="skip",
+):
+    return mrr(scores, labels, where=where, weights=weights, offsets=offsets, reduction=reduction, k=k, empty=empty)
+
+
+def test_form_of_a_metric_of_ones_own():
+    with pytest.raises(ConfigError, match=r"own_first has no form.*@rank_form\(own_first\)"):
+        approximate(own_first)
+
+    @rank_form(own_first)
+    def reciprocal(soft: SoftRanks):  # a plain pair, on ragged lists too
+        relevant = soft.relevant(1.0)
+        return soft.sum(relevant / soft.ranks(relevant)), soft.count(relevant)
+
+    scores, labels = example()
+    expected = approximate(mrr)(scores, labels)
+    for given in (own_first, "own_first", reciprocal):
+        assert_close(approximate(given)(scores, labels), expected)
+    offsets = offsets_from_sizes(tensor([9] * 20))
+    assert_close(approximate(reciprocal)(scores.flatten(), labels.flatten(), offsets=offsets), expected)
+
+
+def test_forms_are_checked():
+    with pytest.raises(ConfigError, match="form 'ndcg' is registered already"):
+        rank_form(ndcg)(lambda soft: (soft, soft))
+    with pytest.raises(ConfigError, match="must take soft"):
+        rank_form()(lambda ranks: (ranks, ranks))
+    with pytest.raises(ConfigError, match="own parameter 'k' must be keyword-only, typed and have a default"):
+        rank_form()(lambda soft, k: (soft, k))
+    with pytest.raises(UnknownName):
+        rank_form(softmax_loss)
+
+
+# -------------------------------------------------------------------------------------------------------------------- laws
 
 SLOW = {"compiles_to_the_same", "ragged_memory_is_linear"}
-"""Kept to by the registered losses that the same parts make."""
+"""Kept to by the registered losses that the same parts make; tested of the parts that make none."""
+
+UNSCALED = {"hit_rate", "err"}
+"""One less what weights multiply: twice the weights neither double nor keep it."""
 
 LISTED = [law for law in LAWS.values() if "list" in law.kinds and law.name not in SLOW]
+OF_RANKS = ["hit_rate@3", "err@3", "pauc(max_fpr=0.5)", "bpref", "opa", "kendall_tau", "spearman"]
+MADE = [approximate("recall@3"), bound("ndcg@3"), gumbel(softmax_loss, samples=2), approximate(own_decay)]
+MADE += [transform(text) for transform in (approximate, bound) for text in OF_RANKS]
 
 
 @pytest.mark.parametrize("law", LISTED, ids=lambda law: law.name)
-@pytest.mark.parametrize(
-    "made", [approximate("recall@3"), bound("ndcg@3"), gumbel(softmax_loss, samples=2)], ids=lambda made: made.__name__
-)
+@pytest.mark.parametrize("made", MADE, ids=lambda made: made.__name__)
 def test_made_losses_keep_the_laws(made, law):
+    if law.name == "weights_double_the_value_or_cancel" and made.__name__.partition("_")[2] in UNSCALED:
+        return
     law.check(Entry(made.__name__, made, "list", {}))
+
+
+@pytest.mark.parametrize("law", sorted(SLOW))
+def test_products_of_pairs_keep_the_slow_laws(law):
+    LAWS[law].check(Entry("bound_kendall_tau", bound("kendall_tau"), "list", {}))
+
+
+@pytest.mark.parametrize("loss", [logistic_loss, approximate("opa")])
+def test_compiles_without_a_gradient(loss):
+    scores, labels = example()
+    torch._dynamo.reset()
+    assert_close(torch.compile(loss, fullgraph=True, backend="aot_eager")(scores, labels), loss(scores, labels))
+    torch._dynamo.reset()
 
 
 def ndcg_losses():

@@ -1,22 +1,23 @@
 """Transformations: of scores before a loss, of losses, and of metrics into losses."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from rankwell.errors import ConfigError
 from rankwell.lists import check_count, check_positive, open_lists
 from rankwell.losses.gumbel import gumbel
-from rankwell.losses.of_ranks import FORMS, Ranker, ranked_loss
 from rankwell.losses.registry import ListLoss
+from rankwell.losses.soft_ranks import FORMS, Form, Fraction, Hinged, Smooth, SoftRanks, rank_form, ranked_loss
 from rankwell.metrics import METRICS, Measure
+from rankwell.metrics.registry import RESULTS
+from rankwell.registry import Entry
 from rankwell.types import Labels, Mask, Offsets, Reduction, Scores, Weights
 
-__all__ = ["approximate", "bound", "correct_log_q", "gumbel"]
+__all__ = ["Fraction", "SoftRanks", "approximate", "bound", "correct_log_q", "gumbel", "rank_form"]
 
 
 def correct_log_q(neg: Tensor, log_q: Tensor, n: int, temperature: float = 1.0, *, overwrite: bool = False) -> Tensor:
@@ -51,7 +52,7 @@ def correct_log_q(neg: Tensor, log_q: Tensor, n: int, temperature: float = 1.0, 
     return neg.sub_(shift) if overwrite else neg - shift
 
 
-def approximate(metric: Callable[..., Tensor] | Measure | str) -> ListLoss:
+def approximate(metric: Callable[..., Any] | Measure | str) -> ListLoss:
     r"""A differentiable loss of a metric: hard ranks are replaced by smooth ones.
 
     .. math:: \hat\pi_i = 1 + \sum_{j \ne i} \sigma\!\left(\frac{s_j - s_i}{\tau}\right), \qquad
@@ -60,16 +61,22 @@ def approximate(metric: Callable[..., Tensor] | Measure | str) -> ListLoss:
     The loss is one less the metric, and 0 for a list without anything relevant; DCG, which has no bound, has its sign turned.
     ``approximate(ndcg)`` is :func:`~rankwell.losses.approx_ndcg_loss`, ``approximate(mrr)``
     :func:`~rankwell.losses.approx_mrr_loss` (of several relevant items the mean), ``approximate(ap)``
-    :func:`~rankwell.losses.smooth_ap_loss`. It takes ``temperature`` (0.1, in units of the scores), ``cut_temperature`` (1, in
-    positions), ``k`` and the metric's own parameters in the call. Towards temperatures of 0 it is the metric of scores
-    without ties; of MRR, where one item is relevant. Time O(relevant items x n), memory O(n) a list.
+    :func:`~rankwell.losses.smooth_ap_loss`, ``approximate(opa)`` at temperature 1
+    :func:`~rankwell.losses.soft_zero_one_loss`. It takes ``temperature`` (0.1, in units of the scores), ``cut_temperature``
+    (1, in positions), ``k`` and the metric's own parameters in the call. Towards temperatures of 0 it is the metric of scores
+    without ties; of MRR, where one item is relevant.
+
+    All metrics of scores and labels have such a form, each with its deviations in :mod:`rankwell.losses.of_ranks`; one of your
+    own gets it by :func:`rank_form`. Metrics of recommended items have none: they look at what was chosen, and at no scores.
+    Time O(relevant items x n), O(n^2) for opa, kendall_tau and spearman, memory O(n) a list.
 
     Args:
-        metric: the function, a :class:`~rankwell.metrics.Measure` or its text (``"ndcg@10"``).
+        metric: the function, a :class:`~rankwell.metrics.Measure`, its text (``"ndcg@10"``), or a form.
 
     Raises:
-        ConfigError: if the metric is no function of ranks that has a form here, or fixes how ties or empty lists are met.
+        ConfigError: if the metric has no form in terms of ranks, or its form not one of the parameters, as ``ties``.
 
+    >>> import torch
     >>> scores = torch.zeros(3)  # every rank is 2
     >>> approximate("recall@2")(scores, torch.tensor([1.0, 0.0, 0.0]))  # 1 - sigmoid(1 / 2)
     tensor(0.3775)
@@ -78,7 +85,7 @@ def approximate(metric: Callable[..., Tensor] | Measure | str) -> ListLoss:
     less, not the negative; a cut-off acts on the soft rank, not on the gap to the k-th score; MRR is the mean over the
     relevant items, there that of the best; in AP the relevant items above count softly too, there by their hard ranks.
     """
-    name, cut, own = _of_ranks(metric)
+    form, own = _form_of(metric)
 
     def loss(
         scores: Scores,
@@ -88,22 +95,20 @@ def approximate(metric: Callable[..., Tensor] | Measure | str) -> ListLoss:
         weights: Weights | None = None,
         offsets: Offsets | None = None,
         reduction: Reduction = "mean",
-        k: int | None = cut,
         temperature: float = 0.1,
         cut_temperature: float = 1.0,
         **given: Any,
     ) -> Tensor:
         check_positive(temperature, "temperature")
         check_positive(cut_temperature, "cut_temperature")
-        check_count(k, "k", optional=True)
+        settings = _settings(form, {**own, **given})
         opened = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
-        ranker = Ranker("logistic", temperature, lambda ranks, k: torch.sigmoid((k + 0.5 - ranks) / cut_temperature))
-        return ranked_loss(FORMS[name], opened, ranker, reduction, k, **{**own, **given})
+        return ranked_loss(form.function, Smooth(opened, temperature, cut_temperature), reduction, **settings)
 
-    return _named(loss, "approximate", name)
+    return _named(loss, "approximate", form)
 
 
-def bound(metric: Callable[..., Tensor] | Measure | str) -> ListLoss:
+def bound(metric: Callable[..., Any] | Measure | str) -> ListLoss:
     r"""An upper bound of one less the metric: hard ranks are replaced by their hinge bounds.
 
     .. math:: \pi_i \le \hat\pi_i = 1 + \sum_{j \ne i} [1 + s_j - s_i]_+, \qquad
@@ -111,14 +116,16 @@ def bound(metric: Callable[..., Tensor] | Measure | str) -> ListLoss:
 
     Convex in each rank's comparisons, so that a far misplaced item is pulled as hard as a near one until the discount
     flattens. The precision of average precision counts the relevant items above by their hard ranks, without gradient, as a
-    bound of theirs would point the wrong way. Otherwise as :func:`approximate`, without temperatures.
+    bound of theirs would point the wrong way. ``bound(opa)`` is :func:`~rankwell.losses.hinge_loss` at margin 1. Otherwise as
+    :func:`approximate`, without temperatures.
 
     Args:
-        metric: the function, a :class:`~rankwell.metrics.Measure` or its text (``"ndcg@10"``).
+        metric: the function, a :class:`~rankwell.metrics.Measure`, its text (``"ndcg@10"``), or a form.
 
     Raises:
-        ConfigError: if the metric is no function of ranks that has a form here, or fixes how ties or empty lists are met.
+        ConfigError: if the metric has no form in terms of ranks, or its form not one of the parameters, as ``ties``.
 
+    >>> import torch
     >>> scores = torch.tensor([0.0, 0.0, 3.0])  # rank 2 or 3; bounded by 1 + 1 + 4
     >>> bound("mrr")(scores, torch.tensor([1.0, 0.0, 0.0]))  # 1 - 1 / 6
     tensor(0.8333)
@@ -126,7 +133,7 @@ def bound(metric: Callable[..., Tensor] | Measure | str) -> ListLoss:
     Source: :cite:`jagerman2022rax`, the bounding transformation. Differs from it: one less, not the negative; a cut-off acts on
     the bound of the rank, not on the gap to the k-th score; MRR as in :func:`approximate`.
     """
-    name, cut, own = _of_ranks(metric)
+    form, own = _form_of(metric)
 
     def loss(
         scores: Scores,
@@ -136,19 +143,17 @@ def bound(metric: Callable[..., Tensor] | Measure | str) -> ListLoss:
         weights: Weights | None = None,
         offsets: Offsets | None = None,
         reduction: Reduction = "mean",
-        k: int | None = cut,
         **given: Any,
     ) -> Tensor:
-        check_count(k, "k", optional=True)
+        settings = _settings(form, {**own, **given})
         opened = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
-        ranker = Ranker("hinge", 1.0, lambda ranks, k: (k + 1 - ranks).clamp(max=1), among="above")
-        return ranked_loss(FORMS[name], opened, ranker, reduction, k, **{**own, **given})
+        return ranked_loss(form.function, Hinged(opened), reduction, **settings)
 
-    return _named(loss, "bound", name)
+    return _named(loss, "bound", form)
 
 
-def _of_ranks(metric: Callable[..., Tensor] | Measure | str) -> tuple[str, int | None, dict[str, Any]]:
-    """A metric's name, cut-off and own parameters, if soft ranks can stand in for its hard ones."""
+def _form_of(metric: Callable[..., Any] | Measure | str) -> tuple[Entry[Form], dict[str, Any]]:
+    """The form of a metric, and the cut-off and parameters that it comes with."""
     own: dict[str, Any] = {}
     if isinstance(metric, str):
         metric = Measure.parse(metric)
@@ -158,16 +163,30 @@ def _of_ranks(metric: Callable[..., Tensor] | Measure | str) -> tuple[str, int |
         function: Any = metric
         while isinstance(function, partial):
             function, own = function.func, {**function.keywords, **own}
-        name = METRICS.of(function).name
-    if name not in FORMS:
-        raise ConfigError(f"{name} has no form in terms of soft ranks. Those that have: {', '.join(FORMS)}.")
-    if fixed := {"ties", "empty", "ideal"} & own.keys():
-        raise ConfigError(f"a loss of soft ranks has no {', '.join(sorted(fixed))}: leave it out of {name}.")
-    return name, own.pop("k", None), own
+        forms = (form.name for form in FORMS if form.function is function)
+        name = next(forms, None) or METRICS.of(function).name
+    form = FORMS.find(name)
+    if form is None and METRICS[name].kind in RESULTS:
+        raise ConfigError(f"{name} looks at recommended items, not at scores, which a loss would have to change.")
+    if form is None:
+        raise ConfigError(f"{name} has no form in terms of soft ranks. Give it one by @rank_form({name}).")
+    _settings(form, own)
+    return form, own
 
 
-def _named(loss: Callable[..., Tensor], style: str, name: str) -> ListLoss:
+def _settings(form: Entry[Form], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the form is called with."""
+    given = {name: value for name, value in given.items() if name != "k" or value is not None}
+    if unknown := sorted(given.keys() - form.parameters.keys()):
+        has = ", ".join(form.parameters) or "no parameters"
+        raise ConfigError(f"a loss of {form.name} has no {', '.join(unknown)}: leave it out. It has {has}.")
+    check_count(given.get("k"), "k", optional=True)
+    return given
+
+
+def _named(loss: Callable[..., Tensor], style: str, form: Entry[Form]) -> ListLoss:
     """Name and document a loss after the metric that it is made of."""
-    loss.__name__ = loss.__qualname__ = f"{style}_{name}"
-    loss.__doc__ = f"``{style}({name})``. {METRICS[name].function.__doc__ or ''}"
+    of = METRICS.find(form.name) or form
+    loss.__name__ = loss.__qualname__ = f"{style}_{form.name}"
+    loss.__doc__ = f"``{style}({form.name})``. {of.function.__doc__ or ''}"
     return loss

@@ -21,7 +21,7 @@ from rankwell.kernels.operators import flatten, list_operator, no_second_derivat
 from rankwell.lists import Opened, blocks
 from rankwell.types import Mask, Offsets
 
-__all__ = ["STEPS", "Step", "average_ranks", "compared_ranks", "expected_discounts", "places"]
+__all__ = ["STEPS", "Step", "average_ranks", "compared_ranks", "compared_sums", "expected_discounts", "places"]
 
 CHUNK_PAIRS = 1 << 17
 """Comparisons made at once: half a megabyte a temporary, small enough for the cache."""
@@ -143,9 +143,9 @@ class _Chunk(NamedTuple):
         rows = columns.gather(-1, self.own).exp_().to(scores.dtype)
         return rows[..., None] * columns.neg_().exp_().to(scores.dtype)[:, None]
 
-    def columns_and_chosen(self, chosen: Mask, dtype: torch.dtype) -> Tensor:
-        """Which columns are valid, and which of these are chosen, ``[g, n, 2]``: a product with it sums over both."""
-        return torch.stack([self.valid, self.valid & _at(chosen, self.columns)], -1).to(dtype)
+    def columns_and_loads(self, loads: Tensor) -> Tensor:
+        """Which columns are valid, and the loads of these, ``[g, n, 2]``: a product with it sums both."""
+        return torch.stack([self.valid.to(loads.dtype), self.valid * _at(loads, self.columns)], -1)
 
 
 def _at(x: Tensor, items: Tensor) -> Tensor:
@@ -170,23 +170,23 @@ def _chunks(where: Mask, rows: Mask, offsets: Offsets) -> Iterator[_Chunk]:
 
 
 def _compare(
-    scores: Tensor, chosen: Tensor, where: Tensor, rows: Tensor, offsets: Tensor, step: str, temperature: float
+    scores: Tensor, loads: Tensor, where: Tensor, rows: Tensor, offsets: Tensor, step: str, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Sums of the steps over all valid items and over the chosen ones, itself included; 0 for rows not asked for."""
-    of_all, of_chosen = torch.zeros_like(scores), torch.zeros_like(scores)
+    """Sums of the steps over all valid items, plain and times loads, itself included; 0 for rows not asked for."""
+    of_all, of_loads = torch.zeros_like(scores), torch.zeros_like(scores)
     for chunk in _chunks(where, rows, offsets):
         value = chunk.values(scores, step, temperature)
-        sums = (value @ chunk.columns_and_chosen(chosen, scores.dtype)) * chunk.asked[..., None]
-        for total, part in zip((of_all, of_chosen), sums.unbind(-1), strict=True):
+        sums = (value @ chunk.columns_and_loads(loads)) * chunk.asked[..., None]
+        for total, part in zip((of_all, of_loads), sums.unbind(-1), strict=True):
             total.index_add_(0, chunk.rows.flatten(), part.flatten())  # padding adds 0 to a first item
-    return of_all, of_chosen
+    return of_all, of_loads
 
 
 def _compare_slopes(
     scores: Tensor,
     grad_all: Tensor,
-    grad_chosen: Tensor,
-    chosen: Tensor,
+    grad_loads: Tensor,
+    loads: Tensor,
     where: Tensor,
     rows: Tensor,
     offsets: Tensor,
@@ -197,11 +197,11 @@ def _compare_slopes(
     slopes = torch.zeros_like(scores)
     for chunk in _chunks(where, rows, offsets):
         by_gap = chunk.slopes(scores, step, temperature)
-        masks = chunk.columns_and_chosen(chosen, scores.dtype)
-        grads = torch.stack([_at(grad_all, chunk.rows), _at(grad_chosen, chunk.rows)], -1) * chunk.asked[..., None]
-        # A pair's slope times grads @ masks', summed over rows and over columns: without making that product.
-        slopes.index_add_(0, chunk.columns.flatten(), ((grads.mT @ by_gap) * masks.mT).sum(-2).flatten())
-        slopes.index_add_(0, chunk.rows.flatten(), ((by_gap @ masks) * grads).sum(-1).flatten(), alpha=-1)
+        columns = chunk.columns_and_loads(loads)
+        grads = torch.stack([_at(grad_all, chunk.rows), _at(grad_loads, chunk.rows)], -1) * chunk.asked[..., None]
+        # A pair's slope times grads @ columns', summed over rows and over columns: without making that product.
+        slopes.index_add_(0, chunk.columns.flatten(), ((grads.mT @ by_gap) * columns.mT).sum(-2).flatten())
+        slopes.index_add_(0, chunk.rows.flatten(), ((by_gap @ columns) * grads).sum(-1).flatten(), alpha=-1)
     return slopes.div_(temperature)
 
 
@@ -236,26 +236,30 @@ class _Compare(torch.autograd.Function):
         ctx.save_for_backward(*tensors)
 
     @staticmethod
-    def backward(ctx: Any, grad_all: Tensor, grad_chosen: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_all: Tensor, grad_loads: Tensor) -> tuple[Tensor | None, ...]:
         scores, *rest = ctx.saved_tensors
-        slopes = compare_slopes(scores, grad_all, grad_chosen, *rest, ctx.step, ctx.temperature)
+        slopes = compare_slopes(scores, grad_all, grad_loads, *rest, ctx.step, ctx.temperature)
         return slopes, None, None, None, None, None, None
 
 
-def compared_ranks(
-    opened: Opened, rows: Mask, step: Step, temperature: float = 1.0, among: Mask | None = None
+def compared_sums(
+    opened: Opened, rows: Mask, loads: Tensor, step: Step, temperature: float = 1.0
 ) -> tuple[Tensor, Tensor]:
-    """Soft ranks of the asked ``rows`` in their lists, and among the items ``among`` (the rows, if not given); else 1.
-
-    The second is meant for rows that are themselves ``among``.
+    """Soft ranks of the asked ``rows`` in their lists, else 1; and the sums of the loads of what stands softly above them,
+    else 0. Loads are one an item, and have no gradient.
     """
     flat = flatten(opened)
-    among = rows if among is None else among
-    masks = (among.reshape(-1), flat.where, rows.reshape(-1))
-    sums = _Compare.apply(flat.scores, *masks, flat.offsets, step, temperature)
+    loads = loads.detach().to(flat.scores.dtype)
+    sums = _Compare.apply(flat.scores, loads.reshape(-1), flat.where, rows.reshape(-1), flat.offsets, step, temperature)
     own = STEPS[step][2]
-    of_all, of_chosen = (torch.where(rows, x.reshape(rows.shape) + (1 - own), 1) for x in sums)
-    return of_all, of_chosen
+    of_all, of_loads = (x.reshape(rows.shape) for x in sums)
+    return torch.where(rows, of_all + (1 - own), 1), torch.where(rows, of_loads - own * loads, 0)
+
+
+def compared_ranks(opened: Opened, rows: Mask, step: Step, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Soft ranks of the asked ``rows`` in their lists, and among themselves; else 1."""
+    ranks, above = compared_sums(opened, rows, rows, step, temperature)
+    return ranks, 1 + above
 
 
 # ------------------------------------------------------------------------------------------- distribution of the rank

@@ -10,8 +10,9 @@ from typing import Annotated
 from torch import Tensor
 
 from rankwell.lists import check_positive, open_lists
-from rankwell.losses.of_ranks import FORMS, Ranker, ranked_loss
+from rankwell.losses import of_ranks
 from rankwell.losses.registry import list_loss
+from rankwell.losses.soft_ranks import Smooth, ranked_loss
 from rankwell.metrics import Gain
 from rankwell.registry import Search
 from rankwell.types import Labels, Mask, Offsets, Reduction, Scores, Weights
@@ -59,7 +60,7 @@ def approx_ndcg_loss(
     """
     check_positive(temperature, "temperature")
     opened = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
-    return ranked_loss(FORMS["ndcg"], opened, _smooth(temperature), reduction, gain=gain)
+    return ranked_loss(of_ranks.ndcg, Smooth(opened, temperature), reduction, gain=gain)
 
 
 @list_loss(paper="qin2010", complexity="n^2")
@@ -102,7 +103,7 @@ def approx_mrr_loss(
     """
     check_positive(temperature, "temperature")
     opened = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
-    return ranked_loss(FORMS["mrr"], opened, _smooth(temperature), reduction, rel=rel)
+    return ranked_loss(of_ranks.mrr, Smooth(opened, temperature), reduction, rel=rel)
 
 
 @list_loss(paper="brown2020", complexity="n^2")
@@ -146,8 +147,4 @@ def smooth_ap_loss(
     """
     check_positive(temperature, "temperature")
     opened = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
-    return ranked_loss(FORMS["ap"], opened, _smooth(temperature), reduction, rel=rel)
-
-
-def _smooth(temperature: float) -> Ranker:
-    return Ranker("logistic", temperature, lambda ranks, _: ranks)
+    return ranked_loss(of_ranks.ap, Smooth(opened, temperature), reduction, rel=rel)

@@ -14,8 +14,9 @@ from rankwell.kernels.comparisons import average_ranks, compared_ranks, expected
 from rankwell.kernels.isotonic import Regularisation, projected_ranks
 from rankwell.kernels.neural_sort import relaxed_discounts
 from rankwell.lists import Opened, check_count, check_positive, open_lists
-from rankwell.losses.of_ranks import Fraction, discounts, gains, ideal_dcg, one_less
+from rankwell.losses.of_ranks import discounts, gains, ideal_dcg
 from rankwell.losses.registry import list_loss
+from rankwell.losses.soft_ranks import Fraction, one_less
 from rankwell.metrics import Gain
 from rankwell.registry import Search
 from rankwell.types import Labels, Mask, Offsets, Reduction, Scores, Weights

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from rankwell.errors import InputError
 from rankwell.kernels.comparisons import compared_ranks
 from rankwell.lists import Opened, check_count, check_positive, in_full_precision, open_lists
-from rankwell.losses.of_ranks import Fraction, discounts, gains, ideal_dcg, one_less
+from rankwell.losses.of_ranks import discounts, gains, ideal_dcg
 from rankwell.losses.registry import stateful_loss
 from rankwell.losses.running import Gamma, RunningMean, mean_by_id, without_absent
+from rankwell.losses.soft_ranks import Fraction, one_less
 from rankwell.registry import Input, Search
 from rankwell.types import Kind, Labels, Mask, Offsets, Reduction, Scores, Weights
 
