@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional
 from torch.testing import assert_close
 
-from rankwell.similarity import SIMILARITIES, normalise
+from rankwell.similarity import SIMILARITIES, dot, normalise
 
 
 @pytest.fixture
@@ -72,3 +72,8 @@ def test_masked_and_infinite_items_do_not_move_the_centre():
 
 def test_no_items():
     assert SIMILARITIES["squared_euclidean"](torch.ones(2, 3), torch.ones(0, 3)).shape == (2, 0)
+
+
+def test_products_of_shapes_alone():
+    """On ``meta``, where torch has no autocast to switch off."""
+    assert dot(torch.zeros(2, 3, device="meta"), torch.zeros(4, 3, device="meta")).shape == (2, 4)

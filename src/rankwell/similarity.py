@@ -70,8 +70,8 @@ def dot(queries: Queries, items: Items) -> Scores:
     tensor([[11.,  2.]])
     """
     dtype = torch.promote_types(queries.dtype, items.dtype)
-    # Autocast would multiply in half precision, and what stands on the scores would lose its digits.
-    with torch.autocast(queries.device.type, enabled=False):
+    # Autocast would multiply in half precision, and what stands on the scores would lose its digits. Meta has none.
+    with torch.autocast("cpu" if queries.is_meta else queries.device.type, enabled=False):
         return queries.to(dtype) @ items.to(dtype).mT
 
 

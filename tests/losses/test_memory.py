@@ -79,6 +79,27 @@ def test_half_precision_memory_keeps_ids_exact():
         assert memory.contents().ids.tolist() == [1_000_001, 2**40 + 1]
 
 
+def test_what_is_masked_is_not_put_in():
+    """Padding of a batch, NaN say, would stand in the memory for the steps to come."""
+    memory, everything = EmbeddingMemory(5, dim=2), []
+    for step, there in enumerate(["101", "000", "", "0110", "11111101", "0", "1", "0001000"]):
+        vectors, ids = drawn(len(there), 2, seed=step), torch.arange(len(there)) + 100 * step
+        where = tensor([x == "1" for x in there], dtype=torch.bool)
+        memory.update(torch.where(where[:, None], vectors, torch.nan), ids, where=where)
+        everything += [(int(i), *v.tolist()) for i, v, x in zip(ids, vectors, where, strict=True) if x]
+        assert held(memory) == set(everything[-5:])
+        assert int(memory.count) == len(everything) and memory.vectors.isfinite().all()
+
+
+def test_items_that_no_query_may_see_are_not_remembered():
+    loss = CrossBatchMemoryLoss(1, loss="info_nce", size=4)
+    where = tensor([[True, False, False], [False, True, False]])
+    loss.update(tensor([5, 6, 7]), tensor([[1.0], [2.0], [torch.nan]]), where=where)
+    assert held(loss.memory) == {(5, 1.0), (6, 2.0)} and int(loss.step) == 1
+    loss.update(tensor([8]), tensor([[3.0]]), where=tensor(True))
+    assert held(loss.memory) == {(5, 1.0), (6, 2.0), (8, 3.0)}
+
+
 def test_a_memory_moves_with_its_module():
     memory = nn.Sequential(EmbeddingMemory(2, dim=1)).to("meta")[0]
     assert {x.device.type for x in memory.contents()} == {"meta"}

@@ -2,7 +2,7 @@
 
 # mypy: allow-untyped-calls
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, ClassVar, NamedTuple
 
 import torch
@@ -64,8 +64,10 @@ class EmbeddingMemory(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def update(self, vectors: Float[Tensor, "n d"], ids: Int[Tensor, " n"]) -> None:
-        """Put in copies, in their order; of more than the memory holds, the last.
+    def update(
+        self, vectors: Float[Tensor, "n d"], ids: Int[Tensor, " n"], *, where: Bool[Tensor, " n"] | None = None
+    ) -> None:
+        """Put in copies, in their order, less what is masked; of more than the memory holds, the last.
 
         Call it after the backward pass, which may still need what :meth:`contents` gave.
         """
@@ -75,11 +77,18 @@ class EmbeddingMemory(nn.Module):
                 f"a memory of length {dim} takes vectors [n, {dim}] and integer ids [n]: got {tuple(vectors.shape)} and"
                 f" {tuple(ids.shape)} of {ids.dtype}."
             )
-        skipped = max(len(ids) - size, 0)
-        places = (self.count + torch.arange(skipped, len(ids), device=self.count.device)) % size
-        self.vectors.index_copy_(0, places, vectors[skipped:].to(self.vectors))
-        self.ids.index_copy_(0, places, ids[skipped:].to(self.ids))
-        self.count += len(ids)
+        if not len(ids):
+            return
+        there = torch.ones_like(ids, dtype=torch.bool) if where is None else where
+        rank = there.cumsum(0)
+        kept = there & (rank > rank[-1] - size)
+        # No shape depends on the mask: what is left out repeats one that is kept or, without any, what stands there.
+        one = kept.to(torch.uint8).argmax(0, keepdim=True)
+        source = torch.where(kept, torch.arange(len(ids), device=ids.device), one)
+        places = ((self.count + rank - 1) % size)[source]
+        for old, given in ((self.vectors, vectors), (self.ids, ids)):
+            old.index_copy_(0, places, torch.where(kept.any(), given[source].to(old), old[places]))
+        self.count += rank[-1]
 
     def contents(self) -> Remembered:
         """The embeddings, their ids, and which places have been written: the buffers themselves, without a copy."""
@@ -134,7 +143,8 @@ class CrossBatchMemoryLoss(nn.Module):
     positives, in the batch and in the memory. Without ``items`` queries are held against each other, and none against
     itself; with them (the other view, keys of a momentum encoder) item i's id is query i's, or ``item_ids`` says. ``where``
     narrows the batch's pairs, ``weights`` are one a query. ``update(ids, vectors)`` puts the step's items into the memory
-    and counts the step; it belongs behind the backward pass. What is in the memory gets no gradient, and has none on it.
+    and counts the step; it belongs behind the backward pass. With ``where``, it leaves out what is masked for every query.
+    What is in the memory gets no gradient, and has none on it.
 
     ``joined`` with :func:`~rankwell.losses.info_nce_loss` is the queue of MoCo (:cite:`he2020`), in which an older
     embedding of the same id is a positive too. With an empty memory the value is the batch's. Time and memory as the
@@ -170,6 +180,8 @@ class CrossBatchMemoryLoss(nn.Module):
 
     call: ClassVar[Kind] = "embedding"
     """The kind of loss that it is called as."""
+    inputs: ClassVar[Mapping[str, Input]] = {}
+    """What calls take besides: nothing but the ids."""
     step: Tensor
 
     def __init__(
@@ -224,16 +236,17 @@ class CrossBatchMemoryLoss(nn.Module):
     def _remembered(self, queries: Tensor, ids: Tensor, present: Mask) -> tuple[Tensor, Mask, Mask]:
         """The memory's vectors, which of them are positives of each query, and which count."""
         vectors, old_ids, filled = self.memory.contents()
-        vectors = vectors.to(in_full_precision(queries).dtype)
+        vectors = vectors.to(in_full_precision(queries).dtype).expand(*queries.shape[:-2], *vectors.shape)
         positives = ids[..., :, None] == old_ids
         there = filled & present & (self.step >= self.warm_up)
         if self.hard_above is not None:
             there = there & (positives | (cosine(queries.detach().to(vectors), vectors) > self.hard_above))
-        return vectors.expand(*queries.shape[:-2], *vectors.shape), positives, there
+        return vectors, positives, there
 
-    def update(self, ids: Int[Tensor, "*batch m"], vectors: Items) -> None:
-        """Remember the items of this step, and count it."""
-        self.memory.update(vectors.reshape(-1, vectors.shape[-1]), ids.reshape(-1))
+    def update(self, ids: Int[Tensor, "*batch m"], vectors: Items, *, where: Mask | None = None) -> None:
+        """Remember the items of this step, and count it. Items that ``where``, the call's, gives to no query are left out."""
+        there = None if where is None else torch.atleast_2d(where).any(-2).expand(ids.shape).reshape(-1)
+        self.memory.update(vectors.reshape(-1, vectors.shape[-1]), ids.reshape(-1), where=there)
         self.step += 1
 
     def extra_repr(self) -> str:

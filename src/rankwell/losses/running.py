@@ -3,6 +3,7 @@
 # mypy: allow-untyped-calls
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, TypeAlias
 
 import torch
@@ -57,13 +58,26 @@ class RunningMean(nn.Module):
     @torch.no_grad()
     def blend(self, ids: Int[Tensor, "*b"], new: Float[Tensor, "*b"], where: Mask | None = None) -> Float[Tensor, "*b"]:
         """Logarithms of the averages as they would be with these values, which are logarithms too. Writes nothing."""
+        old, seen = self._before(ids, new, where)
+        return torch.where(seen, torch.logaddexp(old + self.old_share, new + self.new_share), new)
+
+    @torch.no_grad()
+    def excess(
+        self, ids: Int[Tensor, "*b"], new: Float[Tensor, "*b"], where: Mask | None = None
+    ) -> Float[Tensor, "*b"]:
+        """What :meth:`blend` gives, less the values, which must be finite: large ones lose no digits in a difference."""
+        old, seen = self._before(ids, new, where)
+        share = torch.logaddexp(old - new + self.old_share, torch.full_like(new, self.new_share))
+        return torch.where(seen, share, 0)
+
+    def _before(self, ids: Tensor, new: Tensor, where: Mask | None) -> tuple[Tensor, Tensor]:
+        """Logarithms of the averages, and which there are."""
         if ids.shape != new.shape or ids.is_floating_point():
             raise InputError(
                 f"ids must be integers, one a value, {tuple(new.shape)}: got {tuple(ids.shape)} of {ids.dtype}."
             )
         ids = ids if where is None else torch.where(where, ids, 0)
-        old = in_full_precision(self.logs)[ids].to(new.dtype)
-        return torch.where(self.seen[ids], torch.logaddexp(old + self.old_share, new + self.new_share), new)
+        return in_full_precision(self.logs)[ids].to(new.dtype), self.seen[ids]
 
     @torch.no_grad()
     def update(self, ids: Int[Tensor, "*b"], new: Float[Tensor, "*b"], where: Mask | None = None) -> None:
@@ -112,7 +126,8 @@ def without_absent(ids: Tensor, x: Tensor, where: Mask) -> tuple[Tensor, Tensor,
     """Rows that do not count under the id of one that does, so that what is written for an id is written once."""
     if not len(ids):
         return ids, x, where
-    return torch.where(where, ids, ids[where.to(torch.uint8).argmax()]), torch.where(where, x, 0), where
+    one = where.to(torch.uint8).argmax(0, keepdim=True)  # an index without dimensions would wait for the device
+    return torch.where(where, ids, ids[one]), torch.where(where, x, 0), where
 
 
 @stateful_loss(
@@ -163,6 +178,8 @@ class SogCLRLoss(nn.Module):
 
     call: ClassVar[Kind] = "contrast"
     """The kind of loss that it is called as."""
+    inputs: ClassVar[Mapping[str, Input]] = {"ids": Input("list", "id", required=True)}
+    """What calls take besides."""
 
     def __init__(
         self,
@@ -190,10 +207,10 @@ class SogCLRLoss(nn.Module):
         """One value a row, reduced."""
         rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
         new = self._mean(rows)
-        log_u = self.normaliser.blend(ids, new.detach(), self._counts(rows))
+        excess = self.normaliser.excess(ids, new.detach(), self._counts(rows))
         # In value log u, in gradient that of g / u, which is that of log g times a share of at most 1 / gamma.
-        share = (new.detach() - log_u).exp()
-        push = torch.where(rows.count_neg() > 0, log_u + share * (new - new.detach()), 0)
+        moved = (-excess).exp() * (new - new.detach())
+        push = torch.where(rows.count_neg() > 0, new.detach() + excess + moved, 0)
         return rows.reduce(rows.sum_pos(push[..., None] - rows.pos / self.temperature), reduction)
 
     @torch.no_grad()
