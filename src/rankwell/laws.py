@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from rankwell.registry import Entry
@@ -124,12 +124,25 @@ def examine(law: Law, entry: Entry[Any]) -> Finding | None:
     def recording(*args: Any, **kwargs: Any) -> Any:
         call.clear()
         call.update(signature.bind(*args, **kwargs).arguments)
-        return entry.function(*args, **kwargs)
+        made = entry.function(*args, **kwargs)
+        if isinstance(made, nn.Module):  # a loss with state: how it was built, and the calls from now on
+            _record_calls(made, call, dict(call))
+        return made
 
     # A second time for the arguments: torch.compile could not trace the recording, and need not.
     _broken(law, replace(entry, function=recording))
     what, raised = broken
     return Finding(law, what, call, raised)
+
+
+def _record_calls(module: nn.Module, call: dict[str, Any], built: Mapping[str, Any]) -> None:
+    signature = inspect.signature(module.forward)
+
+    def record(_: nn.Module, args: Any, kwargs: Any) -> None:
+        call.clear()
+        call.update({**built, **signature.bind(*args, **kwargs).arguments})
+
+    module.register_forward_pre_hook(record, with_kwargs=True)
 
 
 def _broken(law: Law, entry: Entry[Any]) -> tuple[str, bool] | None:

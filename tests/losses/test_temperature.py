@@ -1,7 +1,6 @@
 """Learned temperatures: as the loss at that temperature, with the gradient by it."""
 
 import math
-from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -23,7 +22,6 @@ from rankwell.losses import (
     triplet_loss,
 )
 from rankwell.losses.cases import cases, scalars
-from rankwell.losses.laws import LAWS
 from rankwell.losses.temperature import REFUSED
 from rankwell.similarity import SIMILARITIES
 
@@ -147,16 +145,6 @@ def test_state_and_parameters():
     assert_close(other.temperature, tensor(0.2))
     assert repr(loss) == "LearnedTemperature(loss=info_nce_loss, least=0.01)"
     assert loss.call == "embedding"
-
-
-@pytest.mark.parametrize("name", ["softmax", "sampled_softmax", "info_nce"])
-@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
-def test_the_laws_of_the_loss_hold(law, name):
-    entry = LOSSES[name]
-    if law.name == "compiles_to_the_same" and name != "softmax":  # slow, and the inner loss's own
-        return
-    if law.binds(entry) and law.name != "ragged_memory_is_linear":  # one more copy of the scores
-        law.check(replace(entry, function=LearnedTemperature(loss=name, temperature=0.5)))
 
 
 @pytest.mark.parametrize(

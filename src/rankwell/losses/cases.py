@@ -11,6 +11,9 @@ from rankwell.registry import Entry, Input
 
 __all__ = ["Case", "cases", "scalars"]
 
+WIDTH = 3
+"""Length of embeddings."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -78,8 +81,9 @@ def _cases(
 
 
 def scalars(entry: Entry[Any]) -> dict[str, int]:
-    """The numbers that an entry needs beside its tensors."""
-    return {name: 1_000 for name, given in entry.inputs.items() if given.alignment == "scalar" and given.required}
+    """The numbers that an entry needs beside its tensors: ``dim`` is the length of embeddings."""
+    needed = [name for name, given in entry.inputs.items() if given.alignment == "scalar" and given.required]
+    return {name: WIDTH if name == "dim" else 1_000 for name in needed}
 
 
 LIKE = {
@@ -166,7 +170,7 @@ def _embeddings(rows: int, items: int, scores: Draw, mask: Draw) -> Iterator[Cas
     where[:, -1] = False
     positives[:, 0], positives[:, 1] = True, False
     args = {
-        "queries": scores(rows, 3), "items": scores(items, 3), "positives": positives, "where": where,
+        "queries": scores(rows, WIDTH), "items": scores(items, WIDTH), "positives": positives, "where": where,
         "weights": scores(rows, items).abs(),
     }  # fmt: skip
     axes = {"items": -2, "positives": -1, "where": -1, "weights": -1}
@@ -176,11 +180,23 @@ def _embeddings(rows: int, items: int, scores: Draw, mask: Draw) -> Iterator[Cas
     )  # fmt: skip
 
 
+def _classes(rows: int, items: int, scores: Draw, mask: Draw) -> Iterator[Case]:
+    """Embeddings whose ids say which of them are positives, 1 to 3; weights are one a query."""
+    (case,) = _embeddings(rows, items, scores, mask)
+    ids, item_ids = ((scores(size).abs() * 2.4).long() + 1 for size in (rows, items))
+    args = {name: case.args[name] for name in ("queries", "items", "where")}
+    args |= {"ids": ids, "item_ids": item_ids, "weights": scores(rows, 1).abs() + 0.1}
+    axes = {"where": {"items": -2, "item_ids": -1, "where": -1}}
+    yield replace(
+        case, args=args, items=axes, absent={"items": case.absent["items"]}, other_side="item_ids", shared=("items", "item_ids")
+    )  # fmt: skip
+
+
 def _heads(rows: int, items: int, scores: Draw, mask: Draw) -> Iterator[Case]:
     """Rows with a target each; item 0 is nobody's."""
     args = {
-        "hidden": scores(rows, 3), "item_weight": scores(items, 3), "targets": 1 + mask(rows, items - 1).long().argmin(-1),
-        "weights": scores(rows).abs() + 0.1,
+        "hidden": scores(rows, WIDTH), "item_weight": scores(items, WIDTH),
+        "targets": 1 + mask(rows, items - 1).long().argmin(-1), "weights": scores(rows).abs() + 0.1,
     }  # fmt: skip
     yield Case(
         args, ("hidden", "item_weight"), {}, {}, valid="targets", other_side="targets", shared=("item_weight",)
@@ -192,5 +208,6 @@ _KINDS: dict[str, Callable[[int, int, Draw, Draw], Iterator[Case]]] = {
     "graded": _graded,
     "contrast": _rows,
     "embedding": _embeddings,
+    "classes": _classes,
     "head": _heads,
 }

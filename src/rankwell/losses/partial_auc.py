@@ -2,6 +2,7 @@
 
 # mypy: allow-untyped-calls
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, NamedTuple, TypeAlias
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional
 from rankwell.errors import InputError
 from rankwell.lists import Dense, Rows, check_positive, open_rows
 from rankwell.losses.registry import Neg, Pos, contrast_loss, stateful_loss
-from rankwell.registry import Search
+from rankwell.registry import Input, Search
 from rankwell.types import Kind, Mask, Reduction, Weights
 
 __all__ = ["LLPAUCVariables", "MinMaxLLPAUCLoss", "llpauc_loss", "llpauc_value"]
@@ -203,6 +204,8 @@ class MinMaxLLPAUCLoss(nn.Module):
 
     call: ClassVar[Kind] = "contrast"
     """The kind of loss that it is called as."""
+    inputs: ClassVar[Mapping[str, Input]] = {}
+    """What calls take besides: nothing."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """The registry of losses, and the contract of each kind: its arguments are documented here, once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Protocol, TypeAlias, TypeVar
@@ -247,7 +247,9 @@ class StatefulLoss(Protocol):
     """
 
     call: ClassVar[Kind]
-    """The kind of loss that it is called as, with the ids that its docstring names besides."""
+    """The kind of loss that it is called as. An embedding loss takes ``ids``, and ``item_ids``, in place of ``positives``."""
+    inputs: ClassVar[Mapping[str, Input]]
+    """What calls take besides, as the ids that it remembers something of."""
 
     def __call__(self, *args: Any, reduction: Reduction = "mean", **named: Any) -> Values:
         """One value a list, row or query, reduced."""

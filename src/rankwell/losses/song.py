@@ -3,6 +3,7 @@
 # mypy: allow-untyped-calls
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
@@ -105,6 +106,8 @@ class SONGLoss(nn.Module):
 
     call: ClassVar[Kind] = "list"
     """The kind of loss that it is called as."""
+    inputs: ClassVar[Mapping[str, Input]] = {"ids": Input("item", "id", required=True)}
+    """What calls take besides."""
 
     def __init__(self, num_ids: int, *, gamma: Gamma = 0.1, margin: Margin = 1.0) -> None:
         super().__init__()
@@ -209,6 +212,11 @@ class KSONGLoss(nn.Module):
 
     call: ClassVar[Kind] = "list"
     """The kind of loss that it is called as."""
+    inputs: ClassVar[Mapping[str, Input]] = {
+        "ids": Input("item", "id", required=True),
+        "query_ids": Input("list", "id", required=True),
+    }
+    """What calls take besides."""
     thresholds: Tensor
 
     def __init__(

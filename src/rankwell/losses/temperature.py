@@ -4,7 +4,7 @@
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from rankwell.errors import ConfigError, InputError
 from rankwell.lists import check_positive, in_full_precision
 from rankwell.losses.grid import check_similarity, open_embeddings
 from rankwell.losses.registry import LOSSES, stateful_loss
-from rankwell.registry import Search
+from rankwell.registry import Input, Search
 from rankwell.similarity import normalise
 from rankwell.types import Kind, Mask
 
@@ -98,7 +98,7 @@ class LearnedTemperature(nn.Module):
         if temperature < least:
             raise InputError(f"temperature must not start below its least, {least}: got {temperature}.")
         self.loss = LOSSES[loss].function if isinstance(loss, str) else loss
-        self.call, self.takes = _examined(self.loss)
+        self.call, self.takes, self.inputs = _examined(self.loss)
         self.lowest = math.log(least)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
 
@@ -145,8 +145,8 @@ class LearnedTemperature(nn.Module):
         return f"loss={getattr(self.loss, '__name__', type(self.loss).__name__)}, least={math.exp(self.lowest):.4g}"
 
 
-def _examined(loss: Callable[..., Tensor]) -> tuple[Kind, dict[str, inspect.Parameter]]:
-    """The kind of the loss and its parameters, if its scores can be divided by a temperature."""
+def _examined(loss: Callable[..., Tensor]) -> tuple[Kind, dict[str, inspect.Parameter], Mapping[str, Input]]:
+    """The kind of the loss, its parameters and declared inputs, if its scores can be divided by a temperature."""
     inner: Any = loss
     while isinstance(inner, partial):
         if "temperature" in inner.keywords:
@@ -166,7 +166,7 @@ def _examined(loss: Callable[..., Tensor]) -> tuple[Kind, dict[str, inspect.Para
         raise ConfigError(
             f"loss {name!r} has no similarity that can be chosen: its scores cannot be divided by a temperature."
         )
-    return kind, takes  # type: ignore[return-value]
+    return kind, takes, entry.inputs if entry else {}  # type: ignore[return-value]
 
 
 def _present(x: Tensor, where: Mask | None) -> Tensor:
