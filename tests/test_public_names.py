@@ -17,6 +17,7 @@ REACHED_OTHERWISE = dict.fromkeys(
         "rankwell.losses.laws",
         "rankwell.losses.state_laws",
         "rankwell.metrics.laws",
+        "rankwell.metrics.recommended_laws",
     ),
     "each law is in LAWS, by its name",
 )
