@@ -15,7 +15,9 @@ __all__ = ["evaluate"]
 
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="A finished run's folder.")],
-    measures: Annotated[str, typer.Option(help="Measures, separated by commas: ndcg@10,recall@50,auc,coverage@20.")] = "",
+    measures: Annotated[
+        str, typer.Option(help="Measures, separated by commas: ndcg@10,recall@50,auc,coverage@20.")
+    ] = "",
 ) -> None:
     """Measure a finished run on what its test holds: the whole catalogue without known items, or each query's documents."""
     saved = RunFolder(folder).load()
