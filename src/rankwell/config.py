@@ -82,7 +82,7 @@ def resolve(raw: Mapping[str, Any], source: str = "configuration") -> Config:
         _checked(task, measure, f"{source}: evaluation.{'monitor' if measure == monitor else 'measures'}")
     if Measure.parse(monitor).kind in RESULTS:
         raise ConfigError(
-            f"{source}: evaluation.monitor: {monitor} is of recommended items, of which higher is not better. Choose the epoch"
+            f"{source}: evaluation.monitor: {monitor} is of recommended items: higher is not always better. Choose the epoch"
             " by a measure of which it is, such as ndcg@10."
         )
     if monitor not in measures:

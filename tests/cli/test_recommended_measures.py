@@ -123,7 +123,7 @@ def test_a_table_leaves_open_what_a_row_lacks():
         ("diversity(column=genre)@2", ["items"], "items.csv has no column 'genre'. Did you mean 'genres'?"),
         ("calibration(alpha=2,column=genres)@2", ["items"], "alpha must be between 0 and 1: got 2.0."),
         ("coverage(column=genres)@2", ["items"], "coverage has no parameter 'column'."),
-        ("coverage@2", ["--evaluation.monitor", "gini@2"], "evaluation.monitor: gini@2 is of recommended items, of which"),
+        ("coverage@2", ["--evaluation.monitor", "gini@2"], "evaluation.monitor: gini@2 is of recommended items: higher"),
         ("diversity(column=genres)@2", ["--task", "sequences"], "and task sequences has none. Leave it out."),
         ("coverage@2", ["--task", "ltr"], "coverage@2 is of items that are recommended out of a catalogue: task ltr"),
         ("gini@2", ["--task", "labels"], "gini@2 is of items that are recommended out of a catalogue: task labels"),

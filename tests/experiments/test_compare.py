@@ -360,7 +360,10 @@ def test_measures_of_recommended_items_are_told_and_not_tested(tiny, tmp_path):
         assert novel["mean"] == pytest.approx(np.mean([each["novelty@5"] for each in figures]))
         assert novel["low"] <= novel["mean"] <= novel["high"] and novel["units"] == 40
     said = (tmp_path / "report.md").read_text()
-    assert "Of recommended items, ties by the lower item code: coverage@5 and novelty@5. Higher is not better" in said
+    assert (
+        "Of recommended items, ties by the lower item code: coverage@5 and novelty@5. Higher is not always better"
+        in said
+    )
     assert "No interval over users: coverage@5, one figure a result of all users together." in said
     assert "one figure a result" not in "".join(protocol(replace(found, measures=("recall@5",))))
     with pytest.raises(ConfigError, match="the first one ranks, and novelty@5 is of recommended items"):

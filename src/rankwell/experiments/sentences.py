@@ -80,8 +80,8 @@ def _recommended(found: Standings) -> list[str]:
     if not measures:
         return []
     said = (
-        f"Of recommended items, ties by the lower item code: {_and(measures)}. Higher is not better: nothing is ranked or"
-        " tested by them."
+        f"Of recommended items, ties by the lower item code: {_and(measures)}. Higher is not always better: nothing is"
+        " ranked or tested by them."
     )
     if single := [measure for measure in measures if measure.one_figure]:
         said += f" No interval over {found.units}: {_and(single)}, one figure a result of all {found.units} together."

@@ -68,7 +68,7 @@ class EvaluationConfig(Section):
         first = self.measures[0]
         if Measure.parse(first).kind in RESULTS:
             raise ConfigError(
-                f"evaluation.measures: the first one ranks, and {first} is of recommended items, of which higher is not better."
+                f"evaluation.measures: the first one ranks, and {first} is of recommended items: higher is not always better."
                 " Put a measure first of which it is, such as ndcg@10."
             )
 
