@@ -61,6 +61,11 @@ def scalable_cross_entropy_loss(
 
     A row weighs its value.
 
+    Choose it for catalogues of a million items and steps of thousands of rows, where
+    :func:`~rankwell.losses.linear_softmax_loss` takes too long: a row works on the items of its hardest bucket. It has
+    three numbers to set, and rows in no bucket learn nothing in that step; :func:`reduced_cross_entropy_loss` takes all
+    rows. Where some hundred shared negatives do, :func:`~rankwell.losses.scaled_cross_entropy_loss` is simpler.
+
     Args:
         generator: draws the directions. None: those keyed by zero, the same at every call; for training pass one.
         buckets: how many; None for twice the square root of the rows.
@@ -119,6 +124,10 @@ def reduced_cross_entropy_loss(
     gradients O(rounds) a row and an item (24 B), and blocks of 4 MB. Which rows share a chunk depends on the batch.
 
     A row weighs its value.
+
+    Choose it for the catalogues of :func:`scalable_cross_entropy_loss` where every row should learn at every step. More
+    rounds make up for items that hash elsewhere, and each hashes and sorts all rows and items again. Where an epoch of
+    the full softmax can be waited for, take :func:`~rankwell.losses.linear_softmax_loss`, which this bounds from below.
 
     Args:
         generator: draws the directions. None: those keyed by zero, the same at every call; for training pass one.

@@ -49,6 +49,10 @@ def classification_loss(
     Weights multiply the terms. Labels are whole numbers from 0, below the number of scores an item; a label that is none of
     these makes its list NaN, since an error would have to wait for the device.
 
+    Choose it for few grades where the probability of each is wanted, and there are labels enough to learn them apart,
+    at a score for each grade and item. Where grades are in order and labels few, take :func:`ordinal_loss`; where the
+    order of items is all that is asked, :func:`~rankwell.losses.softmax_loss` needs one score an item.
+
     >>> classification_loss(torch.tensor([[0.0, 0.0], [0.0, 0.0]]), torch.tensor([1, 0]))  # log 2
     tensor(0.6931)
 
@@ -82,6 +86,11 @@ def ordinal_loss(
     :func:`expected_grade` with form ``"ordinal"``. Time and memory O(n) times the steps.
 
     Weights multiply the terms. A label above all steps is as good as the highest.
+
+    Choose it for few ordered grades where the probability of being above each is wanted: errors by two grades then cost
+    more than by one, unlike in :func:`classification_loss`. Where the order of items is all that is asked, take
+    :func:`~rankwell.losses.softmax_loss` or :func:`~rankwell.losses.lambda_rank_loss`, with one score an item; grades
+    whose distances mean something go to :func:`~rankwell.losses.mse_loss`.
 
     >>> ordinal_loss(torch.tensor([[0.0, 0.0]]), torch.tensor([1]))  # above one step, not the other: 2 log 2
     tensor(1.3863)

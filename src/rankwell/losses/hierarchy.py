@@ -133,6 +133,11 @@ def hierarchical_loss(
 
     Weights go to the loss within; a group weighs the mean of its valid items' weights.
 
+    Choose it for results that are shown in groups, where the order of the groups counts beside the order within, at
+    twice the time; for one plain list take :func:`~rankwell.losses.softmax_loss`. On ml-latest-small with genres as
+    groups it ranked genres better, NDCG@5 0.7684 and softmax 0.7518, and films within them no better, NDCG@10 0.3122
+    and 0.3165 (``bench/results/imbalance.txt``, levels).
+
     Args:
         groups: an integer id for each item, of the shape of scores; ids of different lists have nothing to do with each other.
         within: name of the list loss within groups.

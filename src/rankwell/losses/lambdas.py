@@ -68,6 +68,11 @@ def lambda_rank_loss(
     memory O(n): see :mod:`rankwell.kernels.lambda_pairs`. No second derivatives. Weights and ties: see the module,
     :mod:`rankwell.losses.lambdas`. A list without pairs has value 0, and counts in the mean.
 
+    Choose it for graded lists judged by their first places, long ones too: with k it takes O(n k); or for another
+    ``metric`` than NDCG. On small data start with :func:`~rankwell.losses.softmax_loss`, which was not behind: on
+    MQ2008 it had NDCG@10 0.5096, softmax 0.5152 (``bench/results/mq2008.txt``). Where all pairs can be paid for,
+    :func:`lambda_loss` bounds the NDCG at k.
+
     Args:
         k: how deep the ranks go that one item of a pair must have; None for all pairs. LightGBM's truncation level.
         metric: what the pairs are weighed for; ``"precision"`` needs k.
@@ -123,6 +128,10 @@ def ndcg_loss1(
     items count too, and pull each of the two over the other. Time O(relevant x n), memory O(n).
     No second derivatives. Weights and ties: see the module, :mod:`rankwell.losses.lambdas`.
 
+    Choose it only to compare with :func:`ndcg_loss2` and :func:`lambda_loss`, whose bounds are tighter at the same
+    cost, and which do not set equally relevant items against each other. On MQ2008 NDCG@10 was 0.5113, 0.5102 and
+    0.5155 (``docs/leaderboard.md``), which five folds hardly tell apart.
+
     Args:
         temperature: what gaps of scores are divided by; 1 over the paper's sigma.
 
@@ -166,6 +175,11 @@ def ndcg_loss2(
     above. At k: :func:`lambda_loss`. Time O(relevant x n), memory O(n). No second derivatives.
     Weights and ties: see the module, :mod:`rankwell.losses.lambdas`. A list without pairs has value 0, and counts in the mean.
 
+    Choose it for graded lists of some hundred items judged by NDCG over all places; with a cut take
+    :func:`lambda_loss`, whose case without k this is, for lists of thousands :func:`lambda_rank_loss` with k. On MQ2008
+    it had NDCG@10 0.5102, lambda_loss 0.5155, the O(n) :func:`~rankwell.losses.softmax_loss` 0.5147
+    (``docs/leaderboard.md``).
+
     Args:
         temperature: what gaps of scores are divided by; 1 over the paper's sigma.
 
@@ -206,6 +220,11 @@ def ndcg_loss2pp(
     with :math:`\delta_{ij}`, gains and discounts of :func:`ndcg_loss2`. It is :func:`lambda_rank_loss` over log 2 plus mu times
     :func:`ndcg_loss2`. Time O(relevant x n), memory O(n). No second derivatives. Weights and ties: see the module,
     :mod:`rankwell.losses.lambdas`. A list without pairs has value 0, and counts in the mean.
+
+    Choose it where :func:`lambda_rank_loss` and :func:`ndcg_loss2` have both been tried and ``mu`` between them can be
+    tuned, on lists of some hundred items. With a cut at k take :func:`lambda_loss`, which has one setting less to
+    weigh. On MQ2008 NDCG@10 was 0.5113, lambda_rank 0.5094, ndcg_loss2 0.5102, lambda_loss 0.5155
+    (``docs/leaderboard.md``), which five folds hardly tell apart.
 
     Args:
         mu: how much the second weight counts; at 0 LambdaRank is left.
@@ -253,6 +272,11 @@ def lambda_loss(
     :func:`lambda_rank_loss` leaves pairs out instead. Without k it is :func:`ndcg_loss2`. Time O(relevant x n), memory O(n).
     No second derivatives. Weights and ties: see the module, :mod:`rankwell.losses.lambdas`. A list without pairs has
     value 0, and counts in the mean.
+
+    Choose it for thousands of queries with graded judgements and NDCG at k as the measure, in lists of up to some
+    hundred items. With fewer queries take :func:`~rankwell.losses.softmax_loss`, with lists of thousands
+    :func:`lambda_rank_loss`, at O(n k). On MQ2008, 471 queries a fold, it had NDCG@10 0.5097, softmax 0.5152
+    (``bench/results/mq2008.txt``); of six settings each 0.5155 and 0.5147 (``docs/leaderboard.md``).
 
     Args:
         k: the cut-off of the NDCG; None for the whole list.

@@ -46,6 +46,12 @@ def listmle_loss(
 
     Weights multiply the terms, not the denominators.
 
+    Choose it for labels that are an order with few ties, such as a teacher's ranking. Where nearly all items are
+    irrelevant alike take :func:`~rankwell.losses.softmax_loss`, which asks nothing of their terms; where the first
+    places matter, :func:`p_listmle_loss` or :func:`~rankwell.losses.lambda_rank_loss`. On MQ2008 it had NDCG@10 0.5105,
+    softmax 0.5152 (``bench/results/mq2008.txt``); of six settings each 0.5173 and 0.5147 (``docs/leaderboard.md``),
+    which five folds do not tell apart.
+
     Args:
         ties: what the likelihood is of, where labels are equal. ``"breslow"``: each of the equals is drawn from all of
             them and the worse ones, whatever their order in the list, as ties are treated in Cox regression.
@@ -87,6 +93,11 @@ def p_listmle_loss(
     :func:`listmle_loss`, with its time and memory.
 
     Weights multiply the terms, not the denominators.
+
+    Choose it instead of :func:`listmle_loss` for short orders whose first places matter: weights halve from place to
+    place, so that little beyond the tenth counts. Not where more items than that are relevant: there take listmle, or
+    :func:`~rankwell.losses.lambda_rank_loss`, whose discount is milder. On MQ2008 it had NDCG@10 0.5112, listmle 0.5173
+    (``docs/leaderboard.md``).
 
     Args:
         ties: as in :func:`listmle_loss`; by ``"breslow"``, equal labels share the mean weight of their positions.

@@ -150,6 +150,11 @@ class CrossBatchMemoryLoss(nn.Module):
     embedding of the same id is a positive too. With an empty memory the value is the batch's. Time and memory as the
     loss's, over as many items more as the memory has places.
 
+    Choose it around an embedding loss where classes are many and the device holds small batches: negatives and
+    positives of earlier steps come at the cost of their places. It needs embeddings that drift slowly, so warm up;
+    where the batch can be made large, do that. On new images of digits, ten classes, it brought
+    :func:`~rankwell.losses.supervised_contrastive_loss` from MAP@R 0.8520 to 0.8582 (``bench/results/digits.txt``).
+
     Args:
         dim: length of the embeddings.
         loss: an embedding loss, or its name; a configured one is a ``functools.partial``.

@@ -46,6 +46,11 @@ def logistic_loss(
 
     A pair weighs as its better item. A list without pairs has value 0, and counts in the mean.
 
+    Choose it for judged lists, binary or graded, of up to some thousand items, where the order alone counts and the
+    baseline that everybody knows is wanted. On longer lists take :func:`hinge_loss`, which needs no pairs;
+    :func:`~rankwell.losses.softmax_loss` is O(n) and was not behind. On MQ2008 it had NDCG@10 0.5112, softmax 0.5152
+    (``bench/results/mq2008.txt``); of six settings each 0.5028 and 0.5147 (``docs/leaderboard.md``).
+
     Args:
         scale: :math:`\sigma`, per unit of the scores: how sharply a gap counts as won or lost.
 
@@ -85,6 +90,12 @@ def hinge_loss(
     number of levels for graded ones; memory O(n): see :mod:`rankwell.kernels.sorted_pairs`. No second derivatives.
 
     A pair weighs as its better item. A list without pairs has value 0, and counts in the mean.
+
+    Choose it for long lists, binary or graded: all pairs of 100,000 items take milliseconds, and pairs that are right
+    by the margin cost nothing. The margin must suit the scale of the scores; where these must be comparable between
+    lists, take :func:`~rankwell.losses.sigmoid_loss`. On MQ2008 it had NDCG@10 0.5122 with the default margin, softmax
+    0.5152 (``bench/results/mq2008.txt``), and 0.5017 with one of six settings that a single fold chose
+    (``docs/leaderboard.md``).
 
     Args:
         margin: the gap, in units of the scores, beyond which a pair costs nothing.
@@ -126,6 +137,10 @@ def squared_hinge_loss(
 
     A pair weighs as its better item. A list without pairs has value 0, and counts in the mean.
 
+    Choose it instead of :func:`hinge_loss` where the worst pairs should lead, or a slope without a jump is wanted: it
+    is as fast on long lists. Not where labels are often wrong, since such pairs pull without bound: there take hinge.
+    On MQ2008 it had NDCG@10 0.5084, hinge 0.5017, softmax 0.5147 (``docs/leaderboard.md``).
+
     Args:
         margin: the gap, in units of the scores, beyond which a pair costs nothing.
 
@@ -160,10 +175,13 @@ def exponential_loss(
         \qquad P = \{(i, j): y_i > y_j\}
 
     Against :func:`logistic_loss`, which equals it where pairs are won by far, the worst pair takes nearly all of the
-    gradient: use it for small scores and clean labels. Time O(pairs), memory O(n): see :mod:`rankwell.kernels.chunked_pairs`.
-    No second derivatives.
+    gradient. Time O(pairs), memory O(n): see :mod:`rankwell.kernels.chunked_pairs`. No second derivatives.
 
     A pair weighs as its better item. A list without pairs has value 0, and counts in the mean.
+
+    Choose it only for small scores and clean labels, where the worst pair of a list may lead: one wrong label takes
+    nearly all of the gradient. Else take :func:`logistic_loss`, at the same cost, or :func:`hinge_loss` on lists of
+    thousands. On MQ2008 it had NDCG@10 0.5089, logistic 0.5028, softmax 0.5147 (``docs/leaderboard.md``).
 
     >>> import torch
     >>> exponential_loss(torch.tensor([0.0, 0.6931472]), torch.tensor([1.0, 0.0]))  # e^(log 2)
@@ -199,6 +217,11 @@ def soft_zero_one_loss(
     derivatives.
 
     A pair weighs as its better item. A list without pairs has value 0, and counts in the mean.
+
+    Choose it where some labels are wrong and the area under the ROC curve is what counts, behind a start by
+    :func:`logistic_loss`, which is convex: pairs that start far off are never learned here. With clean labels stay with
+    logistic or :func:`hinge_loss`. On MQ2008 it had NDCG@10 0.5085, logistic 0.5028, softmax 0.5147
+    (``docs/leaderboard.md``).
 
     Args:
         scale: :math:`\sigma`, per unit of the scores: the larger, the closer to a count of pairs.
@@ -238,6 +261,12 @@ def pairwise_mse_loss(
 
     A pair weighs the mean of its two items, since those of equal labels have no better one. A list of one item has value
     0, and counts in the mean.
+
+    Choose it where differences of labels mean something, as of ratings or a teacher's scores, but not their level, and
+    lists are long. Not where most items of a list are alike in label and the order alone counts: it spends itself on
+    drawing these together; there take :func:`~rankwell.losses.softmax_loss`, or
+    :func:`~rankwell.losses.margin_mse_loss`, which leaves equal ones alone. On MQ2008 it had NDCG@10 0.5135, softmax
+    0.5147 (``docs/leaderboard.md``).
 
     >>> import torch
     >>> pairwise_mse_loss(torch.tensor([3.0, 1.0, 0.0]), torch.tensor([1.0, 0.0, 0.0]))  # (1 + 4 + 1) / 3

@@ -155,6 +155,11 @@ class SogCLRLoss(nn.Module):
 
     Weights multiply the terms; they do not enter :math:`u`. A row without negatives keeps the pull :math:`-s_i/\tau`.
 
+    Choose it for few negatives a step, as in the small batches of contrastive learning, where each query has an id and
+    comes again over many epochs: a running number for each makes up for them. Where queries are seen once, or a step
+    has hundreds of negatives, take :func:`~rankwell.losses.decoupled_softmax_loss` or
+    :func:`~rankwell.losses.info_nce_loss`, which keep no state and need no ``update``.
+
     Args:
         num_ids: ids are 0 to one less.
         gamma: share of the new value; 1 forgets at once.

@@ -44,6 +44,12 @@ def softmax_loss(
 
     Weights multiply the terms, not the denominator.
 
+    Choose it first, for judged lists, graded or binary, and for a positive among hard negatives: it is O(n), has
+    nothing to set, and was the best of fourteen losses on MQ2008 (NDCG@10 0.5152, as LambdaMART;
+    ``bench/results/mq2008.txt``). Where a list has many items of one grade take :func:`unique_softmax_loss`; where
+    scores must be probabilities, :func:`~rankwell.losses.sigmoid_loss`; with thousands of queries and a cut at k, try
+    :func:`~rankwell.losses.lambda_loss`.
+
     >>> import torch
     >>> softmax_loss(torch.tensor([2.0, 1.0, 3.0]), torch.tensor([1.0, 0.0, 0.0]))  # log(1 + 1/e + e)
     tensor(1.4076)
@@ -73,6 +79,11 @@ def listnet_loss(
     :func:`softmax_loss` labels that are divided by their sum. Time and memory O(n) a list.
 
     Weights multiply the terms, not the denominators.
+
+    Choose it for labels that are scores of some units' spread, such as a teacher's. Not for binary labels, whose
+    softmax gives every irrelevant item a share: there take :func:`softmax_loss`; nor for scores of a wide spread, whose
+    softmax is one item: there take :func:`kl_loss` and its label temperature. On MQ2008 it had NDCG@10 0.5077, softmax
+    0.5152 (``bench/results/mq2008.txt``).
 
     >>> import torch
     >>> listnet_loss(torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.0]))  # log 2, whatever the labels
@@ -106,6 +117,11 @@ def kl_loss(
     of one, is that of :func:`listnet_loss`. Time and memory O(n) a list.
 
     Weights multiply the terms; unless they are equal in a list, the least value is no longer zero.
+
+    Choose it to learn a teacher's scores over each list, whatever their scale, with cosines too: each side has its
+    temperature. Where the size of gaps matters, take :func:`~rankwell.losses.margin_mse_loss`; for grades
+    :func:`softmax_loss` (MQ2008: NDCG@10 0.5051 and 0.5147; ``docs/leaderboard.md``). It copies a weak teacher too:
+    from BM25, SciFact's NDCG@10 fell from 0.6239 before training to 0.5800 (``bench/results/scifact.txt``).
 
     Args:
         temperature: divides the scores.
@@ -149,6 +165,10 @@ def poly1_softmax_loss(
     :func:`softmax_loss`; its pointwise sister is :func:`~rankwell.losses.poly1_loss`. Time and memory O(n) a list.
 
     Weights multiply the terms, not the denominator.
+
+    Choose it where :func:`softmax_loss` is tuned and one setting more can be paid for: above 0, epsilon pulls longer on
+    relevant items that lead already, below 0 shorter. Start with softmax, which has nothing to set. On MQ2008 it had
+    NDCG@10 0.5150, softmax 0.5147 (``docs/leaderboard.md``).
 
     Args:
         epsilon: what is added to the first coefficient, which is 1; from -1, where the term vanishes.
@@ -194,6 +214,11 @@ def unique_softmax_loss(
 
     Weights multiply the terms, not the denominators.
 
+    Choose it for graded lists with many relevant items, which compete under :func:`softmax_loss`; a sort makes it some
+    twenty times as slow on lists of 100 (``bench/results/losses.txt``). With one relevant item, or few, stay with
+    softmax; for an order without grades take :func:`~rankwell.losses.listmle_loss`. On MQ2008 it had NDCG@10 0.5158,
+    softmax 0.5147 (``docs/leaderboard.md``).
+
     Args:
         gain: what a grade counts: ``"exponential"``, 2^y - 1, or ``"linear"``, y. In float32 the first is infinite from a
             grade of 128 on, and the list's value infinite or NaN: the loss is no ratio.
@@ -237,6 +262,12 @@ def listwise_softmax_at_k_loss(
     alone in the sum. Time O(n log k), memory O(n).
 
     Weights multiply the terms, not the denominator.
+
+    Choose it for lists much longer than k, cut there, with labels of which some are wrong: a relevant item far below
+    the cut is given up, and with clean labels that is a loss. There take :func:`softmax_loss`, or
+    :func:`~rankwell.losses.lambda_loss`, which draws such items up; with sampled negatives
+    :func:`~rankwell.losses.softmax_at_k_loss`. On MQ2008 it had NDCG@10 0.5090, softmax 0.5147
+    (``docs/leaderboard.md``).
 
     Args:
         k: the cut-off, from 1.

@@ -87,6 +87,11 @@ class SONGLoss(nn.Module):
 
     Weights weigh the gains, above and below. A list without gains is 0, and counts.
 
+    Choose it for lists too long to be scored whole, where the NDCG over all places counts and pairs are met again and
+    again: it keeps a number for each relevant pair, and needs ids and an ``update`` a step. Whole lists go to
+    :func:`~rankwell.losses.approx_ndcg_loss` or :func:`~rankwell.losses.softmax_loss`, likes with sampled negatives to
+    :func:`~rankwell.losses.sampled_softmax_loss`; for the top k see :class:`KSONGLoss`.
+
     Args:
         num_ids: pairs are numbered 0 to one less.
         gamma: share of the new value; 1 forgets at once.
@@ -179,6 +184,11 @@ class KSONGLoss(nn.Module):
     one number a query, or two. No second derivatives.
 
     Weights weigh the gains, above and below. A list without gains is 0, and counts.
+
+    Choose it only where :class:`SONGLoss` is in use and the first k places count: a threshold for each query comes on
+    top, with a step size and a temperature to set. For recommendations with a cut take
+    :func:`~rankwell.losses.softmax_at_k_loss`, of the same aim and without state, which was far ahead of SONG in its
+    paper, :cite:`yang2025`.
 
     Args:
         num_ids: pairs are numbered 0 to one less.

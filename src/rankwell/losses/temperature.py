@@ -62,6 +62,11 @@ class LearnedTemperature(nn.Module):
     puts it back into its range, as CLIP does. Outside of the range the value is that of the range's end, and the gradient
     passes, so that it finds its way back.
 
+    Choose it around a loss of cosines in long training where runs for a search of the temperature cannot be paid for,
+    as in CLIP; for short runs a few fixed temperatures on validation data are safer. Not around
+    :func:`~rankwell.losses.decoupled_softmax_loss`, :func:`~rankwell.losses.bsl_loss` or another loss that falls on as
+    scores are sharpened: the temperature may run to its least.
+
     Args:
         loss: a list, contrast or embedding loss, or its name; a configured one is a ``functools.partial``.
         temperature: where it starts.
