@@ -2,8 +2,9 @@
 
     python docs/generate.py        (make docs also turns them into build/site)
 
-A page holds the docstring and the parameters; a loss's page also a picture of value and gradient, and the time and memory that
-bench/losses.py last stored. Formulas become MathML, which browsers draw by themselves: the site loads nothing from elsewhere.
+A page holds the docstring and the parameters; a loss's page also when to choose it, a picture of value and gradient, and the
+time and memory that bench/losses.py last stored. Formulas become MathML, which browsers draw by themselves: the site loads
+nothing from elsewhere.
 """
 
 import inspect
@@ -80,8 +81,16 @@ def entry_page(entry: Entry[Any], extra: list[str]) -> str:
     facts = " · ".join(
         fact for fact in (entry.kind, f"O({entry.complexity})" if entry.complexity else "", paper) if fact
     )
-    parts = [f"# {entry.name}", facts, markdown(inspect.getdoc(entry.function) or ""), *extra, parameters(entry)]
+    said, _ = parted(entry)
+    parts = [f"# {entry.name}", facts, markdown(said), *extra, parameters(entry)]
     return "\n\n".join(part for part in parts if part)
+
+
+def parted(entry: Entry[Any]) -> tuple[str, str]:
+    """A loss's docstring without the paragraph that says when to choose it, and that paragraph; else all, and nothing."""
+    said = inspect.getdoc(entry.function) or ""
+    choice = re.search(r"(?<=\n\n)Choose it .*?(?:\n\n|\Z)", said, re.S) if LOSSES.find(entry.name) is entry else None
+    return (said.replace(choice[0], ""), choice[0].rstrip()) if choice else (said, "")
 
 
 def parameters(entry: Entry[Any]) -> str:
@@ -98,10 +107,13 @@ def parameters(entry: Entry[Any]) -> str:
 
 
 def advice(entry: Entry[Any], rules: Rules) -> str:
-    """The rules of advice that name the loss."""
+    """The paragraph of the docstring, and the rules of advice that name the loss."""
+    _, choice = parted(entry)
     mine = [rule for rule in rules.rule if entry.name in rules.losses(rule)[:NAMED]]
     lines = [f"- **{rule.data}**, labels: {rule.label}. {rule.why}" for rule in mine]
-    return "\n".join(["## When to choose it", "", *lines]) if mine else ""
+    named = "\n".join(["Among the first to try, by [Which loss?](../../choose.md), for:", "", *lines]) if lines else ""
+    parts = [part for part in (markdown(choice), named) if part]
+    return "\n\n".join(["## When to choose it", *parts]) if parts else ""
 
 
 def picture(entry: Entry[Any], page: Path) -> str:

@@ -1,6 +1,7 @@
 """The site's pages: built from the registries, nothing of the docstrings' markup left over."""
 
 import importlib.util
+import inspect
 import re
 from pathlib import Path
 
@@ -26,6 +27,27 @@ def test_a_page_has_no_markup_left(entry):
     assert not re.search(r":(math|cite|func|class|mod|meth):|(?<!`)``(?!`)|\.\. math|\0", page)
     assert page.count("```") % 2 == 0 and page.count("<math") == page.count("</math>")
     assert "merror" not in page
+
+
+@pytest.mark.parametrize("entry", LOSSES, ids=lambda entry: entry.name)
+def test_a_loss_says_when_to_choose_it(entry):
+    paragraphs = inspect.getdoc(entry.function).split("\n\n")
+    (choice,) = [text for text in paragraphs if text.startswith("Choose it ")]
+    assert paragraphs[paragraphs.index(choice) + 1].startswith(("Args:", "Raises:", ">>> "))
+    assert re.search(r":(func|class):`", choice), "it names no neighbour"
+    # What we measured is as it is stored, in one of the files that the paragraph names.
+    named = re.findall(r"``((?:bench|docs)/[\w/]+\.\w+)``", choice)
+    stored = "".join((DOCS.parent / file).read_text(encoding="utf-8") for file in named)
+    for figure in re.findall(r"\d*\.\d{3,}", choice):
+        assert re.search(rf"(?<!\d){re.escape(figure)}(?!\d)", stored), f"{figure} stands in no file that is named"
+
+
+@pytest.mark.parametrize("entry", LOSSES, ids=lambda entry: entry.name)
+def test_a_page_says_once_when_to_choose_the_loss(entry):
+    section = generate.advice(entry, load_rules())
+    page = generate.entry_page(entry, [section])
+    assert page.count("## When to choose it\n\nChoose it ") == page.count("\nChoose it ") == 1
+    assert not re.search(r":(math|cite|func|class|mod|meth):|(?<!`)``(?!`)|\0", section)
 
 
 def test_choices_name_losses_that_exist():
