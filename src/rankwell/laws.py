@@ -14,7 +14,10 @@ from torch.testing import assert_close
 
 from rankwell.registry import Entry
 
-__all__ = ["Check", "Finding", "Law", "Laws", "agree", "examine"]
+__all__ = ["Check", "Finding", "Law", "Laws", "agree", "examine", "shown"]
+
+FEW = 6
+"""Numbers of a tensor that a sentence shows."""
 
 Check = Callable[[Entry[Any]], None]
 """Raises AssertionError where the entry breaks the law."""
@@ -97,6 +100,18 @@ def agree(got: Tensor | float, expected: Tensor | float, *, rtol: float, atol: f
             f"got {float(got[worst]):.6g}, expected {float(expected[worst]):.6g}{place};"
             f" {int((off > 0).sum())} of {off.numel()} numbers differ"
         ) from error
+
+
+def shown(x: Tensor) -> str:
+    """A tensor in a sentence: its first numbers and, where that is not all, its shape.
+
+    >>> shown(torch.tensor([1.0, 2.5])), shown(torch.ones(3, 4))
+    ('[1 2.5]', '[1 1 1 1 1 1 …] of shape (3, 4)')
+    """
+    numbers = " ".join(f"{number:.4g}" for number in x.detach().flatten()[:FEW].tolist())
+    if not x.ndim:
+        return numbers
+    return f"[{numbers}]" if x.ndim == 1 and len(x) <= FEW else f"[{numbers} …] of shape {tuple(x.shape)}"
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ class Registry(Generic[F]):
             there = self._entries.get(entry_name)
             # A module that is loaded again, a cell of a notebook that is run again, enters the same function anew.
             if there is not None and _place(there.function) != _place(function):
-                raise ConfigError(f"{self.what} {entry_name!r} is registered already.")
+                raise ConfigError(f"{self.what} {entry_name!r} is registered already: give yours another name.")
             extra = dict(inputs or {})
             parameters = _own_parameters(function, (*self.contract[kind], *extra), f"{self.what} {entry_name!r}")
             self._entries[entry_name] = Entry(entry_name, function, kind, parameters, paper, complexity, extra, softmax)
@@ -176,7 +176,7 @@ class Registry(Generic[F]):
     def find(self, name: str) -> Entry[F] | None:
         """The entry of that name, or None. A file of ``FILE.py:function`` is run, once, and must have that function."""
         if ".py:" in name:
-            function = self._from_file(name)
+            function = self.from_file(name)
             return next((entry for entry in self._entries.values() if entry.function is function), None)
         if name not in self._entries:
             self._load_entry_points()
@@ -224,8 +224,8 @@ class Registry(Generic[F]):
                     f"Correct or remove the package that offers {point.value}."
                 ) from error
 
-    def _from_file(self, text: str) -> Any:
-        """Run a user's file and take the function of the name behind the colon."""
+    def from_file(self, text: str) -> Any:
+        """Run a user's file, once, and take the function of the name behind the colon, registered or not."""
         path, _, function_name = text.rpartition(":")
         file = Path(path).resolve()
         if not file.is_file():

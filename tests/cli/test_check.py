@@ -1,6 +1,8 @@
 """``rankwell check`` names what is wrong with a loss or metric."""
 
+import os
 import re
+import subprocess
 import sys
 
 import pytest
@@ -137,12 +139,166 @@ def test_laws_that_need_not_hold_say_why():
     assert all(law.strict or law.reasons for law in LAWS.values())
 
 
-def test_what_cannot_be_examined(tmp_path, rankwell):
+UNDECORATED = """
+import torch
+from rankwell.losses import {of}_loss
+
+
+def {of}_of_mine_loss({takes}, reduction="mean"):
+    return {of}_loss({gives}, reduction=reduction)
+"""
+
+CALLS = {
+    "softmax": ("list", "scores, labels, *", ("where", "weights", "offsets")),
+    "bpr": ("contrast", "pos, neg, *", ("pos_where", "where", "weights")),
+    "info_nce": ("embedding", "queries, items, *", ("positives", "where", "weights")),
+    "ordinal": ("graded", "scores, labels, *", ("where", "weights", "offsets")),
+}
+
+
+@pytest.mark.usefixtures("own_losses")
+@pytest.mark.parametrize("of", CALLS)
+def test_a_function_without_a_decorator_is_known_by_its_arguments(of, tmp_path, rankwell):
+    kind, positional, named = CALLS[of]
+    takes = ", ".join([positional, *(f"{name}=None" for name in named)])
+    gives = ", ".join([positional[:-3], *(f"{name}={name}" for name in named)])
+    file = tmp_path / "mine.py"
+    file.write_text(UNDECORATED.format(of=of, takes=takes, gives=gives))
+    said = [] if kind != "graded" else ["--kind", "graded"]  # its arguments are a list loss's
+    shown = rankwell("check", f"{file}:{of}_of_mine_loss", *said)
+    assert (shown.code, broken_laws(shown)) == (0, {}), shown.out
+    assert shown.out.startswith(f"{of}_of_mine_loss  ({kind})\n")
+    note = (
+        f"note: {of}_of_mine_loss is not registered: by its arguments it is of kind {kind}. If it is not, say --kind."
+    )
+    assert (note in shown.err) == (not said)
+
+
+@pytest.mark.usefixtures("own_losses")
+def test_a_function_of_the_name_of_one_of_ours_is_another(tmp_path, rankwell):
+    file = tmp_path / "mine.py"
+    text = UNDECORATED.format(of="bpr", takes="pos, neg, *, pos_where=None, where=None, weights=None", gives="pos, neg")
+    file.write_text(text.replace("bpr_of_mine_loss", "bpr_loss").replace("import bpr_loss", "import bpr_loss as theirs")
+                    .replace("return bpr_loss", "return theirs"))  # fmt: skip
+    shown = rankwell("check", f"{file}:bpr_loss")
+    assert shown.code == 1 and "masked_is_removed" in broken_laws(shown)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "sentence"),
+    [
+        (
+            "def mine(scores, labels): return scores.sum()",
+            [],
+            "loss 'mine' must take scores, labels, where, weights, offsets, reduction: it lacks where, weights, offsets,"
+            " reduction.",
+        ),
+        (
+            "def mine(a, b): return a",
+            [],
+            "mine is not registered, and its arguments do not say what it is. Say --kind list, contrast, embedding, graded,"
+            " head, stateful, metric, uncut, whole, user, catalogue; or decorate it, as by @list_loss() or @metric().",
+        ),
+        ("mine = 3", [], "mine is not registered, and its arguments do not say what it is."),
+        ("def mine(a, b): return a", ["--kind", "lists"], "there is no kind 'lists'. Say --kind list, contrast"),
+        ("def mine(a, b): return a", ["--kind", "list"], "loss 'mine' must take scores, labels, where"),
+        (
+            "from rankwell.losses import bpr_loss as mine",
+            ["--kind", "list"],
+            "registered as of kind 'contrast', not 'list'",
+        ),
+        ("import torch\nclass mine(torch.nn.Identity): ...", [], "mine lacks call, update."),
+        (
+            "import torch\nclass mine(torch.nn.Module):\n  def __init__(self): raise ValueError('no')",
+            [],
+            "mine cannot be built: ValueError: no.",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("own_losses")
+def test_what_cannot_be_examined(text, options, sentence, tmp_path, rankwell):
     file = tmp_path / "plain.py"
-    file.write_text("def plain(scores, labels): return scores.sum()\n")
-    shown = rankwell("check", f"{file}:plain")
-    assert "plain is not registered: decorate it with @list_loss(), " in shown.sentence
-    assert shown.sentence.endswith(" or, if it is a metric, @metric().")
+    file.write_text(f"{text}\n")
+    shown = rankwell("check", f"{file}:mine", *options)
+    assert shown.code == 2 and shown.out == "" and sentence in shown.err
+
+
+@pytest.mark.parametrize("name", ["song", "learned_temperature", "coverage", "calibration"])
+def test_whatever_is_registered_has_laws(name, rankwell):
+    shown = rankwell("check", name)
+    assert shown.code == 0 and not broken_laws(shown), shown.out
+    assert re.search(r"(\d+) of \1 laws are kept", shown.out)
+    assert ("training_resumes_from_the_state" in shown.out) == (name in LOSSES)
+
+
+STATEFUL = """
+import torch
+from rankwell.losses import bpr_loss
+from rankwell.registry import Input
+
+
+class Averaged(torch.nn.Module):
+    call = "contrast"
+    inputs = {"ids": Input("list", "id", required=True)}
+
+    def __init__(self, num_ids):
+        super().__init__()
+        self.mean = torch.zeros(num_ids)
+
+    def forward(self, pos, neg, *, ids, pos_where=None, where=None, weights=None, reduction="mean"):
+        weights = (1 if weights is None else weights) * (1 + self.mean[ids].sigmoid().view(-1, *[1] * (pos.ndim - 1)))
+        return bpr_loss(pos, neg, pos_where=pos_where, where=where, weights=weights, reduction=reduction)
+
+    @torch.no_grad()
+    def update(self, ids, neg):
+        self.mean[ids] = neg.mean(-1).float()
+"""
+
+
+@pytest.mark.usefixtures("own_losses")
+def test_state_that_a_state_dict_lacks_is_named(tmp_path, rankwell):
+    """As in LibAUC's NDCG loss."""
+    file = tmp_path / "averaged.py"
+    file.write_text(STATEFUL)
+    shown = rankwell("check", f"{file}:Averaged")
+    broken = broken_laws(shown)
+    assert shown.code == 1 and "training_resumes_from_the_state" in broken
+    report = broken["training_resumes_from_the_state"]
+    assert (
+        re.search(r"got \S+, expected \S+ at \[\d\]", report) and "num_ids = 1000" in report and "  ids = [" in report
+    )
+    assert "masked_is_not_remembered" in broken and "state_moves_with_the_loss" in broken
+    assert not {"masked_is_removed", "batch_is_independent", "calls_change_nothing"} & set(broken)
+
+
+@pytest.mark.usefixtures("own_losses")
+def test_a_wrong_shape_is_said_in_few_words(tmp_path, rankwell):
+    """A value an item, where there is to be one a list."""
+    file = tmp_path / "items.py"
+    file.write_text(
+        "def items(scores, labels, *, where=None, weights=None, offsets=None, reduction='mean'):\n"
+        "    return (scores - labels) ** 2\n"
+    )
+    shown = rankwell("check", f"{file}:items")
+    assert shown.code == 1
+    broken = broken_laws(shown)
+    assert "4 rows gave values of shape (4, 7)" in broken["one_value_a_list"]
+    assert "with nan behind the mask got nan, expected " in broken["masked_values_change_nothing"]
+    assert "tensor(" not in shown.out
+    for report in broken.values():
+        said = report.partition("in the call with")[0]
+        assert len(re.findall(r"[-+]?\d+\.\d+", said)) <= 4 * 6, said
+
+
+def test_nothing_of_the_profiler_is_on_the_screen(tmp_path):
+    """It writes to the stream itself, so that only another process shows it."""
+    code = "import sys; sys.argv = ['rankwell', 'check', 'hinge']; from rankwell.cli import main; main()"
+    environment = {name: value for name, value in os.environ.items() if name != "KINETO_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0 and "ragged_memory_is_linear" in done.stdout
+    assert done.stderr == ""
 
 
 METRIC = """
@@ -243,7 +399,7 @@ def test_a_metric_of_ours_keeps_all(rankwell):
 def test_a_file_is_run_once(tmp_path, rankwell):
     file, log = tmp_path / "plain.py", tmp_path / "log"
     file.write_text(f"with open({str(log)!r}, 'a') as log:\n    log.write('.')\ndef plain(scores, labels): ...\n")
-    assert rankwell("check", f"{file}:plain").code == 2
+    assert rankwell("check", f"{file}:plain").code == 2  # in the registry of losses and in that of metrics
     assert log.read_text() == "."
 
 
@@ -254,7 +410,3 @@ def test_names_of_both_are_offered(rankwell):
 
 def test_names_from_elsewhere_are_told(rankwell):
     assert rankwell("check", "ranknet").sentence == "unknown loss or metric 'ranknet': it is called 'logistic' here."
-
-
-def test_kinds_without_laws(rankwell):
-    assert rankwell("check", "novelty").sentence == "novelty: there are no laws for a metric of kind 'user'."

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rankwell.laws import Laws, agree
+from rankwell.laws import Laws, agree, shown
 from rankwell.losses.laws import peak_bytes
 from rankwell.registry import Entry
 from rankwell.types import Ragged
@@ -97,7 +97,7 @@ def one_value_a_row(entry: Entry[Any]) -> None:
     values = entry(**arguments(entry), reduction="none")
     assert values.shape == (ROWS,), f"{ROWS} rows gave values of shape {tuple(values.shape)}"
     assert values.dtype == torch.float, values.dtype
-    assert values.isfinite().all(), values
+    assert values.isfinite().all(), f"got {shown(values)}, expected finite values"
 
 
 @law()
@@ -162,7 +162,8 @@ def row_without_a_target_is_removed(entry: Entry[Any]) -> None:
         absent["targets"][gone] = -1
         absent["hidden"][gone] = absent["weights"][gone] = junk
         values, by_hidden, by_items = gradients(entry, absent)
-        assert not values[gone].any() and not by_hidden[gone].any(), f"got {values} and {by_hidden}, with {junk}"
+        for x in (values[gone], by_hidden[gone]):
+            assert not x.any(), f"got {shown(x)} with {junk}, expected 0"
         all_close([values[kept], by_hidden[kept], by_items], expected)
         close(entry(**absent), entry(**some(args, kept)))
 
@@ -172,7 +173,7 @@ def no_targets_at_all_give_zero(entry: Entry[Any]) -> None:
     """Without a single target, value and gradients are 0."""
     args = arguments(entry) | {"targets": torch.full((ROWS,), -1)}
     for nothing in (*gradients(entry, args), entry(**args)):
-        assert not nothing.any(), f"got {nothing}"
+        assert not nothing.any(), f"got {shown(nothing)}, expected 0"
 
 
 @law()
@@ -180,7 +181,7 @@ def no_rows_give_zero(entry: Entry[Any]) -> None:
     """Without rows the mean is 0, and so is the gradient of the items."""
     nothing = some(arguments(entry), [])
     value = entry(**nothing)
-    assert value == 0, f"got {value}"
+    assert value == 0, f"got {shown(value)}, expected 0"
     assert not gradients(entry, nothing)[2].any(), "got a gradient"
 
 
@@ -331,7 +332,7 @@ def step_downhill_lowers_it(entry: Entry[Any]) -> None:
     size = sum(slope.square().sum() for slope in slopes) ** 0.5
     moved = {name: args[name] - 1e-4 * slope / size for name, slope in zip(LEAVES, slopes, strict=True)}
     after = entry(**{**args, **moved}, reduction="sum")
-    assert after < values.sum(), f"{values.sum()} rose to {after}"
+    assert after < values.sum(), f"{float(values.sum()):.6g} rose to {float(after):.6g}"
 
 
 # -------------------------------------------------------------------------------------------------------- transformations

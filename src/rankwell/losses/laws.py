@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rankwell.laws import Laws, agree
+from rankwell.laws import Laws, agree, shown
 from rankwell.lists import offsets_from_sizes
 from rankwell.losses.cases import Case, cases, scalars
 from rankwell.registry import Entry
@@ -59,7 +59,7 @@ def one_value_a_list(entry: Entry[Any]) -> None:
         values = entry(**case.args, reduction="none")
         assert values.shape == (case.rows,), f"{case.rows} rows gave values of shape {tuple(values.shape)}"
         assert values.dtype == case.args[case.scores[0]].dtype, values.dtype
-        assert values.isfinite().all(), values
+        assert values.isfinite().all(), f"got {shown(values)}, expected finite values"
 
 
 @law()
@@ -142,7 +142,10 @@ def masked_values_change_nothing(entry: Entry[Any]) -> None:
                 for name, x in case.args.items()
             }
             for poisoned, expected in zip(gradients(entry, case, args), clean, strict=True):
-                assert torch.equal(poisoned, expected), f"{junk} behind the mask changed {expected} to {poisoned}"
+                try:
+                    agree(poisoned, expected, rtol=0, atol=0)
+                except AssertionError as error:
+                    raise AssertionError(f"with {junk} behind the mask {error}") from error
 
 
 @law()
@@ -180,10 +183,12 @@ def nothing_valid_gives_zero(entry: Entry[Any]) -> None:
         values, *slopes = gradients(entry, case, args)
         assert values[0] == 0, f"got {float(values[0]):.6g}, expected 0 for the row with nothing valid"
         for name, slope in zip(case.scores, slopes, strict=True):
-            assert slope.isfinite().all() and (name in case.shared or not slope[0].any()), f"got the gradient {slope}"
+            assert slope.isfinite().all() and (name in case.shared or not slope[0].any()), (
+                f"got the gradient {shown(slope)}"
+            )
         close(entry(**args, reduction="mean"), values[1:].mean())
         for nothing in gradients(entry, case, {**args, case.valid: torch.zeros_like(mask)}):
-            assert not nothing.any(), f"got {nothing} where nothing at all is valid, expected 0"
+            assert not nothing.any(), f"got {shown(nothing)} where nothing at all is valid, expected 0"
 
 
 @law()
@@ -192,7 +197,10 @@ def missing_side_is_finite(entry: Entry[Any]) -> None:
     for case in cases(entry):
         args = {**case.args, case.other_side: torch.zeros_like(case.args[case.other_side])}
         values, *slopes = gradients(entry, case, args)
-        assert all(x.isfinite().all() for x in (values, *slopes)), f"got values {values} and gradients {slopes}"
+        for what, x in zip(
+            ("values", *(f"gradient by {name}" for name in case.scores)), (values, *slopes), strict=True
+        ):
+            assert x.isfinite().all(), f"got {what} {shown(x)}, expected finite ones"
         close(entry(**args, reduction="mean"), values.sum() / case.rows)
 
 
@@ -316,7 +324,7 @@ def step_downhill_lowers_it(entry: Entry[Any]) -> None:
             name: case.args[name] - 1e-4 * slope / size**0.5 for name, slope in zip(case.scores, slopes, strict=True)
         }
         after = entry(**{**case.args, **moved}, reduction="sum")
-        assert after < values.sum(), f"{values.sum()} rose to {after}"
+        assert after < values.sum(), f"{float(values.sum()):.6g} rose to {float(after):.6g}"
 
 
 @law()
@@ -437,7 +445,7 @@ def empty_lists_give_zero(entry: Entry[Any]) -> None:
         for given in (args, {name: x for name, x in args.items() if name not in ("where", "weights")}):
             values = gradients(entry, case, given)[0]
             assert values.shape == (rows,), f"got values of shape {tuple(values.shape)}, expected {(rows,)}"
-            assert not values.any(), f"got {values}, expected 0"
+            assert not values.any(), f"got {shown(values)}, expected 0"
             assert entry(**given, reduction="mean") == 0, "the mean is not 0"
 
 
@@ -540,7 +548,7 @@ def lower_positive_never_lowers_it(entry: Entry[Any]) -> None:
         entry(**{**case.args, "pos": case.args["pos"] - drop}, reduction="none") for drop in (0.0, 0.1, 1.0, 10.0)
     ]
     for before, after in pairwise(values):
-        assert (after >= before).all(), f"got {after}, expected at least {before}"
+        assert (after >= before).all(), f"got {shown(after)}, expected at least {shown(before)}"
 
 
 def arguments(entry: Entry[Any]) -> Iterator[dict[str, Any]]:

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from rankwell.errors import ConfigError
 from rankwell.laws import Law, Laws, agree
 from rankwell.losses.cases import cases, scalars
 from rankwell.losses.laws import LAWS as LOSS_LAWS
@@ -99,6 +100,11 @@ def new(entry: Entry[Any], own: Mapping[str, Any]) -> nn.Module:
     """A loss that has seen nothing."""
     small = {name: value for name, value in _SMALL.items() if name in entry.parameters}
     module: nn.Module = entry(**scalars(entry), **{**small, **own})
+    if lacking := [name for name in ("call", "update") if not hasattr(module, name)]:
+        raise ConfigError(
+            f"a loss with state has call, the kind that it is called as, and update, called once a step: {entry.name} lacks"
+            f" {', '.join(lacking)}."
+        )
     return module
 
 

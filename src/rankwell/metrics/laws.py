@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
-from rankwell.laws import Laws, agree
+from rankwell.laws import Laws, agree, shown
 from rankwell.lists import offsets_from_sizes
 from rankwell.metrics.measure import CONVENTIONS, Measure, evaluate_measures
 from rankwell.registry import Entry, Parameter
@@ -130,7 +130,7 @@ def size_is_at_most_one(entry: Entry[Any]) -> None:
     """Values are between -1 and 1."""
     for seed in range(5):
         values = entry(*batch(seed, dtype=torch.float32), reduction="none")
-        assert (values.abs() <= 1 + 1e-6).all(), f"got {values.tolist()}, expected sizes of at most 1"
+        assert (values.abs() <= 1 + 1e-6).all(), f"got {shown(values)}, expected sizes of at most 1"
 
 
 @usual(**_CORRELATIONS)
@@ -138,7 +138,7 @@ def values_are_not_negative(entry: Entry[Any]) -> None:
     """No value is below 0."""
     for seed in range(5):
         values = entry(*batch(seed, dtype=torch.float32), reduction="none")
-        assert (values >= 0).all(), f"got {values.tolist()}, expected at least 0"
+        assert (values >= 0).all(), f"got {shown(values)}, expected at least 0"
 
 
 @usual("list", f1="its precision divides by k", precision="k is its denominator, also beyond the list (trec_eval)")
@@ -193,7 +193,7 @@ def _raise_the_best(entry: Entry[Any], ties: str) -> None:
         higher = scores.clone()
         higher[:, 0] += 1.5
         after = entry(higher, labels, k=k, ties=ties, reduction="none")
-        assert (after >= before - 1e-12).all(), f"got {after.tolist()}, expected at least {before.tolist()}"
+        assert (after >= before - 1e-12).all(), f"got {shown(after)}, expected at least {shown(before)}"
 
 
 # ----------------------------------------------------------------------------------------------------------------- ties
@@ -354,7 +354,7 @@ def unequal_weights_count(entry: Entry[Any]) -> None:
     k = cuts(entry)[-1]  # without a cut-off, all that is relevant is found
     plain = entry(scores, labels, k=k, reduction="none")
     found = entry(scores, labels, weights=weights_like(scores), k=k, reduction="none")
-    assert (found - plain).abs().max() > 1e-3, f"got {found.tolist()}, which is the value without weights"
+    assert (found - plain).abs().max() > 1e-3, f"got {shown(found)}, which is the value without weights"
 
 
 # ---------------------------------------------------------------------------------------------------- values and batches
@@ -367,7 +367,7 @@ def one_value_a_list(entry: Entry[Any]) -> None:
     for k in cuts(entry):
         values = entry(scores, labels, k=k, reduction="none")
         assert values.shape == (6,), f"6 lists gave values of shape {tuple(values.shape)}"
-        assert values.isfinite().all(), f"got {values.tolist()}, expected finite values"
+        assert values.isfinite().all(), f"got {shown(values)}, expected finite values"
 
 
 @law()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rankwell.errors import InputError
-from rankwell.laws import Laws, agree
+from rankwell.laws import Laws, agree, shown
 from rankwell.registry import Entry, Input
 from rankwell.types import Ragged
 
@@ -77,7 +77,7 @@ def one_value_a_user_or_one_in_all(entry: Entry[Any]) -> None:
     expected = (USERS,) if entry.kind == "user" else ()
     assert values.shape == expected, f"got values of shape {tuple(values.shape)}, expected {expected}"
     assert values.dtype == torch.float32, f"got {values.dtype}, expected torch.float32"
-    assert values.isfinite().all(), f"got {values.tolist()}, expected finite values"
+    assert values.isfinite().all(), f"got {shown(values)}, expected finite values"
 
 
 @law("user")
@@ -153,7 +153,7 @@ def nobody_and_nothing_give_zero(entry: Entry[Any]) -> None:
     nothing = {**args, "items": torch.full_like(args["items"], -1)}
     for given in (some(args, []), {**args, "items": args["items"][:, :0]}, nothing):
         value = entry(**given)
-        assert value.shape == () and value == 0, f"got {value.tolist()}, expected 0"
+        assert value.shape == () and value == 0, f"got {shown(value)}, expected 0"
 
 
 @law()
@@ -186,4 +186,4 @@ def codes_beyond_the_catalogue_are_refused(entry: Entry[Any]) -> None:
         except InputError:
             continue
         what = "fractions" if wrong.is_floating_point() else f"item {ITEMS} of {ITEMS}"
-        raise AssertionError(f"got {value.tolist()} for {what}, expected InputError")
+        raise AssertionError(f"got {shown(value)} for {what}, expected InputError")
