@@ -87,7 +87,13 @@ def resolve(raw: Mapping[str, Any], source: str = "configuration") -> Config:
         )
     if monitor not in measures:
         choices["evaluation"] = filled.evaluation.model_copy(update={"measures": [*measures, monitor]})
-    return filled.model_copy(update=choices)
+    config = filled.model_copy(update=choices)
+    if config.trainable:
+        try:
+            task.refuse(config)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from error
+    return config
 
 
 def _valid(task: Task[Any], raw: Mapping[str, Any], source: str) -> Config:

@@ -36,8 +36,8 @@ def kinds(data):
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_groups_are_those_of_the_positive_and_its_negatives(shared):
-    config = settings(loss=HIERARCHY, sampler={"n": 8, "shared": shared})
-    data = read(config.data, 0)
+    config = settings(loss=HIERARCHY, sampler={"n": 8, "shared": shared}, data={"items": "shop.csv"})
+    data = read(settings().data, 0)
     model = MatrixFactorisation(data.train.num_users, data.train.num_items, **config.parameters("model"))
     model.initialise(data.fit.known(), seed=0)
     objective = build_objective(config, model, data.fit, items=kinds(data))
@@ -65,8 +65,7 @@ def test_a_run_by_groups_and_a_run_of_a_game(tmp_path):
         ("game", {"name": "irgan_generator", "warm_epochs": 1, "temperature": 0.2}),
     ):
         file = tmp_path / "items.csv"
-        config = settings(loss=loss)
-        ids = read(config.data, 0).train.item_ids.to_list()
+        ids = read(settings().data, 0).train.item_ids.to_list()
         file.write_text("item,kind\n" + "".join(f"{item},k{place % 3}\n" for place, item in enumerate(ids)))
         config = settings(loss=loss, data={"items": str(file)})
         result = run(config, RunFolder(tmp_path / name))
@@ -83,18 +82,14 @@ def test_a_run_by_groups_and_a_run_of_a_game(tmp_path):
     ],
 )
 def test_what_cannot_be_filled_is_a_clear_error(sections, said):
-    config = settings(**sections)
-    data = read(config.data, 0)
-    model = MatrixFactorisation(data.train.num_users, data.train.num_items, **config.parameters("model"))
-    model.initialise(data.fit.known(), seed=0)
     with pytest.raises(ConfigError, match=said):
-        build_objective(config, model, data.fit)
+        settings(**sections)
 
 
 def test_parameters_are_options_where_there_is_something_to_fill():
     filled = settings(loss={"name": "irgan_generator"}).loss
     assert (filled["reward"], filled["warm_epochs"], filled["result"]) == ("bounded", 5, "generator")
-    assert settings(loss={"name": "hierarchical"}).loss["column"] is None
+    assert settings(model={"name": "popularity"}, loss={"name": "hierarchical"}).loss["column"] is None
     for loss in ({"name": "bpr", "column": "x"}, {"name": "hierarchical", "reward": "log"}):
         with pytest.raises(ConfigError, match="has no such parameter"):
             settings(loss=loss)

@@ -25,6 +25,7 @@ from rankwell.losses import LOSSES
 from rankwell.metrics import Measure
 from rankwell.models import RawFeatures
 from rankwell.registry import Entry
+from rankwell.tasks.choices import refuse_unfilled
 from rankwell.tasks.class_data import ClassData, read
 from rankwell.tasks.interaction_data import ids_of
 from rankwell.tasks.interaction_objective import build_miner
@@ -75,6 +76,20 @@ class MetricLearning(Task[Examples]):
                 " lists them."
             )
         return entry
+
+    def refuse(self, config: Config) -> None:
+        """A loss that needs what classes do not tell, a generator of texts, a generator beside a loss with a memory."""
+        entry, generator = self.loss(str(config.loss["name"])), str(config.generator["name"])
+        if generator != "none" and GENERATORS[generator].kind != "vectors":
+            raise ConfigError(
+                f"generator {generator} makes negatives of texts, which examples have none of. Choose another."
+            )
+        if entry.kind != "stateful":
+            refuse_unfilled("loss", entry, ClassObjective.offers, "classes")
+        elif generator != "none":
+            raise ConfigError(
+                f"loss {entry.name} has a memory of its own and takes no generator: leave one of them out, {generator} or it."
+            )
 
     def check(self, measure: Measure) -> Measure:
         """Classes are the same, or not: there are no grades."""
@@ -293,10 +308,6 @@ def _generator(config: Config, model: nn.Module, part: Examples) -> Generator | 
     if config.generator["name"] == "none":
         return None
     chosen = GENERATORS[config.generator["name"]]
-    if chosen.kind != "vectors":
-        raise ConfigError(
-            f"generator {chosen.name} makes negatives of texts, which examples have none of. Choose another."
-        )
     classes = part.tensors()[1]
     known = Ragged(torch.arange(len(classes) + 1), classes)
     made: Generator = chosen.function(

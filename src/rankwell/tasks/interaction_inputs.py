@@ -15,7 +15,7 @@ from rankwell.tasks.settings import Config
 from rankwell.training.adversarial_objective import RIVALS, Rival
 from rankwell.types import Contrast
 
-__all__ = ["build_fills", "build_rival", "rival_of", "split_parameters", "with_inputs"]
+__all__ = ["build_fills", "build_rival", "groups_of", "rival_of", "split_parameters", "with_inputs"]
 
 Fills = Mapping[str, Callable[[Contrast], Tensor | None]]
 
@@ -34,7 +34,7 @@ def with_inputs(entry: Entry[Any]) -> Entry[Any]:
     ['within', 'among', 'among_weight', 'pool', 'temperature', 'column']
     """
     more: dict[str, Parameter] = {}
-    if _groups(entry):
+    if groups_of(entry):
         more["column"] = Parameter("column", str | None, None)
     if rival := rival_of(entry):
         more |= rival.parameters
@@ -49,16 +49,10 @@ def split_parameters(entry: Entry[Any], given: Mapping[str, Any]) -> tuple[dict[
 
 def build_fills(entry: Entry[Any], more: Mapping[str, Any], items: ItemColumns | None) -> Fills:
     """What fills the groups of positives and negatives, in this order, from the column."""
-    groups, column = _groups(entry), more.get("column")
+    groups, column = groups_of(entry), more.get("column")
     if not groups or column is None:
-        if needed := [name for name in groups if entry.inputs[name].required]:
-            raise ConfigError(
-                f"loss {entry.name} needs {', '.join(needed)}, which interactions do not tell: give a file of items and name"
-                " its column, --data.items FILE --loss.column NAME."
-            )
         return {}
-    if items is None:
-        raise ConfigError("loss.column names a column of items: give their file, --data.items FILE.")
+    assert items is not None  # or the settings were refused
     codes = items.groups(column)
     return {name: lambda seen: _of_items(codes, seen) for name in groups}
 
@@ -74,8 +68,8 @@ def build_rival(entry: Entry[Any], config: Config, model: nn.Module, data: Inter
     return made
 
 
-def _groups(entry: Entry[Any]) -> list[str]:
-    """The inputs that hold an id for each item."""
+def groups_of(entry: Entry[Any]) -> list[str]:
+    """The inputs that hold an id for each item: a column of items fills them."""
     return [name for name, given in entry.inputs.items() if (given.alignment, given.holds) == ("item", "id")]
 
 

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from rankwell.data import BATCHES, Interactions, ItemColumns, PairBatches
-from rankwell.errors import ConfigError
 from rankwell.generators import GENERATORS, Generator
 from rankwell.losses import LOSSES
 from rankwell.losses.styles import as_contrast
@@ -41,14 +40,8 @@ def _filled(
     own = config.parameters(section)
     column = own.pop("column", None)
     if column is None:
-        if needed := [name for name, given in entry.inputs.items() if given.required]:
-            raise ConfigError(
-                f"{section} {entry.name} needs {', '.join(needed)}, which interactions do not tell: give a file of items and"
-                f" name its column, --data.items FILE --{section}.column NAME."
-            )
         return own
-    if items is None:
-        raise ConfigError(f"{section}.column names a column of items: give their file, --data.items FILE.")
+    assert items is not None  # or the settings were refused
     filled = {
         name: (items.weights(column) if given.holds == "number" else items.groups(column))[:catalogue]
         for name, given in entry.inputs.items()
@@ -109,15 +102,6 @@ def _catalogue(config: Config, data: Interactions) -> int:
 def _of_embeddings(config: Config, model: nn.Module, data: Interactions) -> EmbeddingObjective:
     """An embedding loss on users and items of the batch."""
     name = config.loss["name"]
-    if config.positives["name"] != "one":
-        raise ConfigError(
-            f"positives {config.positives['name']}: {name} takes one a row, the row's own. Leave the positives out."
-        )
-    if getattr(BATCHES[config.batches["name"]].function, "learns", False):
-        raise ConfigError(
-            f"batches {config.batches['name']} learn from the loss of each row, which losses of embeddings do not tell."
-            " Choose others."
-        )
     return EmbeddingObjective(
         model,
         partial(LOSSES[name].function, **config.parameters("loss")),
@@ -139,17 +123,7 @@ def _generator(config: Config, model: nn.Module, data: Interactions) -> Generato
     if "described" in chosen.inputs and own.get("table"):
         table = Table.load(Path(own["table"]))
         texts["described"] = table.aligned(data.user_ids.to_list(), data.item_ids.to_list(), *data.tensors())
-    if needed := [name for name, given in chosen.inputs.items() if given.required and name not in texts]:
-        if "described" in needed:
-            raise ConfigError(
-                f"generator {chosen.name} needs a table of described negatives: make one by 'rankwell describe', and name it by"
-                " --generator.table FILE."
-            )
-        raise ConfigError(
-            f"generator {chosen.name} needs {', '.join(needed)}, which interactions do not tell. Build it in Python, or"
-            " choose another."
-        )
-    check_vectors(model)
+    check_vectors(model, "a generator makes negatives of")
     made: Generator = chosen.function(
         data.known(), _catalogue(config, data), model.dim, seed=config.seed, **own, **texts
     )

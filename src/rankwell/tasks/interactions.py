@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rankwell.atomic import write_atomically
 from rankwell.data import Batch, Interactions, ItemColumns, describe, synthesise
-from rankwell.data.batching import Batches
+from rankwell.data.batching import BATCHES, Batches
 from rankwell.errors import ConfigError
 from rankwell.evaluation import Among, Background, Evaluation, evaluate
 from rankwell.evaluation.full import check_binary
@@ -25,8 +25,9 @@ from rankwell.metrics import Measure
 from rankwell.models import MODELS, Popularity
 from rankwell.registry import Entry
 from rankwell.samplers import SAMPLERS
+from rankwell.tasks.choices import refuse_column, refuse_generator, refuse_rows, refuse_unfilled, refuse_without_vectors
 from rankwell.tasks.interaction_data import InteractionData, columns_of, ids_of, load, read
-from rankwell.tasks.interaction_inputs import rival_of, with_inputs
+from rankwell.tasks.interaction_inputs import groups_of, rival_of, with_inputs
 from rankwell.tasks.interaction_objective import build_batches, build_objective, build_observer
 from rankwell.tasks.new_interactions import catalogue_of_new
 from rankwell.tasks.popularity_parts import popularity_parts
@@ -34,7 +35,8 @@ from rankwell.tasks.profile import Profile, profile_of
 from rankwell.tasks.settings import NAMED, Config, Section, refuse_watching
 from rankwell.tasks.side_features import features_of
 from rankwell.tasks.task import Catalogue, Data, Description, Newcomers, Slice, Task
-from rankwell.training import Objective, checkpoint
+from rankwell.training import ContrastObjective, Objective, checkpoint
+from rankwell.training.adversarial_objective import RIVALS
 from rankwell.types import Ragged
 
 __all__ = ["Recommendation"]
@@ -102,6 +104,28 @@ class Recommendation(Task[Interactions]):
             )
         refuse_watching(given, f"{names['loss']}, a loss of embeddings,")
         return {"sampler": batch}
+
+    def refuse(self, config: Config) -> None:
+        """Columns without a file; inputs of losses and generators that nothing fills; vectors of a model that has none."""
+        loss, generator = self.loss(str(config.loss["name"])), config.generator["name"]
+        groups, rival = groups_of(loss), rival_of(loss)
+        for section, entry, fillable in (
+            ("loss", loss, groups),
+            ("sampler", SAMPLERS[config.sampler["name"]], None),
+            ("batches", BATCHES[config.batches["name"]], None),
+        ):
+            refuse_column(config, section, entry, entry.inputs if fillable is None else fillable)
+        if loss.kind == "embedding":
+            refuse_rows(config)
+            refuse_without_vectors(config, f"loss {loss.name} compares", "or a loss of scores")
+        else:
+            filled = (*ContrastObjective.offers, *groups, *(RIVALS.names() if rival else ()))
+            refuse_unfilled("loss", loss, filled, "interactions")
+        if generator != "none":
+            refuse_generator(config)
+            refuse_without_vectors(config, f"generator {generator} makes negatives of", "or leave the generator out")
+            if rival:
+                raise ConfigError(f"loss {loss.name} is a game, whose negatives are items: leave the generator out.")
 
     def check(self, measure: Measure) -> Measure:
         """Held-out pairs have no grades."""

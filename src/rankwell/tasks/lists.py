@@ -21,6 +21,7 @@ from rankwell.losses import LOSSES
 from rankwell.metrics import Measure
 from rankwell.models import MODELS, BestFeature
 from rankwell.registry import Entry
+from rankwell.tasks.choices import refuse_unfilled
 from rankwell.tasks.list_data import JudgedData, is_judged, read
 from rankwell.tasks.profile import Profile, profile_of
 from rankwell.tasks.settings import Config, Section
@@ -56,6 +57,10 @@ class LearningToRank(Task[JudgedLists]):
                 f"loss {name!r} is of kind {entry.kind!r}: judged lists take list losses. 'rankwell losses' lists them."
             )
         return entry
+
+    def refuse(self, config: Config) -> None:
+        """A loss that needs what judged lists do not tell."""
+        refuse_unfilled("loss", self.loss(str(config.loss["name"])), ListObjective.offers, "judged lists")
 
     def read(self, config: Config) -> Data[JudgedLists]:
         """Read the files, or split one."""

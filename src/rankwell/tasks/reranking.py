@@ -24,6 +24,7 @@ from rankwell.metrics import Measure
 from rankwell.models import MODELS
 from rankwell.registry import Entry
 from rankwell.samplers.mined import MinedNegatives
+from rankwell.tasks.choices import refuse_unfilled
 from rankwell.tasks.retrieval import LAYERS, STATES, WIDTH, TextRetrieval
 from rankwell.tasks.retrieval_data import RetrievalData, read
 from rankwell.tasks.retrieval_lists import text_list_batches, text_list_objective
@@ -92,6 +93,11 @@ class Reranking(TextRetrieval):
         fit = with_found(data.fit, first, given.candidates)
         train = fit if data.valid is None else with_found(data.train, first, given.candidates)
         return replace(data, fit=fit, train=train)
+
+    def refuse(self, config: Config) -> None:
+        """A loss that needs what texts do not tell."""
+        if _data(config).rows != "lists":
+            refuse_unfilled("loss", self.loss(str(config.loss["name"])), ContrastObjective.offers, "texts")
 
     def objective(
         self,

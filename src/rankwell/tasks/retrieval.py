@@ -17,10 +17,12 @@ from rankwell.data.text_tables import many, read_texts
 from rankwell.errors import ConfigError, DataError, RunError, require
 from rankwell.evaluation import Evaluation, evaluate
 from rankwell.evaluation.top import GROUP, Progress
+from rankwell.generators import GENERATORS
 from rankwell.metrics import Measure
 from rankwell.models import MODELS
 from rankwell.registry import Entry
 from rankwell.samplers import SAMPLERS
+from rankwell.tasks.choices import refuse_rows, refuse_unfilled
 from rankwell.tasks.interactions import Recommendation
 from rankwell.tasks.profile import Profile, profile_of
 from rankwell.tasks.retrieval_data import RetrievalData, has_corpus, read
@@ -29,7 +31,7 @@ from rankwell.tasks.retrieval_objective import build_encoded, build_objective, l
 from rankwell.tasks.retrieval_ranking import ByWords, best_of, ranker_of, tokens_of, within
 from rankwell.tasks.settings import NAMED, Config, Section
 from rankwell.tasks.task import Data, Description, Task
-from rankwell.training import NegativesSeen, Objective, checkpoint
+from rankwell.training import ContrastObjective, NegativesSeen, Objective, checkpoint
 from rankwell.types import Ragged
 
 __all__ = ["TextRetrieval"]
@@ -90,6 +92,19 @@ class TextRetrieval(Task[Retrieval]):
                 " 'rankwell mine', and give them by --data.negatives."
             )
         return {**Recommendation().implied(names, given), **_of_products(names["loss"], given)}
+
+    def refuse(self, config: Config) -> None:
+        """A loss, a sampler or a generator that needs what texts do not tell; what losses of embeddings have no rows for."""
+        if _data(config).rows == "lists":
+            return
+        entry, generator = self.loss(str(config.loss["name"])), str(config.generator["name"])
+        if entry.kind == "embedding":
+            refuse_rows(config)
+        else:
+            refuse_unfilled("loss", entry, (*ContrastObjective.offers, "similarities"), "texts")
+        refuse_unfilled("sampler", SAMPLERS[config.sampler["name"]], (), "texts")
+        if generator != "none":
+            refuse_unfilled("generator", GENERATORS[generator], (), "texts")
 
     def read(self, config: Config) -> Data[Retrieval]:
         """Read and split; longer texts than the model reads are counted."""

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from rankwell.data.batching import BATCHES
 from rankwell.data.retrieval import Retrieval
-from rankwell.errors import ConfigError
 from rankwell.generators import GENERATORS, Generator
 from rankwell.losses import LOSSES
 from rankwell.losses.styles import as_contrast
@@ -90,16 +89,6 @@ def _of_embeddings(
     hard: int,
     generator: Generator | None,
 ) -> EmbeddingObjective:
-    if config.positives["name"] != "one":
-        raise ConfigError(
-            f"positives {config.positives['name']}: {config.loss['name']} takes one a row, the row's own. Leave the positives"
-            " out."
-        )
-    if _learns(config):
-        raise ConfigError(
-            f"batches {config.batches['name']} learn from the loss of each row, which losses of embeddings do not tell."
-            " Choose others."
-        )
     given: Mapping[str, Any] = {"seed": config.seed, "miner": build_miner(config), "generator": generator}
     if part.negatives is None:
         return EmbeddingObjective(encoded, loss, part.known(), **given)
@@ -135,10 +124,6 @@ def _generator(config: Config, encoded: EncodedTexts, part: Retrieval) -> Genera
     if config.generator["name"] == "none":
         return None
     chosen = GENERATORS[config.generator["name"]]
-    if needed := [name for name, given in chosen.inputs.items() if given.required]:
-        raise ConfigError(
-            f"generator {chosen.name} needs {', '.join(needed)}, which texts do not tell. Choose another, as memory."
-        )
     made: Generator = chosen.function(
         part.known(), part.num_items, encoded.dim, seed=config.seed, **config.parameters("generator")
     )

@@ -29,6 +29,7 @@ from rankwell.metrics import METRICS, Measure
 from rankwell.metrics.registry import RESULTS, filled_by_column
 from rankwell.registry import Entry
 from rankwell.samplers import SAMPLERS
+from rankwell.tasks.choices import refuse_unfilled
 from rankwell.tasks.interaction_data import ids_of
 from rankwell.tasks.interaction_objective import build_miner
 from rankwell.tasks.new_interactions import codes_in_history
@@ -112,6 +113,14 @@ class NextItem(Task[Any]):
         if measure.kind in RESULTS and filled_by_column(METRICS[measure.name]):
             raise ConfigError(f"{measure} needs a column of items, and task sequences has none. Leave it out.")
         return check_binary(measure)
+
+    def refuse(self, config: Config) -> None:
+        """A loss or a sampler that needs what sequences do not tell."""
+        entry = self.loss(str(config.loss["name"]))
+        offers = SequenceHeadObjective.offers if entry.kind == "head" else SequenceObjective.offers
+        refuse_unfilled("loss", entry, offers, "sequences")
+        if config.sampler:
+            refuse_unfilled("sampler", SAMPLERS[config.sampler["name"]], (), "sequences")
 
     def read(self, config: Config) -> Data[Any]:
         """Read, and hold out; what a measure would lack is said before anything is trained."""

@@ -124,6 +124,9 @@ class Task(Generic[P]):
             refuse_watching(given, f"task {self.name}")
         return {}
 
+    def refuse(self, config: Config) -> None:
+        """Raise :class:`ConfigError` where choices that are right one by one do not go together: a run would find out late."""
+
     def check(self, measure: Measure) -> Measure:
         """The measure; :class:`ConfigError` where these data could not be measured by it: by one of recommended items, unless
         the task says otherwise."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,10 +36,12 @@ class ClassObjective(InBatchObjective):
     """
 
     inputs: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    offers: ClassVar[tuple[str, ...]] = ("item_classes",)
+    """Inputs of losses that the classes fill."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if unknown := [name for name, each in self.inputs.items() if each.required and name != "item_classes"]:
+        if unknown := [name for name, each in self.inputs.items() if each.required and name not in self.offers]:
             raise ConfigError(f"the loss needs {', '.join(unknown)}, which classes do not tell. Choose another loss.")
         if isinstance(self.loss, nn.Module):
             if self.generator is not None:

@@ -36,16 +36,16 @@ class Scored(NamedTuple):
     """Where ``collisions`` is true, if the sampler said so."""
 
 
-def check_vectors(model: Any) -> None:
-    """Raise :class:`ConfigError` unless negatives can be made of what the model compares."""
+def check_vectors(model: Any, needs: str) -> None:
+    """Raise :class:`ConfigError` unless the model compares vectors by inner products; ``needs`` says who needs them."""
     if not isinstance(model, VectorModel):
         raise ConfigError(
-            f"a generator makes negatives of a model's vectors, and {type(model).__name__} hands out none."
+            f"{needs} a model's vectors, and {type(model).__name__} hands out none."
             " Choose a model with vectors, as mf or lightgcn, or leave out what needs them."
         )
     if model.similarity not in ("dot", "cosine"):
         raise ConfigError(
-            f"a generator makes negatives for models that compare by inner products: got {model.similarity!r}."
+            f"{needs} vectors of models that compare by inner products: got {model.similarity!r}."
             " Set model.similarity to dot or cosine."
         )
 

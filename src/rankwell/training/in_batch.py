@@ -116,7 +116,7 @@ class EmbeddingObjective(InBatchObjective):
     weights: Float[Tensor, " n"] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        check_vectors(self.model)
+        check_vectors(self.model, "a loss of embeddings compares")
         super().__post_init__()
         self._known = KnownItems(self.known, self.model.num_items)  # type: ignore[arg-type]
 

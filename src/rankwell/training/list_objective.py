@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -31,11 +31,12 @@ class ListObjective:
     scale: float = 1.0
     groups: dict[str, nn.Module] = field(init=False)
     smoothing: Smoothing = field(default=Smoothing(), init=False)
+    offers: ClassVar[tuple[str, ...]] = ("query_ids", "key")
+    """Inputs of losses that the lists fill."""
 
     def __post_init__(self) -> None:
         self.groups = {"model": self.model}
-        offered = ("query_ids", "key")
-        if unknown := [name for name, given in self.inputs.items() if given.required and name not in offered]:
+        if unknown := [name for name, given in self.inputs.items() if given.required and name not in self.offers]:
             raise ConfigError(
                 f"the loss needs {', '.join(unknown)}, which judged lists do not tell. Choose another loss."
             )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from jaxtyping import Float
@@ -138,6 +138,8 @@ class ContrastObjective:
     fills: Mapping[str, Callable[[Contrast], Tensor | None]] = field(default_factory=dict)
     groups: dict[str, nn.Module] = field(init=False)
     smoothing: Smoothing = field(default=Smoothing(), init=False)
+    offers: ClassVar[tuple[str, ...]] = ("query_ids", "num_items", "key")
+    """Inputs of losses that batch and data fill."""
 
     def __post_init__(self) -> None:
         self.groups = {"model": self.model}
@@ -147,11 +149,11 @@ class ContrastObjective:
             self.groups["observer"] = self.observer
         self._beside: tuple[str, ...] = ()
         if self.generator is not None:
-            check_vectors(self.model)
+            check_vectors(self.model, "a generator makes negatives of")
             if isinstance(self.generator, nn.Module):
                 self.groups["generator"] = self.generator
                 self._beside = ("generator",) if any(True for _ in self.generator.parameters()) else ()
-        offered = {*self._offered(torch.zeros(0), key=0), *self.fills}
+        offered = {*self.offers, *self.fills}
         if unknown := [name for name, given in self.inputs.items() if given.required and name not in offered]:
             raise ConfigError(
                 f"the loss needs {', '.join(unknown)}, which interactions do not tell. Choose another loss."
@@ -260,4 +262,4 @@ class ContrastObjective:
 
     def _offered(self, users: Tensor, key: int) -> dict[str, Any]:
         """The declared extra inputs that batch and data can fill."""
-        return {"query_ids": users, "num_items": self.model.num_items, "key": key}
+        return dict(zip(self.offers, (users, self.model.num_items, key), strict=True))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -36,11 +36,12 @@ class SequenceHeadObjective:
     inputs: Mapping[str, Input] = field(default_factory=dict)
     groups: dict[str, nn.Module] = field(init=False)
     smoothing: Smoothing = field(default=Smoothing(), init=False)
+    offers: ClassVar[tuple[str, ...]] = ("query_ids", "num_items", "key", "generator")
+    """Inputs of losses that the batch fills."""
 
     def __post_init__(self) -> None:
         self.groups = {"model": self.model}
-        offered = ("query_ids", "num_items", "key", "generator")
-        if unknown := [name for name, given in self.inputs.items() if given.required and name not in offered]:
+        if unknown := [name for name, given in self.inputs.items() if given.required and name not in self.offers]:
             raise ConfigError(f"the loss needs {', '.join(unknown)}, which sequences do not tell. Choose another loss.")
 
     def plays(self, batch: Any, *, epoch: int, step: int) -> Iterator[Play]:
