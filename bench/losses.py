@@ -92,7 +92,7 @@ def measured(entry: Entry[Any]) -> list[dict[str, Any]]:
             break
         loss, args, leaves = with_state(entry, lists, items) if entry.kind == "stateful" else plain(entry, lists, items)
         row: dict[str, Any] = {"loss": entry.name, "shape": f"{lists} × {items}"}
-        rivals = neighbours(entry.name, args)
+        rivals = neighbours(entry.name, {**args, "places": items} if entry.name == "cross_batch_memory" else args)
         ours = partial(step, loss, args, leaves)
         row["ms"], *others = (1e3 * seconds for seconds in interleaved([ours, *rivals.values()]))
         row["others"] = dict(zip(rivals, others, strict=True))
@@ -128,7 +128,7 @@ def with_state(entry: Entry[Any], rows: int, items: int) -> Prepared:
     if entry.name == "cross_batch_memory":
         loss = entry(dim=DIM, size=items, warm_up=0)
         ids = torch.arange(rows) % items
-        loss(args["items"].detach(), ids=torch.arange(items))
+        loss.update(torch.arange(items), args["items"].detach())
         return loss, {"queries": args["queries"], "ids": ids}, ["queries"]
     ids = {"sog_clr": (rows,), "song": (rows, items), "k_song": (rows, items)}.get(entry.name)
     if ids is not None:

@@ -273,14 +273,17 @@ def metric_learning_losses() -> dict[str, Callable[[], Callable[..., Tensor]]]:
     }
 
 
-def metric_learning_memory(queries: Tensor, ids: Tensor) -> Run:
+def metric_learning_memory(queries: Tensor, ids: Tensor, places: int) -> Run:
+    """Its memory holds the batch too, and so many embeddings besides; it is full."""
     from pytorch_metric_learning import distances, losses
 
     distance = distances.LpDistance(normalize_embeddings=False, power=1)
-    size = max(len(queries), len(ids.unique()))  # its memory holds a batch at least
+    size = len(queries) + places
     memory = losses.CrossBatchMemory(
         losses.ContrastiveLoss(neg_margin=1.0, distance=distance), queries.shape[-1], memory_size=size
     )
+    while not memory.has_been_filled:
+        memory(queries.detach(), labels=ids)
     return backward(functools.partial(memory, labels=ids), queries)
 
 

@@ -14,6 +14,7 @@ from rankwell import types
 
 __all__ = [
     "SIMILARITIES",
+    "amid",
     "by_row",
     "cosine",
     "dot",
@@ -102,13 +103,13 @@ def negative_squared_euclidean(queries: Queries, items: Items) -> Scores:
     >>> negative_squared_euclidean(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]]))
     tensor([[-25.]])
     """
-    centre = _amid(items)
+    centre = amid(items)
     queries, items = queries - centre, items - centre
     squares = queries.square().sum(-1)[..., :, None] + items.square().sum(-1)[..., None, :]
     return -(squares - 2 * dot(queries, items)).clamp(min=0)
 
 
-def _amid(vectors: Float[Tensor, "*batch m d"]) -> Float[Tensor, "..."]:
+def amid(vectors: Float[Tensor, "*batch m d"]) -> Float[Tensor, "..."]:
     """About the mean, as a constant: no distance depends on where it is. Zeros, which masked vectors are, do not pull it."""
     if not vectors.numel():
         return vectors.new_zeros(())

@@ -1,6 +1,8 @@
 """Losses of distances between embeddings: a margin between what is right for a query and what is not."""
 
-from typing import Annotated, Literal
+# mypy: allow-untyped-calls
+
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,7 +15,7 @@ from rankwell.losses.pairwise import hinge_loss
 from rankwell.losses.registry import Items, Positives, Queries, embedding_loss
 from rankwell.losses.styles import in_batch
 from rankwell.registry import Search
-from rankwell.similarity import negative_euclidean
+from rankwell.similarity import amid
 from rankwell.types import Mask, Reduction, Similarity, Weights
 
 __all__ = ["contrastive_margin_loss", "lifted_structure_loss", "triplet_loss"]
@@ -223,9 +225,41 @@ def lifted_structure_loss(
 
 
 def _distances(grid: Grid) -> Tensor:
-    """Euclidean distances. The product is taken in float64: the slope of the root would blow up what float32 leaves of a
-    difference of squares, for neighbours beside items far away."""
-    pair = (grid.queries, grid.items)
-    if grid.queries.device.type != "mps":  # which has no float64
-        pair = (grid.queries.double(), grid.items.double())
-    return -negative_euclidean(*pair).to(grid.queries.dtype)
+    """Euclidean distances."""
+    centre = amid(grid.items)
+    distances: Tensor = _Distances.apply(grid.queries - centre, grid.items - centre)
+    return distances
+
+
+class _Distances(torch.autograd.Function):
+    """Distances in five passes over the pairs, and two products with ``slope / distance`` on the way back.
+
+    The products are taken in float64: the slope of the root would blow up what float32 leaves of a difference of squares, for
+    neighbours beside items far away.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(queries: Tensor, items: Tensor) -> Tensor:
+        q, i = _in_double(queries), _in_double(items)
+        squares = q.square().sum(-1)[..., :, None] + i.square().sum(-1)[..., None, :]
+        return squares.sub_(2 * (q @ i.mT)).relu_().sqrt_().to(queries.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs, output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        queries, items, distances = ctx.saved_tensors
+        apart = distances > 0  # where they are not, no direction is apart
+        slopes = _in_double(grad * apart / torch.where(apart, distances, 1))
+        q, i = _in_double(queries), _in_double(items)
+        by_queries = slopes.sum(-1, keepdim=True) * q - slopes @ i
+        by_items = slopes.sum(-2)[..., None] * i - slopes.mT @ q
+        return by_queries.to(queries.dtype), by_items.to(items.dtype)
+
+
+def _in_double(x: Tensor) -> Tensor:
+    return x if x.device.type == "mps" else x.double()  # which has no float64
