@@ -31,10 +31,10 @@ published figures on this split were made; it is shown beside, and decides nothi
 2, 4, 6, 8 (``paper``: every fifth).
 
 ``bench/results/mml_claim.json`` keeps each run as it ends, and does not repeat it. One that was interrupted goes on
-from its last checkpoint (``runs/mml_claim``). ``table`` writes ``bench/results/mml_claim.txt`` and the tables of
-``docs/multi-margin-loss.md``. ``plan`` tells what is left and about how many minutes of one core it takes: from stored runs, or
-from timed steps (a core of a shared Xeon, one thread): an epoch with 10 negatives takes 20 s, with 100 130 s, with 800 shared
-12 s, in batches of 256 32 s, an evaluation of validation and test pairs 9 s.
+from its last checkpoint (``runs/mml_claim``). ``table`` writes ``bench/results/mml_claim.txt``, and the tables and the picture
+of ``docs/multi-margin-loss.md``. ``plan`` tells what is left and about how many minutes of one core it takes: from stored runs,
+or from timed steps (a core of a shared Xeon, one thread): an epoch with 10 negatives takes 20 s, with 100 130 s, with 800
+shared 12 s, in batches of 256 32 s, an evaluation of validation and test pairs 9 s.
 """
 
 import argparse
@@ -49,10 +49,11 @@ from pathlib import Path
 from typing import Any
 
 from encoders import COLUMNS, judged
+from matplotlib.figure import Figure
 from mml_runs import CONTENDERS, MEASURES, MONITOR, PARTS, Own, Run, best_trial, configuration, ordered, trial_name
 from store import Store
 
-from rankwell.atomic import write_text
+from rankwell.atomic import write_atomically, write_text
 from rankwell.errors import RankwellError
 from rankwell.models import MODELS
 from rankwell.tasks import Data
@@ -64,6 +65,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "mml_claim.json"
 PAGE = HERE.parent / "docs" / "multi-margin-loss.md"
 WORK = HERE.parent / "runs" / "mml_claim"
+PICTURE = HERE.parent / "docs" / "multi-margin-loss.png"
 MARKS = "<!-- begin: bench/mml_claim.py table -->", "<!-- end -->"
 
 TEST = "test "
@@ -262,6 +264,26 @@ def table(runs: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def draw(runs: Mapping[str, Any]) -> None:
+    """The paper's recipe by epoch: test figures of both losses, and the gain."""
+    curves = [found(runs, "paper", "gowalla", "mf", contender)[0]["curve"] for contender in ("ccl", "mml")]
+    epochs = [each["epoch"] for each in curves[0]]
+    figure = Figure(figsize=(7.2, 3.0), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for measure, style in zip(MEASURES, ("-", "--"), strict=True):
+        ccl, mml = ([each[TEST + measure] for each in curve] for curve in curves)
+        left.plot(epochs, mml, f"C0{style}", label=f"MML, {measure}")
+        left.plot(epochs, ccl, f"C1{style}", label=f"CCL, {measure}")
+        gains = [100 * (a / b - 1) for a, b in zip(mml, ccl, strict=True)]
+        right.plot(epochs, gains, f"C0{style}", label=measure)
+    left.set(xlabel="epoch", ylabel="of test pairs", ylim=(0, None))
+    right.set(xlabel="epoch", ylabel="gain of MML over CCL, %", ylim=(0, None))
+    for axes in (left, right):
+        axes.legend(fontsize=8, frameon=False)
+    with write_atomically(PICTURE) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("plan", "run", "table"))
@@ -290,6 +312,7 @@ def main() -> None:
     if options.results == RESULTS:
         before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
         write_text(PAGE, f"{before}{MARKS[0]}\n\n{text}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
+        draw(store.runs)
     print(text)
 
 
