@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rankwell.kernels.catalogue import check_ids, row_keys
-from rankwell.kernels.operators import no_second_derivative, whole_operator
+from rankwell.kernels.operators import applied, no_second_derivative, whole_operator
 from rankwell.types import Ragged
 
 __all__ = ["Plan", "bucketed_losses"]
@@ -65,7 +65,7 @@ def bucketed_losses(
     """
     offsets, ids = (None, None) if known is None else known
     inputs = (hidden, items, targets, offsets, ids, column, *plan, around, largest, chunk or PIECE_ITEMS)
-    values, _, best = _BucketedLosses.apply(*inputs)
+    values, _, best = applied(_BucketedLosses, *inputs)
     return values, best >= 0
 
 

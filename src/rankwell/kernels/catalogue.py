@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from rankwell.errors import InputError
-from rankwell.kernels.operators import no_second_derivative, whole_operator
+from rankwell.kernels.operators import applied, no_second_derivative, whole_operator
 from rankwell.lists import Flat
 from rankwell.types import Ragged
 
@@ -59,7 +59,7 @@ def catalogue_losses(
     """
     offsets, ids = (None, None) if known is None else known
     inputs = (hidden, items, column, lift, *targets, offsets, ids, smoothing, chunk or CHUNK_ITEMS)
-    values: Tensor = _CatalogueLosses.apply(*inputs)[0]
+    values: Tensor = applied(_CatalogueLosses, *inputs)[0]
     return values
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from rankwell.kernels.operators import flatten, list_operator, no_second_derivative
+from rankwell.kernels.operators import applied, flatten, list_operator, no_second_derivative
 from rankwell.lists import Opened, blocks
 from rankwell.types import Mask, Offsets
 
@@ -250,7 +250,9 @@ def compared_sums(
     """
     flat = flatten(opened)
     loads = loads.detach().to(flat.scores.dtype)
-    sums = _Compare.apply(flat.scores, loads.reshape(-1), flat.where, rows.reshape(-1), flat.offsets, step, temperature)
+    sums = applied(
+        _Compare, flat.scores, loads.reshape(-1), flat.where, rows.reshape(-1), flat.offsets, step, temperature
+    )
     own = STEPS[step][2]
     of_all, of_loads = (x.reshape(rows.shape) for x in sums)
     return torch.where(rows, of_all + (1 - own), 1), torch.where(rows, of_loads - own * loads, 0)
@@ -352,7 +354,7 @@ def expected_discounts(opened: Opened, rows: Mask, deviation: float) -> Tensor:
     discount as a sum of some 20 exponentials, whose means are products over the rivals, takes O(n), to a part in a million.
     """
     flat = flatten(opened)
-    return _Discount.apply(flat.scores, flat.where, rows.reshape(-1), flat.offsets, deviation).reshape(rows.shape)  # type: ignore[no-any-return]
+    return applied(_Discount, flat.scores, flat.where, rows.reshape(-1), flat.offsets, deviation).reshape(rows.shape)  # type: ignore[no-any-return]
 
 
 # ------------------------------------------------------------------------------------------------------------ hard ranks

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rankwell.errors import InputError
-from rankwell.kernels.operators import flatten, list_operator
+from rankwell.kernels.operators import applied, flatten, list_operator
 from rankwell.lists import Opened, blocks, check_positive, open_lists
 from rankwell.types import Mask, Offsets, Scores, Values
 
@@ -201,7 +201,7 @@ def projected_ranks(opened: Opened, strength: float, regularisation: Regularisat
         raise InputError(f"regularisation must be 'l2' or 'kl': got {regularisation!r}.")
     check_positive(strength, "strength")
     scores, where, offsets = flatten(opened)
-    ranks, _ = _Project.apply(scores / strength, where, offsets, regularisation == "kl")
+    ranks, _ = applied(_Project, scores / strength, where, offsets, regularisation == "kl")
     return ranks.reshape(opened.scores.shape)  # type: ignore[no-any-return]
 
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rankwell.kernels.operators import flatten, list_operator, no_second_derivative
+from rankwell.kernels.operators import applied, flatten, list_operator, no_second_derivative
 from rankwell.lists import Opened, blocks
 from rankwell.types import Mask, Offsets
 
@@ -235,5 +235,5 @@ def relaxed_discounts(
     """
     scores, where, offsets = flatten(opened)
     k = max(1, scores.shape[0]) if k is None else k
-    discounts = _Relaxed.apply(scores, where, offsets, k, temperature, iterations, hard)
+    discounts = applied(_Relaxed, scores, where, offsets, k, temperature, iterations, hard)
     return discounts.reshape(opened.scores.shape)  # type: ignore[no-any-return]

@@ -26,6 +26,7 @@ from rankwell.types import Mask, Offsets
 __all__ = [
     "FlatLists",
     "Operator",
+    "applied",
     "batch_operator",
     "flatten",
     "list_operator",
@@ -188,8 +189,11 @@ def no_second_derivative(operator: Operator, what: str, instead: str = FIRST_LOS
     return slopes
 
 
-def _tracked(*tensors: Tensor | None) -> bool:
-    return torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors)
+def applied(function: type[torch.autograd.Function], *inputs: Any) -> Any:
+    """``function.apply``; its forward alone where no gradient is asked for and ``torch.compile``, which then takes no
+    function whose arguments are ``*inputs``, traces it."""
+    tracked = torch.is_grad_enabled() and any(isinstance(x, Tensor) and x.requires_grad for x in inputs)
+    return function.apply(*inputs) if tracked or not torch.compiler.is_compiling() else function.forward(*inputs)
 
 
 def list_sums(function: Operator, what: str, *, constants: int = 0) -> Callable[..., tuple[Tensor, ...]]:
@@ -249,10 +253,7 @@ def list_sums(function: Operator, what: str, *, constants: int = 0) -> Callable[
         tensors, own = others[:3], others[3:]
         flat = [x if x is None else x.expand(scores.shape).reshape(-1) for x in (scores, *tensors)]
         inputs = (*flat, _offsets(lists, scores), *own)
-        if torch.compiler.is_compiling() and not _tracked(*flat):  # tracing cannot take a Function without a gradient
-            outputs = operator(*inputs)
-        else:
-            outputs = Sums.apply(lists.segment if isinstance(lists, Flat) else None, *inputs)
+        outputs = applied(Sums, lists.segment if isinstance(lists, Flat) else None, *inputs)
         shape = lists.lengths.shape if isinstance(lists, Flat) else scores.shape[:-1]
         return tuple(x.reshape(shape) for x in outputs[: 1 + constants])
 

@@ -395,17 +395,18 @@ def vmap_is_a_loop(entry: Entry[Any]) -> None:
 
 @law(hierarchical=_RAGGED_INSIDE)
 def compiles_to_the_same(entry: Entry[Any]) -> None:
-    """``torch.compile`` takes it in one graph, forwards and backwards, and changes nothing."""
-    for case in cases(entry):
-        torch._dynamo.reset()
-        compiled = replace(entry, function=torch.compile(entry.function, fullgraph=True, backend="aot_eager"))
-        expected = gradients(entry, case, case.args)
-        with warnings.catch_warnings():
-            # torch's own tracer still instantiates autograd.Function, and warns of it.
-            warnings.filterwarnings("ignore", ".*should not be instantiated", DeprecationWarning)
-            traced = gradients(compiled, case, case.args)
-        for ours, eager in zip(traced, expected, strict=True):
-            close(ours, eager)
+    """``torch.compile`` takes it in one graph, forwards and backwards or without a gradient, and changes nothing."""
+    with warnings.catch_warnings():
+        # torch's own tracer still instantiates autograd.Function, and warns of it.
+        warnings.filterwarnings("ignore", ".*should not be instantiated", DeprecationWarning)
+        for case in cases(entry):
+            torch._dynamo.reset()
+            compiled = replace(entry, function=torch.compile(entry.function, fullgraph=True, backend="aot_eager"))
+            expected = gradients(entry, case, case.args)
+            for ours, eager in zip(gradients(compiled, case, case.args), expected, strict=True):
+                close(ours, eager)
+        with torch.no_grad():
+            close(compiled(**case.args, reduction="none"), expected[0])
     torch._dynamo.reset()
 
 
