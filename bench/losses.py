@@ -3,7 +3,8 @@
     python bench/losses.py [--only hinge,softmax | --large] [--skip-large] [--out bench/results]
 
 Prints two tables and writes losses.json, losses.txt and losses.png: ratios count, for they are measured side by side in one
-run. Memory is what tensors took at once above the inputs. Libraries that are not installed are left out.
+run. Memory is what tensors took at once above the inputs, and the largest of them. Libraries that are not installed are left
+out.
 """
 
 import argparse
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
-from neighbours import neighbours
+from neighbours import neighbours, pairs_of
 from store import processor
 from torch import Tensor
 
@@ -36,7 +37,7 @@ from rankwell.losses import (
 )
 from rankwell.losses import squared_hinge_loss as squared_loss
 from rankwell.losses.cases import cases, scalars
-from rankwell.losses.laws import peak_bytes
+from rankwell.losses.laws import allocated, peak_bytes
 from rankwell.registry import Entry
 from rankwell.training.allocator import keep_freed_memory
 
@@ -75,7 +76,7 @@ def main() -> None:
     rows = [row for entry in LOSSES if not only or entry.name in only for row in measured(entry)]
     aims = [] if only else list(large(args.skip_large))
     text = "\n".join(
-        [hardware, datetime.date.today().isoformat(), "", *map(line, rows), "", *(aim.said for aim in aims)]
+        [hardware, datetime.date.today().isoformat(), HEAD, *map(line, rows), "", *(aim.said for aim in aims)]
     )
     if not only:
         store(args.out, hardware, rows, aims, text)
@@ -89,6 +90,7 @@ def measured(entry: Entry[Any]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for lists, items in SHAPES:
         if rows and rows[-1]["ms"] > TOO_LONG:
+            print(f"{entry.name}: {lists} × {items} left out, for it takes minutes")
             break
         loss, args, leaves = with_state(entry, lists, items) if entry.kind == "stateful" else plain(entry, lists, items)
         row: dict[str, Any] = {"loss": entry.name, "shape": f"{lists} × {items}"}
@@ -96,7 +98,8 @@ def measured(entry: Entry[Any]) -> list[dict[str, Any]]:
         ours = partial(step, loss, args, leaves)
         row["ms"], *others = (1e3 * seconds for seconds in interleaved([ours, *rivals.values()]))
         row["others"] = dict(zip(rivals, others, strict=True))
-        row["peak_mb"] = peak_bytes(ours) / 2**20
+        taken = allocated(ours)
+        row["peak_mb"], row["largest_mb"] = taken.peak / 2**20, taken.largest / 2**20
         rows.append(row)
         print(line(row), flush=True)
     return rows
@@ -195,8 +198,9 @@ def timed(
 ) -> Aim:
     """Time and memory against ``ms``, ``mb`` or bytes ``per_item``, and how many times ``faster`` than something beside."""
     ours, *other = interleaved([run] if beside is None else [run, beside], seconds=2.0)
-    peak = peak_bytes(run)
-    memory = f"{peak / per_item[0]:5.0f} B an item" if per_item else f"{peak / 2**20:7.1f} MB"
+    peak, largest = allocated(run)
+    unit, size = ("B an item", per_item[0]) if per_item else ("MB", 2**20)
+    memory = f"{peak / size:7.1f} {unit} ({largest / size:.1f} the largest tensor)"
     ratio = f", {other[0] / ours:6.1f} × faster than beside" if other else ""
     of_aim = {"time": ours * 1e3 / ms, "memory": peak / 2**20 / mb}
     if per_item:
@@ -282,7 +286,8 @@ def ragged() -> list[Aim]:
         alike = lambda f=loss: torch.autograd.grad(f(dense, dense_labels), dense)  # noqa: E731
         ours, equal = interleaved([flat, alike], seconds=5.0)
         given = peak_bytes(flat) / (2 * scores.nbytes)
-        found = f"{ours * 1e3:9.2f} ms {ours / equal:6.2f} × dense, {given:4.2f} × scores and labels"
+        padded = len(sizes) * int(sizes.max()) / total
+        found = f"{ours * 1e3:9.2f} ms {ours / equal:6.2f} × dense, {given:4.2f} × scores and labels (padded {padded:.0f} ×)"
         rows.append(
             aim(
                 f"{name}, ragged",
@@ -295,7 +300,7 @@ def ragged() -> list[Aim]:
 
 
 def in_batch() -> list[Aim]:
-    """Classes of four. The neighbour's NT-Xent holds positive times negative pairs: 0.2 GB at 256, 96 GB at 2,048."""
+    """Classes of four. The neighbour's NT-Xent holds positive times negative pairs."""
     rows = []
     for name, size in (("info_nce", 256), *((name, 2_048) for name in IN_BATCH)):
         draw = torch.Generator().manual_seed(0)
@@ -312,6 +317,8 @@ def in_batch() -> list[Aim]:
             f"{library} {ms:.0f} ms, {peak_bytes(rivals[library]) / 4 / size**2:.0f} B² floats"
             for library, ms in zip(rivals, times[1:], strict=True)
         )
+        if not rivals:
+            beside = f"NT-Xent over pairs of pairs would take {4 * math.prod(pairs_of(classes)) / 2**30:.0f} GB"
         found = f"{times[0]:9.2f} ms {floats:5.1f} B² floats {beside}"
         rows.append(aim(f"{name}, batch {size:,}", found, "20 B² floats", memory=floats / 20))
     return rows
@@ -357,9 +364,13 @@ def catalogue() -> list[Aim]:
 # --------------------------------------------------------------------------------------------------------------- results
 
 
+HEAD = f"{'loss':<26} {'shape':>12} {'time':>12} {'peak':>11} {'largest':>11}   milliseconds of others"
+
+
 def line(row: dict[str, Any]) -> str:
     others = ", ".join(f"{library} {ms:.2f}" for library, ms in row["others"].items())
-    return f"{row['loss']:<26} {row['shape']:>12} {row['ms']:9.2f} ms {row['peak_mb']:8.2f} MB   {others}"
+    memory = f"{row['peak_mb']:8.2f} MB {row['largest_mb']:8.2f} MB"
+    return f"{row['loss']:<26} {row['shape']:>12} {row['ms']:9.2f} ms {memory}   {others}"
 
 
 def store(folder: Path, hardware: str, rows: list[dict[str, Any]], aims: list[Aim], text: str) -> None:
@@ -370,11 +381,18 @@ def store(folder: Path, hardware: str, rows: list[dict[str, Any]], aims: list[Ai
         losses.setdefault(row["loss"], {})[row["shape"]] = {
             "ms": round(row["ms"], 4),
             "peak_mb": round(row["peak_mb"], 4),
+            "largest_mb": round(row["largest_mb"], 4),
             "others": {library: round(ms, 4) for library, ms in row["others"].items()},
         }
     libraries = ("torch", "rax", "jax", "allRank", "pytorch-metric-learning", "sentence-transformers")
     versions = {name: version for name in libraries if (version := installed(name))}
-    facts = {"date": datetime.date.today().isoformat(), "hardware": hardware, "versions": versions, "losses": losses}
+    facts = {
+        "date": datetime.date.today().isoformat(),
+        "hardware": hardware,
+        "versions": versions,
+        "losses": losses,
+        "aims": {one.what: one.of_aim for one in aims},
+    }
     (folder / "losses.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     draw(folder / "losses.png", rows, aims, hardware)
 

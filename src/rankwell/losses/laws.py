@@ -10,8 +10,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
-from typing import Any
+from itertools import accumulate, pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -484,17 +484,27 @@ def _filled(holds: str, size: int) -> Tensor:
     return torch.full((size,), 0.5) if holds in ("number", "share") else torch.arange(size) % 7 + 1
 
 
-def peak_bytes(run: Callable[[], Any]) -> int:
-    """The most bytes of tensors that were alive at once, above those alive before."""
+class Allocated(NamedTuple):
+    """Bytes of tensors."""
+
+    peak: int
+    """The most that were alive at once, above those alive before."""
+    largest: int
+    """The largest one's."""
+
+
+def allocated(run: Callable[[], Any]) -> Allocated:
+    """What a call allocates."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
         run()
-    alive = peak = 0
-    for event in profile.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            alive += event.nbytes()
-            peak = max(peak, alive)
-    return peak
+    changes = [event.nbytes() for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return Allocated(max(accumulate(changes), default=0), max(changes, default=0))
+
+
+def peak_bytes(run: Callable[[], Any]) -> int:
+    """The most bytes of tensors that were alive at once, above those alive before."""
+    return max(0, allocated(run).peak)
 
 
 # --------------------------------------------------------------------------------------------------------------- contrast

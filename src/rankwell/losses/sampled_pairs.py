@@ -141,8 +141,8 @@ def gbce_loss(
     learns: give it negatives of its own for each row, not a pool that the batch shares, and no early stop.
 
     Choose it for sequences over a large catalogue where scores should stay near probabilities, with many negatives of
-    its own for each event and long training. On Beauty, SASRec, it had NDCG@10 0.0453 so,
-    :func:`~rankwell.losses.linear_softmax_loss` 0.0572, and 0.0058 with a pool that the batch shared
+    its own for each event and long training. On Beauty, SASRec, it had NDCG@10 0.0464 so,
+    :func:`~rankwell.losses.linear_softmax_loss` 0.0573, and 0.0058 with a pool that the batch shared
     (``bench/results/sequences.txt``). For likes take :func:`~rankwell.losses.sampled_softmax_loss`: on ml-latest-small,
     shared pool, NDCG@20 0.1545 and 0.2994 (``docs/leaderboard.md``).
 

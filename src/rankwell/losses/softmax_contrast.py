@@ -40,7 +40,7 @@ def scaled_cross_entropy_loss(
     Choose it for the next item of a sequence, over a catalogue that :func:`~rankwell.losses.linear_softmax_loss` does
     not get through in time, with some hundred negatives that the batch shares. The scale is one setting more than
     :func:`~rankwell.losses.sampled_softmax_loss` has, whose correction by log q does the same without choosing. On
-    Beauty, SASRec, a pool of 500, it had NDCG@10 0.0560, the full softmax 0.0572, binary cross-entropy 0.0300
+    Beauty, SASRec, a pool of 500, it had NDCG@10 0.0559, the full softmax 0.0573, binary cross-entropy 0.0296
     (``bench/results/sequences.txt``).
 
     Args:
