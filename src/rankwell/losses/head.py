@@ -46,7 +46,7 @@ def linear_softmax_loss(
     Several targets add up; weigh a row by one over their number for a mean.
     Logits are made in blocks that stay in the cache, once in the forward pass and again in the backward pass. Time
     O(m d) a row, four matrix products in all; memory beyond the gradients O(d) a row, O(1) an item with ``bias`` or
-    ``log_q``, and blocks of 4 MB: at 4,096 rows, a million items and 64 dimensions 11 MB where the logits would be 16 GB,
+    ``log_q``, and blocks of 4 MB: at 4,096 rows, a million items and 64 dimensions 8 MB where the logits would be 16 GB,
     and 1.2 times the time of the products. Half precision is computed in float32, the item table chunk by chunk. There
     are no second derivatives.
 

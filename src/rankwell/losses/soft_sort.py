@@ -174,7 +174,7 @@ def soft_rank_loss(
     Weights weigh the gains, above and below. A list without gains is 0, and counts.
 
     Choose it only to compare with :func:`~rankwell.losses.approx_ndcg_loss`, which its cheap form is but for the shape
-    of the chances; the ``"distribution"`` takes four times as long on lists of 100, eight times on lists of 1,000
+    of the chances; the ``"distribution"`` takes eight times as long on lists of 100, ten times on lists of 1,000
     (``bench/results/losses.txt``). On MQ2008 it had NDCG@10 0.5109, approx_ndcg 0.5083,
     :func:`~rankwell.losses.softmax_loss` 0.5147 (``docs/leaderboard.md``).
 

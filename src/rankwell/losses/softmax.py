@@ -215,7 +215,7 @@ def unique_softmax_loss(
     Weights multiply the terms, not the denominators.
 
     Choose it for graded lists with many relevant items, which compete under :func:`softmax_loss`; a sort makes it some
-    twenty times as slow on lists of 100 (``bench/results/losses.txt``). With one relevant item, or few, stay with
+    ten times as slow on lists of 100 (``bench/results/losses.txt``). With one relevant item, or few, stay with
     softmax; for an order without grades take :func:`~rankwell.losses.listmle_loss`. On MQ2008 it had NDCG@10 0.5158,
     softmax 0.5147 (``docs/leaderboard.md``).
 
