@@ -217,6 +217,24 @@ def test_bad_arguments():
     assert "temperature=0.1" in repr(SogCLRLoss(2))
 
 
+@pytest.mark.parametrize("bad", [-1, 4])
+def test_an_id_of_nobody_is_an_error_and_writes_nothing(bad):
+    loss, pos, neg = SogCLRLoss(4), torch.zeros(2), torch.ones(2, 3)
+    for call in (lambda ids: loss(pos, neg, ids=ids), lambda ids: loss.update(ids, pos, neg)):
+        with pytest.raises(InputError, match=f"ids must be 0 to 3: got {bad}. Number them from 0, or build"):
+            call(tensor([0, bad]))
+    assert not loss.normaliser.seen.any()
+
+
+def test_an_id_of_a_masked_row_is_not_looked_at():
+    loss, pos, neg, where = SogCLRLoss(4), torch.zeros(2), torch.ones(2, 3), tensor([[True], [False]])
+    expected = loss(pos, neg, ids=tensor([1, 0]), where=where)
+    for bad in (-1, 400):
+        assert loss(pos, neg, ids=tensor([1, bad]), where=where) == expected
+        loss.update(tensor([bad, bad]), pos, neg, where=torch.zeros_like(where))
+    assert not loss.normaliser.seen.any()
+
+
 def test_losses_with_state_are_registered_by_what_may_be_set():
     assert {"cross_batch_memory", "k_song", "learned_temperature", "sog_clr", "song"} <= set(LOSSES.names("stateful"))
     entry = LOSSES["sog_clr"]

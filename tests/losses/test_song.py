@@ -1,6 +1,7 @@
 """SONG and K-SONG, against sums over pairs and dictionaries of averages."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -226,3 +227,29 @@ def test_ids_that_do_not_fit():
     with pytest.raises(InputError, match=r"query_ids must be integers, one a list, \(2,\): got \(5,\)"):
         KSONGLoss(4, 2)(drawn(2, 5), LABELS, ids=IDS, query_ids=torch.arange(5))
     assert "form='practical'" in repr(KSONGLoss(4, 2))
+
+
+@pytest.mark.parametrize("bad", [-1, 4])
+def test_ids_of_nobody(bad):
+    """What stands at items without relevance is not looked at."""
+    ids, queries, scores = torch.where(IDS == 2, bad, IDS), tensor([0, 1]), drawn(2, 5)
+    losses = [(SONGLoss(4), {}), (KSONGLoss(4, 2), {"query_ids": queries})]
+    for loss, own in losses:
+        before = {name: x.clone() for name, x in loss.state_dict().items()}
+        loss(scores, LABELS, ids=IDS, **own)
+        with pytest.raises(InputError, match=f"^ids must be 0 to 3: got {bad}"):
+            loss(scores, LABELS, ids=ids, **own)
+        with pytest.raises(InputError, match=f"^ids must be 0 to 3: got {bad}"):
+            loss.update(ids, scores, LABELS, **own)
+        assert all(torch.equal(x, before[name]) for name, x in loss.state_dict().items())
+
+
+@pytest.mark.parametrize("form", ["practical", "theoretical"])
+def test_queries_of_nobody(form):
+    loss, scores, queries = KSONGLoss(4, 2, form=form), drawn(2, 5), tensor([0, 7])
+    for call in (lambda **own: loss(scores, LABELS, ids=IDS, **own), partial(loss.update, IDS, scores, LABELS)):
+        call(query_ids=queries, where=tensor([[True], [False]]))
+        for bad in (-1, 2):
+            with pytest.raises(InputError, match=f"query_ids must be 0 to 1: got {bad}.*num_queries"):
+                call(query_ids=tensor([0, bad]))
+    assert loss.thresholds[1] == 0

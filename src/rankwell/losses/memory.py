@@ -140,11 +140,11 @@ class CrossBatchMemoryLoss(nn.Module):
         \qquad\text{or, joined,}\qquad \ell_q = \ell(q, \text{batch} \cup \text{memory})
 
     ``forward`` takes ``queries`` and, beside them, ``ids``: whose embedding, or of which class, each is. Equal ids are
-    positives, in the batch and in the memory. Without ``items`` queries are held against each other, and none against
-    itself; with them (the other view, keys of a momentum encoder) item i's id is query i's, or ``item_ids`` says. ``where``
-    narrows the batch's pairs, ``weights`` are one a query. ``update(ids, vectors)`` puts the step's items into the memory
-    and counts the step; it belongs behind the backward pass. With ``where``, it leaves out what is masked for every query.
-    What is in the memory gets no gradient, and has none on it.
+    positives, in the batch and in the memory; ids are only compared, so that -1 is one like any other. Without ``items``
+    queries are held against each other, and none against itself; with them (the other view, keys of a momentum encoder) item
+    i's id is query i's, or ``item_ids`` says. ``where`` narrows the batch's pairs, ``weights`` are one a query.
+    ``update(ids, vectors)`` puts the step's items into the memory and counts the step; it belongs behind the backward pass.
+    With ``where``, it leaves out what is masked for every query. What is in the memory gets no gradient, and has none on it.
 
     ``joined`` with :func:`~rankwell.losses.info_nce_loss` is the queue of MoCo (:cite:`he2020`), in which an older
     embedding of the same id is a positive too. With an empty memory the value is the batch's. Time and memory as the

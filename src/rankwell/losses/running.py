@@ -11,12 +11,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rankwell.errors import InputError
+from rankwell.kernels.operators import batch_operator
 from rankwell.lists import Rows, check_positive, in_full_precision, open_rows
 from rankwell.losses.registry import Neg, Pos, stateful_loss
 from rankwell.registry import Input, Search
 from rankwell.types import Kind, Mask, Reduction, Weights
 
-__all__ = ["RunningMean", "SogCLRLoss", "mean_by_id", "without_absent"]
+__all__ = ["RunningMean", "SogCLRLoss", "checked_ids", "mean_by_id", "without_absent"]
 
 Gamma: TypeAlias = Annotated[float, Search(0.05, 1.0)]
 """Share of the new value in a moving average."""
@@ -72,16 +73,21 @@ class RunningMean(nn.Module):
 
     def _before(self, ids: Tensor, new: Tensor, where: Mask | None) -> tuple[Tensor, Tensor]:
         """Logarithms of the averages, and which there are."""
+        ids = self._checked(ids, new, where)
+        return in_full_precision(self.logs)[ids].to(new.dtype), self.seen[ids]
+
+    def _checked(self, ids: Tensor, new: Tensor, where: Mask | None) -> Tensor:
+        """The ids, 0 where masked."""
         if ids.shape != new.shape or ids.is_floating_point():
             raise InputError(
                 f"ids must be integers, one a value, {tuple(new.shape)}: got {tuple(ids.shape)} of {ids.dtype}."
             )
-        ids = ids if where is None else torch.where(where, ids, 0)
-        return in_full_precision(self.logs)[ids].to(new.dtype), self.seen[ids]
+        return checked_ids(ids, where, len(self.logs), "ids", "num_ids")
 
     @torch.no_grad()
     def update(self, ids: Int[Tensor, "*b"], new: Float[Tensor, "*b"], where: Mask | None = None) -> None:
         """Enter the values; those of one id by their mean. What is masked or not finite is left out."""
+        ids = self._checked(ids, new, where)
         there = new.isfinite() if where is None else new.isfinite() & where
         ids, new, there = without_absent(ids.reshape(-1), new.reshape(-1), there.reshape(-1))
         top = _largest_by_id(ids, new, there)
@@ -89,6 +95,32 @@ class RunningMean(nn.Module):
         mean = self.blend(ids, top + torch.where(found, shares, 1).log())
         self.logs[ids] = torch.where(found, mean.to(self.logs.dtype), self.logs[ids])
         self.seen[ids] = self.seen[ids] | found
+
+
+def _ids_below(ids: Tensor, where: Tensor | None, size: int, name: str, count: str) -> Tensor:
+    ids = ids.clone() if where is None else torch.where(where, ids, 0)
+    bad = (ids < 0) | (ids >= size)
+    if ids.device.type != "cpu":  # a look at the numbers would wait for the device: its own check of indices meets them
+        return torch.where(bad, size, ids)
+    if bool(bad.any()):
+        raise InputError(
+            f"{name} must be 0 to {size - 1}: got {int(ids[bad][0])}. Number them from 0, or build the loss with a larger"
+            f" {count}."
+        )
+    return ids
+
+
+_below = batch_operator(_ids_below, lambda ids, *_: torch.empty_like(ids))
+
+
+def checked_ids(ids: Tensor, where: Mask | None, size: int, name: str, count: str) -> Tensor:
+    """The ids, 0 where masked. One outside 0 to ``size`` less one, by the name of what says so, is an error.
+
+    >>> checked_ids(torch.tensor([2, -1]), torch.tensor([True, False]), 3, "ids", "num_ids")
+    tensor([2, 0])
+    """
+    checked: Tensor = _below(ids, where, size, name, count)
+    return checked
 
 
 def mean_by_id(

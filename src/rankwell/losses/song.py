@@ -15,7 +15,7 @@ from rankwell.kernels.comparisons import compared_ranks
 from rankwell.lists import Opened, check_count, check_positive, in_full_precision, open_lists
 from rankwell.losses.of_ranks import discounts, gains, ideal_dcg
 from rankwell.losses.registry import stateful_loss
-from rankwell.losses.running import Gamma, RunningMean, mean_by_id, without_absent
+from rankwell.losses.running import Gamma, RunningMean, checked_ids, mean_by_id, without_absent
 from rankwell.losses.soft_ranks import Fraction, one_less
 from rankwell.registry import Input, Search
 from rankwell.types import Kind, Labels, Mask, Offsets, Reduction, Scores, Weights
@@ -275,6 +275,7 @@ class KSONGLoss(nn.Module):
     ) -> Tensor:
         """One value a list, reduced."""
         opened = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
+        query_ids = self._checked(opened, query_ids)
         gained = gains(opened, "exponential")
         terms = gained * self._inside(opened, query_ids) * self.discount(opened, opened.labels > 0, ids, num_items)
         return one_less(opened, _fraction(opened, gained, terms, num_relevant, ideal, self.k), reduction)
@@ -295,6 +296,7 @@ class KSONGLoss(nn.Module):
         opened = open_lists(scores, labels, where=where, weights=None, offsets=offsets)
         self.discount.update(opened, gains(opened, "exponential") > 0, ids)
         count = opened.lists.count()
+        query_ids = self._checked(opened, query_ids)
         above = self._above(opened, query_ids)
         if self.curvature is not None:
             self.curvature.update(query_ids, self._log_curvature(opened, above), count > 0)
@@ -318,13 +320,17 @@ class KSONGLoss(nn.Module):
         threshold_moved = opened.mean(above.density * moved) / curvature
         return inside + self.sharpness * inside * (1 - inside) * (moved - opened.lists.spread(threshold_moved))
 
-    def _threshold(self, opened: Opened, query_ids: Tensor) -> Tensor:
+    def _checked(self, opened: Opened, query_ids: Tensor) -> Tensor:
+        """The ids, 0 of lists with nothing valid."""
         count = opened.lists.count()
         if query_ids.shape != count.shape or query_ids.is_floating_point():
             raise InputError(
                 f"query_ids must be integers, one a list, {tuple(count.shape)}: got {tuple(query_ids.shape)} of"
                 f" {query_ids.dtype}."
             )
+        return checked_ids(query_ids, count > 0, len(self.thresholds), "query_ids", "num_queries")
+
+    def _threshold(self, opened: Opened, query_ids: Tensor) -> Tensor:
         return in_full_precision(self.thresholds)[query_ids].to(opened.scores.dtype)
 
     def _above(self, opened: Opened, query_ids: Tensor) -> _Above:
