@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from rankwell.errors import InputError
 from rankwell.losses import (
     LOSSES,
+    bpr_loss,
     contrast,
     contrast_hinge_loss,
     gbce_loss,
@@ -47,6 +48,16 @@ def test_contrast_hinge():
 def test_contrast_hinge_is_the_hinge_in_contrast(margin):
     for case in cases(CONTRAST):
         same(partial(contrast_hinge_loss, margin=margin), partial(contrast(hinge_loss), margin=margin), case)
+
+
+@pytest.mark.parametrize(("loss", "pair"), [(contrast_hinge_loss, 1.0), (bpr_loss, log(2))])
+def test_a_negative_of_minus_infinity_costs_nothing(loss, pair):
+    """One pair of two, for each of the positives and for a single one."""
+    for pos in (torch.zeros(1, 2), torch.zeros(1)):
+        pos, neg = pos.requires_grad_(), tensor([[-torch.inf, 0.0]], requires_grad=True)
+        loss(pos, neg).backward()
+        assert_close(loss(pos, neg).detach(), tensor(pair / 2))
+        assert neg.grad[0, 0] == 0 and neg.grad[0, 1] == -pos.grad.sum() > 0
 
 
 def test_simce():

@@ -56,6 +56,16 @@ def test_bpr_max_by_its_formula(by_rows):
     by_rows(partial(bpr_max_loss, neg_penalty=0.7), formula)
 
 
+@pytest.mark.parametrize("average", ["mean", "softmax"])
+def test_top1_of_a_negative_of_minus_infinity(average):
+    """It is not above the positive, and its score is far from 0: of two, half of the second term or a share of 0."""
+    neg = tensor([[-torch.inf, 0.0]], requires_grad=True)
+    value = top1_loss(tensor([0.0]), neg, average=average)
+    value.backward()
+    assert_close(value.detach(), tensor((1 / 2 + 1 / 2 + 1) / 2 if average == "mean" else 1.0))
+    assert neg.grad.isfinite().all() and neg.grad[0, 0] == 0
+
+
 def test_bpr_max_of_one_negative_is_bpr():
     for case in cases(LOSSES["bpr"]):
         args = dict(case.args, where=torch.arange(case.args["neg"].shape[-1])[None] < 1)

@@ -523,23 +523,41 @@ _COUNT = "the number of negatives is in the formula"
 def negatives_are_summed_or_averaged(entry: Entry[Any]) -> None:
     """A negative far below all others adds nothing, as to a sum; or each negative twice changes nothing, as in a mean."""
     try:
-        _more_negatives(entry, "one")
+        _more_negatives(entry, "one", -1e30)
     except AssertionError:
         _more_negatives(entry, "all")
+    else:
+        _more_negatives(entry, "one", -torch.inf)
 
 
-def _more_negatives(entry: Entry[Any], more: str) -> None:
+def _more_negatives(entry: Entry[Any], more: str, worst: float = 0.0) -> None:
     of_neg = {"neg", "where", *(name for name, given in entry.inputs.items() if given.alignment == "item")}
     for case in cases(entry):
         n = case.args["neg"].shape[-1]
         added = slice(0, 1 if more == "one" else n)
         args = {name: torch.cat([x, x[:, added]], -1) if name in of_neg else x for name, x in case.args.items()}
         if more == "one":
-            args["neg"][:, -1], args["where"][:, -1] = -1e30, True
+            args["neg"][:, -1], args["where"][:, -1] = worst, True
         (value, by_pos, by_neg), expected = gradients(entry, case, args), gradients(entry, case, case.args)
         by_neg = by_neg[..., :n] if more == "one" else by_neg[..., :n] + by_neg[..., n:]
         for ours, other in zip((value, by_pos, by_neg), expected, strict=True):
             close(ours, other)
+
+
+@LAWS.usual(
+    "contrast", gan_generator="it is the sum of what the discriminator says of its negatives, the lower the worse"
+)
+def infinitely_bad_negative_is_far_below(entry: Entry[Any]) -> None:
+    """A negative of minus infinity has the finite value and the gradient of one far below all others."""
+    for case in cases(entry):
+        args, far = (
+            {**case.args, "neg": case.args["neg"].clone(), "where": case.args["where"].clone()} for _ in range(2)
+        )
+        for given, worst in ((args, -torch.inf), (far, -1e4)):
+            given["neg"][:, 0], given["where"][:, 0] = worst, True
+        for ours, expected in zip(gradients(entry, case, args), gradients(entry, case, far), strict=True):
+            assert ours.isfinite().all(), f"got {shown(ours)}, expected finite numbers"
+            close(ours, expected)
 
 
 _EARLIER = "a positive that falls a little may meet an earlier, smaller violation"

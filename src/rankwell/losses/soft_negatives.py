@@ -16,6 +16,9 @@ from rankwell.types import Mask, Reduction, Weights
 
 __all__ = ["bpr_max_loss", "top1_loss"]
 
+FLAT = 100.0
+"""From here on the sigmoid of the square is 1 and has no slope, in float64 too; that of an infinite square would be NaN."""
+
 
 @contrast_loss(paper="hidasi2016", complexity="m n")
 def top1_loss(
@@ -60,7 +63,7 @@ def top1_loss(
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
     shares = _shares(rows) if average == "softmax" else _equal_shares(rows)
     above = gap_sums(partial(_soft_count, constant=average == "mean"), rows, _mean_weights(rows), shares)
-    square = torch.sigmoid(_absent_to_zero(rows).square())
+    square = torch.sigmoid(_absent_to_zero(rows).clamp(-FLAT, FLAT).square())
     of_neg = rows.mean_pos(rows.weights.expand_as(rows.pos)) * (shares * square).sum(-1)
     return rows.reduce(above + of_neg, reduction)
 

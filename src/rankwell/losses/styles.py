@@ -11,13 +11,16 @@ import torch
 from torch import Tensor
 
 from rankwell.errors import ConfigError
-from rankwell.lists import check_positive, open_rows
+from rankwell.lists import Rows, check_positive, open_rows
 from rankwell.losses.grid import check_similarity, open_grid
 from rankwell.losses.registry import ContrastLoss, EmbeddingLoss, Items, Neg, Pos, Positives, Queries
 from rankwell.registry import Entry, Parameter, Search
 from rankwell.types import Mask, Reduction, Similarity, Weights
 
 __all__ = ["as_contrast", "contrast", "in_batch"]
+
+FAR = 1e4
+"""How far below all others, in temperatures, a negative of minus infinity is put: to a list loss it would be an error."""
 
 
 def contrast(list_loss: Callable[..., Tensor], *, temperature: float = 1.0) -> ContrastLoss:
@@ -26,6 +29,7 @@ def contrast(list_loss: Callable[..., Tensor], *, temperature: float = 1.0) -> C
     ``contrast(logistic_loss)`` is BPR, ``contrast(softmax_loss)`` the sampled softmax. Own parameters pass
     through in the call. A negative weighs the mean of its row's valid positives: that matters
     only to losses with a term for each item. A row without a valid positive gives 0, as in every contrast loss.
+    A negative of minus infinity counts as one far below all others.
 
     >>> from rankwell.losses import softmax_loss
     >>> contrast(softmax_loss)(torch.tensor([2.0]), torch.tensor([[1.0, 3.0]]))  # log(1 + 1/e + e)
@@ -43,7 +47,7 @@ def contrast(list_loss: Callable[..., Tensor], *, temperature: float = 1.0) -> C
         reduction: Reduction = "mean",
         **own: Any,
     ) -> Tensor:
-        rows = _concatenated(pos, neg, pos_where, where, weights)
+        rows = _concatenated(pos, neg, pos_where, where, weights, FAR * temperature)
         scores = rows.pop("scores") / temperature
         return list_loss(scores, **rows, reduction=reduction, **own)
 
@@ -51,10 +55,11 @@ def contrast(list_loss: Callable[..., Tensor], *, temperature: float = 1.0) -> C
 
 
 def _concatenated(
-    pos: Pos, neg: Neg, pos_where: Mask | None, where: Mask | None, weights: Weights | None
+    pos: Pos, neg: Neg, pos_where: Mask | None, where: Mask | None, weights: Weights | None, far: float
 ) -> dict[str, Any]:
     """A list loss's arguments: positives first, then negatives."""
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
+    rows = rows._replace(given_neg=_finite(rows, far))
     valid = None
     if rows.pos_where is not None or rows.where is not None:
         left, right = (
@@ -67,6 +72,14 @@ def _concatenated(
         weights = torch.cat([of_pos, rows.mean_pos(of_pos)[..., None].expand_as(rows.given_neg)], -1)
     labels = torch.cat([torch.ones_like(rows.pos), torch.zeros_like(rows.given_neg)], -1)
     return {"scores": torch.cat([rows.pos, rows.given_neg], -1), "labels": labels, "where": valid, "weights": weights}
+
+
+def _finite(rows: Rows, far: float) -> Tensor:
+    """The negatives, those of minus infinity so far below all other scores of their row."""
+    there = rows.given_neg > -torch.inf
+    others = torch.where(there if rows.where is None else there & rows.where, rows.given_neg, torch.inf)
+    low = torch.cat([rows.pos, others], -1).detach().amin(-1, keepdim=True)
+    return torch.where(there, rows.given_neg, low - low.abs() - far)
 
 
 def in_batch(
