@@ -60,6 +60,21 @@ def test_weights_weigh_gains() -> None:
     assert ndcg(SCORES, LABELS, weights=weights).item() == pytest.approx(gained / best)
 
 
+@pytest.mark.parametrize("dtype", [torch.float, torch.double])
+def test_ndcg_of_labels_whose_gains_overflow(dtype) -> None:
+    """Gains of 200 and 199 are as 2 to 1; what is 100 below is nothing beside them."""
+    scores, labels = torch.tensor([1.0, 2.0, 3.0], dtype=dtype), torch.tensor([2000.0, 1999.0, 1900.0], dtype=dtype)
+    expected = (1 / log2(3) + 2 / log2(4)) / (2 + 1 / log2(3))
+    scores, labels = torch.stack([scores, SCORES[:3].to(dtype)]), torch.stack([labels, LABELS[:3].to(dtype)])
+    usual = ndcg(scores[1], labels[1])
+    offsets, flat = torch.tensor([0, 3, 6]), (scores.flatten(), labels.flatten())
+    for dense, ragged in (({}, {}), ({"ideal": labels}, {"ideal": (offsets, flat[1])})):
+        both = ndcg(scores, labels, reduction="none", **dense), ndcg(*flat, offsets=offsets, reduction="none", **ragged)
+        for value, other in both:
+            assert value.item() == pytest.approx(expected)
+            assert other == usual
+
+
 def test_unknown_gain_is_an_error() -> None:
     with pytest.raises(InputError, match="gain must be 'exponential' or 'linear': got 'log'"):
         ndcg(SCORES, LABELS, gain="log")

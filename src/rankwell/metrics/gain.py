@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Literal, TypeAlias
 
+import torch
 from torch import Tensor
 
 from rankwell.errors import InputError
@@ -17,33 +18,42 @@ __all__ = ["Gain", "dcg", "ndcg"]
 Gain: TypeAlias = Literal["exponential", "linear"]
 
 
-def _exponential(labels: Tensor) -> Tensor:
-    return exponential_gains(labels.clamp(min=0))
+LARGE = 64.0
+"""Gains of labels above it are over a power of two in a ratio: float32 overflows at 128. Others are as they are, to the bit."""
 
 
-def _linear(labels: Tensor) -> Tensor:
+def _exponential(labels: Tensor, top: Tensor | None) -> Tensor:
+    labels = labels.clamp(min=0)
+    if top is None:
+        return exponential_gains(labels)
+    over = (top - LARGE).clamp(min=0)
+    return torch.exp2(labels - over) - torch.exp2(-over)
+
+
+def _linear(labels: Tensor, _: Tensor | None) -> Tensor:
     return labels.clamp(min=0)
 
 
 _GAINS = {"exponential": _exponential, "linear": _linear}
 
 
-def _gains(view: Ranked, k: int | None, gain: Gain, discount: Discount) -> Ratio:
-    """DCG of the ranking and of the ideal one."""
+def _gains(view: Ranked, k: int | None, gain: Gain, discount: Discount, *, relative: bool) -> Ratio:
+    """DCG of the ranking and of the ideal one; ``relative``, both may be over a number of each list."""
     if gain not in _GAINS:
         raise InputError(f"gain must be 'exponential' or 'linear': got {gain!r}.")
     at = view.average(prefix_sums(discounted(view.places, k, discount)))
-    gained = (view.weights * _GAINS[gain](view.labels) * at).sum(-1)
-    return Ratio(gained, view.ideal_dcg(k, _GAINS[gain], discount))
+    of_labels = _GAINS[gain](view.labels, view.top()[..., None] if relative else None)
+    gained = (view.weights * of_labels * at).sum(-1)
+    return Ratio(gained, view.ideal_dcg(k, _GAINS[gain], discount, relative=relative))
 
 
 def _dcg(view: Ranked, k: int | None, gain: Gain = "exponential", discount: Discount = "shifted") -> Ratio:
-    gained, ideal = _gains(view, k, gain, discount)
+    gained, ideal = _gains(view, k, gain, discount, relative=False)
     return Ratio(gained, (ideal > 0).to(gained.dtype))
 
 
 def _ndcg(view: Ranked, k: int | None, gain: Gain = "exponential", discount: Discount = "shifted") -> Ratio:
-    return _gains(view, k, gain, discount)
+    return _gains(view, k, gain, discount, relative=True)
 
 
 @metric(body=_dcg, paper="jarvelin2002")
@@ -111,7 +121,7 @@ def ndcg(
 
     .. math:: \mathrm{NDCG@}k(s, y) = \frac{\mathrm{DCG@}k(s, y)}{\mathrm{DCG@}k(y, y)}
 
-    - gain and discount: those of :func:`dcg`.
+    - gain and discount: those of :func:`dcg`; no label overflows.
     - denominator: the DCG of the min(k, n) highest gains (weight times gain) of the list; with ``ideal``, of all relevant
       items.
     - cut-off: positions after k gain nothing, above and below.

@@ -11,7 +11,7 @@ from rankwell.errors import InputError
 from rankwell.lists import Dense, Flat, Lists, open_lists
 from rankwell.types import Ragged
 
-__all__ = ["Discount", "Ideal", "IdealLabels", "discounted", "open_ideal"]
+__all__ = ["Discount", "GainOf", "Ideal", "IdealLabels", "discounted", "open_ideal"]
 
 IdealLabels: TypeAlias = Real[Tensor, "..."] | Bool[Tensor, "..."] | Ragged | tuple[Tensor, Tensor]
 """Labels of all relevant items of each list: ``[*batch, m]`` padded with zeros, or ragged: offsets and labels."""
@@ -19,6 +19,9 @@ IdealLabels: TypeAlias = Real[Tensor, "..."] | Bool[Tensor, "..."] | Ragged | tu
 
 Discount: TypeAlias = Literal["shifted", "original"]
 """At position p, counted from 1: :math:`1 / \\log_2(1 + p)`, or :math:`1 / \\max(1, \\log_2 p)`."""
+
+GainOf: TypeAlias = Callable[[Tensor, Tensor | None], Tensor]
+"""Gains of labels; over any number of each list where its highest label is given, which broadcasts."""
 
 
 def discounted(places: Tensor, k: int | None, kind: Discount = "shifted") -> Tensor:
@@ -54,12 +57,14 @@ class Ideal:
         """The highest label of each list."""
         return self._lists.largest(self._labels)
 
-    def dcg(self, k: int | None, gain: Callable[[Tensor], Tensor], discount: Discount) -> Tensor:
+    def dcg(self, k: int | None, gain: GainOf, discount: Discount, *, relative: bool) -> Tensor:
         """DCG at ``k`` of each list's best order."""
-        if (k, gain, discount) not in self._known:
+        key = k, gain, discount, relative
+        if key not in self._known:
             at = discounted(self._places, k, discount).to(self._labels.dtype)
-            self._known[k, gain, discount] = self._lists.sum(gain(self._labels) * at)
-        return self._known[k, gain, discount]
+            gained = gain(self._labels, self._lists.spread(self.highest()) if relative else None)
+            self._known[key] = self._lists.sum(gained * at)
+        return self._known[key]
 
 
 def open_ideal(ideal: IdealLabels, batch: torch.Size, dtype: torch.dtype) -> Ideal:

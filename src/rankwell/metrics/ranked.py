@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rankwell.errors import InputError
 from rankwell.lists import BLOCK_ITEMS, Opened, blocks
-from rankwell.metrics.ideal import Discount, Ideal, discounted
+from rankwell.metrics.ideal import Discount, GainOf, Ideal, discounted
 from rankwell.types import Mask, Offsets, Ties
 
 __all__ = [
@@ -151,6 +151,10 @@ class Ranked:
         labels = self.labels.amax(-1)
         return labels if self._ideal is None else torch.maximum(labels, self._ideal.highest()[self.rows])
 
+    def top(self) -> Tensor:
+        """The highest label that the best order of each list has: of ``ideal`` where there is one."""
+        return self.labels.amax(-1) if self._ideal is None else self._ideal.highest()[self.rows]
+
     def irrelevant(self, rel: float) -> Tensor:
         """1 where an item is judged and not relevant: labels from 0 to below ``rel``."""
         irrelevant = ((self.labels >= 0) & (self.labels < rel)).to(self.labels.dtype)
@@ -162,12 +166,13 @@ class Ranked:
             return self._ideal.irrelevant(rel)[self.rows]
         return self.irrelevant(rel).sum(-1)
 
-    def ideal_dcg(self, k: int | None, gain: Callable[[Tensor], Tensor], discount: Discount = "shifted") -> Tensor:
+    def ideal_dcg(self, k: int | None, gain: GainOf, discount: Discount = "shifted", *, relative: bool) -> Tensor:
         """DCG of the best order of each list, or of all its relevant items where ``ideal`` names them."""
         if self._ideal is not None:
-            return self._ideal.dcg(k, gain, discount)[self.rows]
+            return self._ideal.dcg(k, gain, discount, relative=relative)[self.rows]
         n = self.places.numel()
-        best = (self.weights * gain(self.labels)).topk(n if k is None else min(k, n), dim=-1).values
+        gained = gain(self.labels, self.top()[..., None] if relative else None)
+        best = (self.weights * gained).topk(n if k is None else min(k, n), dim=-1).values
         return (best * discounted(self.places[:k], k, discount).to(best.dtype)).sum(-1)
 
     @property
