@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rankwell.kernels.catalogue import check_ids, row_keys
+from rankwell.kernels.catalogue import all_finite, check_ids, in_place_of_infinite, row_keys
 from rankwell.kernels.operators import applied, no_second_derivative, whole_operator
 from rankwell.types import Ragged
 
@@ -82,13 +82,15 @@ class _Blocks:
         self.row_bounds, self.item_bounds = row_bounds.tolist(), item_bounds.tolist()
         self.r, self.m = hidden.shape[0], items.shape[0]
         self.there = targets >= 0
+        self.spoilt: Tensor | None = None
+        """Rows with a candidate that is not finite, wherever it lies."""
         self._exclude(targets, known_offsets, known)
         self.place = torch.full((self.m,), -1, device=hidden.device)
         """Where each item lies in the piece at hand, -1 if it does not."""
         self.seen_in = None
         if not largest and rows.shape[0] > 1:
             self.seen_in = _block_of_each(rows, row_bounds, self.r), _block_of_each(choices, item_bounds, self.m)
-        own = items.index_select(0, targets.clamp(min=0)).to(hidden.dtype)
+        own = self.items.index_select(0, targets.clamp(min=0)).to(hidden.dtype)
         self.own, self.own_logits = own, (hidden * own).sum(-1)
 
     def _exclude(self, targets: Tensor, offsets: Tensor | None, known: Tensor | None) -> None:
@@ -96,8 +98,14 @@ class _Blocks:
         check_ids("targets", targets, self.m, least=-1)
         every = torch.arange(self.r, device=targets.device)
         keys = (every * self.m + targets)[self.there]
+        removed = keys[:0]
         if known is not None and offsets is not None:
-            keys = torch.cat([keys, row_keys("known", offsets, known, self.m)])
+            removed = row_keys("known", offsets, known, self.m)
+        if not all_finite(self.items):
+            absent = removed.unique()
+            absent = absent[~torch.isin(absent, keys)]
+            self.items, self.spoilt = in_place_of_infinite(self.items, absent, self.r)
+        keys = torch.cat([keys, removed])
         keys = keys.sort().values
         self.excluded = keys % self.m
         self.starts = torch.searchsorted(keys, torch.arange(self.r + 1, device=keys.device) * self.m)
@@ -170,6 +178,8 @@ def _bucketed_losses(
         better = (best[some] < 0) | (here > before)
         rest[some] = torch.maximum(here, before) if largest else torch.logaddexp(here, before)
         best[some] = torch.where(better, number, best[some])
+    if blocks.spoilt is not None:
+        rest.masked_fill_(blocks.spoilt, torch.nan)
     valid = blocks.there & (best >= 0)
     values = functional.softplus(rest, threshold=40)
     return torch.where(valid, values, 0), rest, torch.where(valid, best, -1)

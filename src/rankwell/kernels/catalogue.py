@@ -26,7 +26,7 @@ from rankwell.kernels.operators import applied, no_second_derivative, whole_oper
 from rankwell.lists import Flat
 from rankwell.types import Ragged
 
-__all__ = ["catalogue_losses", "check_ids", "check_offsets", "row_keys"]
+__all__ = ["all_finite", "catalogue_losses", "check_ids", "check_offsets", "in_place_of_infinite", "row_keys"]
 
 CHUNK_ITEMS = 512
 """Items of a block, unless the caller says otherwise."""
@@ -90,6 +90,22 @@ def row_keys(name: str, offsets: Tensor, ids: Tensor, items: int, *, least: int 
     return Flat(ids, offsets, None).segment.long() * items + ids
 
 
+def all_finite(items: Tensor) -> bool:
+    """Whether the sum of the items is: the look that costs least, and is seldom wrong. Reads off the device."""
+    return bool(items.sum(dtype=torch.promote_types(items.dtype, torch.float)).isfinite())
+
+
+def in_place_of_infinite(items: Tensor, removed: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """The items with zeros for those that are not finite, and the rows that such a one is a candidate of.
+
+    ``removed`` are the keys of what is no candidate, each once.
+    """
+    bad = ~items.isfinite().all(1)
+    masked = torch.zeros(rows, dtype=torch.long, device=items.device)
+    masked.index_add_(0, removed // len(items), bad[removed % len(items)].long())
+    return items.masked_fill(bad[:, None], 0), masked < bad.sum()
+
+
 class _Places(NamedTuple):
     """The logits that are not like all others, each once and sorted by block: those of targets and of known items."""
 
@@ -146,6 +162,13 @@ class _Sheet:
             removed = row_keys("known", known_offsets, known, self.m).unique()
             removed = removed[~torch.isin(removed, keys)]
         self.changed = self.lift is not None or removed.numel() > 0
+        self.spoilt: Tensor | None = None
+        """Rows with a candidate that is not finite, if it is known for others, who must not meet it in a product."""
+        if removed.numel() and not all_finite(self.items):
+            self.items, self.spoilt = in_place_of_infinite(self.items, removed, self.r)
+        if removed.numel() and self.smoothing and self.column is not None and not all_finite(self.column):
+            column, spoilt = in_place_of_infinite(self.column[:, None], removed, self.r)
+            self.column, self.spoilt = column[:, 0], spoilt if self.spoilt is None else self.spoilt | spoilt
         zeros, times = self.left.new_zeros(self.r), times.to(self.left.dtype)
         self.count = zeros.index_add(0, keys // self.m, times)
         candidates = self.m - zeros.index_add(0, removed // self.m, zeros.new_ones(()).expand(removed.shape))
@@ -226,6 +249,8 @@ def _catalogue_losses(
     if bool((valid & ~((total >= 0.5) & (total < TOO_LARGE))).any()):
         top = _maxima(sheet, sheet.m)
         total, linear = _sums(sheet, top)
+    if sheet.spoilt is not None:
+        total.masked_fill_(sheet.spoilt, torch.nan)
     values = torch.where(valid, sheet.count * (total.log() - linear), 0)
     return values, torch.where(valid, top, NOTHING), torch.where(valid, total, 1)
 

@@ -232,7 +232,7 @@ def _largest(directions: Tensor, vectors: Tensor, k: int, where: Tensor | None) 
     chosen = []
     for some in directions.split(max(1, SCORES // max(len(vectors), 1))):
         scores = torch.cat([some @ piece.to(some.dtype).T for piece in vectors.split(PIECE)], 1)
-        scores = scores if where is None else torch.where(where, scores, -torch.inf)
+        scores = _of_items(scores) if where is None else torch.where(where, scores, -torch.inf)
         chosen.append(scores.topk(k, dim=1).indices)
     return torch.cat(chosen)
 
@@ -241,9 +241,14 @@ def _hashes(directions: Tensor, vectors: Tensor) -> Tensor:
     """For each round the direction with which each vector has the largest inner product: ``[rounds, n]``."""
     step = max(1, SCORES // directions.shape[1])
     return torch.stack([
-        torch.cat([(some.to(of_round.dtype) @ of_round.T).argmax(1) for some in vectors.split(step)])
+        torch.cat([_of_items(some.to(of_round.dtype) @ of_round.T).argmax(1) for some in vectors.split(step)])
         for of_round in directions
     ])  # fmt: skip
+
+
+def _of_items(scores: Tensor) -> Tensor:
+    """In their place: what is not finite may be masked for every row, and then lies where zeros do."""
+    return scores.nan_to_num_(0, 0, 0)
 
 
 def _ends(end: Tensor, order: Tensor) -> Tensor:

@@ -200,6 +200,44 @@ def known_is_removed(entry: Entry[Any]) -> None:
 
 
 @law()
+def masked_values_change_nothing(entry: Entry[Any]) -> None:
+    """An item that all rows know and that is not finite is as one of zeros; the rows that meet such a one are NaN."""
+    args, item = arguments(entry), 4
+    args["targets"] = torch.where(args["targets"] == item, item + 1, args["targets"])
+    known = torch.cat([args["known"].values.view(ROWS, -1), torch.full((ROWS, 1), item)], 1)
+    offsets = torch.arange(ROWS + 1) * known.shape[1]
+    beside = ("log_q", *_of_items(entry))
+    args |= {name: args[name].clone() for name in ("item_weight", *beside)} | {
+        "known": Ragged(offsets, known.flatten())
+    }
+    args["item_weight"][item] = 0
+    expected = gradients(entry, args)
+    row = int(expected[0].nonzero()[0])  # one of those without a bucket is 0 whatever it knows
+    for junk in (torch.nan, torch.inf, -torch.inf):
+        table = args["item_weight"].clone()
+        table[item, 1:] = junk
+        absent = {"item_weight": table} | {
+            name: args[name].index_fill(0, torch.tensor([item]), junk) for name in beside
+        }
+        for ours, clean in zip(gradients(entry, args | absent), expected, strict=True):
+            try:
+                close(ours, clean)
+            except AssertionError as error:
+                raise AssertionError(f"with {junk} in an item that all know {error}") from error
+        others = known.clone()
+        others[row, -1] = others[row, 0]
+        met = {"item_weight": table, "known": Ragged(offsets, others.flatten())}
+        values, by_hidden, _ = gradients(entry, args | met)
+        wrong = torch.arange(ROWS) == row
+        assert torch.equal(values.isnan(), wrong), (
+            f"got {shown(values)}, expected nan for row {row} alone, that meets {junk}"
+        )
+        assert torch.equal(by_hidden.isnan().any(1), wrong), (
+            f"got the gradient {shown(by_hidden)} of row {row} with {junk}"
+        )
+
+
+@law()
 def uniform_log_q_is_none(entry: Entry[Any]) -> None:
     """A table of which each item is drawn once on average stands for itself."""
     args = arguments(entry)
