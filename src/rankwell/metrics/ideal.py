@@ -57,6 +57,10 @@ class Ideal:
         """The highest label of each list."""
         return self._lists.largest(self._labels)
 
+    def spoilt(self) -> Tensor:
+        """Lists with a NaN."""
+        return self._lists.sum(self._labels).isnan()
+
     def dcg(self, k: int | None, gain: GainOf, discount: Discount, *, relative: bool) -> Tensor:
         """DCG at ``k`` of each list's best order."""
         key = k, gain, discount, relative

@@ -274,6 +274,24 @@ def one_ranking_for_several_measures_is_one_each(entry: Entry[Any]) -> None:
 # ------------------------------------------------------------------------------------------ relevance that is elsewhere
 
 
+@law()
+def nan_among_the_labels_is_not_hidden(entry: Entry[Any]) -> None:
+    """A label of NaN that is not masked makes its list NaN, and no other list; a masked one is nothing."""
+    scores, labels = batch()
+    rows, where = torch.arange(len(scores)) == 1, some(5, scores.shape)
+    offsets, spoilt, masked = torch.arange(len(scores) + 1) * scores.shape[1], labels.clone(), labels.clone()
+    spoilt[1, 1], masked[~where] = torch.nan, torch.nan
+    for k in cuts(entry):
+        plain = entry(scores, labels, k=k, reduction="none")
+        same(entry(scores, masked, where=where, k=k), entry(scores, labels, where=where, k=k))
+        dense = entry(scores, spoilt, k=k, reduction="none")
+        ragged = entry(scores.flatten(), spoilt.flatten(), offsets=offsets, k=k, reduction="none")
+        ideal = dense if entry.kind == "whole" else entry(scores, labels, ideal=spoilt, k=k, reduction="none")
+        for values in (dense, ragged, ideal):
+            assert torch.equal(values.isnan(), rows), f"got {shown(values)}, expected nan for the second list alone"
+        close(dense[~rows], plain[~rows])
+
+
 @law("list", "uncut")
 def ideal_of_the_own_labels_is_none(entry: Entry[Any]) -> None:
     """To name as ideal the labels that the list has, padded by those of items not judged, changes nothing."""

@@ -70,7 +70,7 @@ class Metric(Protocol):
     ``scores, labels``: dense ``[*batch, list]``, or flat beside ``offsets``. Labels above 0 are relevance; binary
     metrics take a label of at least their ``rel`` as relevant. A label below 0 says that an item is not judged: that is as
     irrelevant as 0, except to bpref, which leaves it out, and to metrics that compare all grades. A NaN score ranks last,
-    tied with -inf.
+    tied with -inf. A NaN label, here or in ``ideal``, makes the value of its list NaN.
 
     ``where``: false where an item is absent; it takes no position.
 
@@ -178,6 +178,9 @@ def ratios(
     for view in ranked_blocks(opened, offsets, ties, whole, unlisted):
         for body, ratio in zip(bodies, out, strict=True):
             ratio.numerator[view.rows], ratio.denominator[view.rows] = body(view)
+    spoilt = opened.lists.sum(opened.labels).isnan().flatten()
+    spoilt = spoilt if whole is None else spoilt | whole.spoilt()
+    out = [Ratio(x.masked_fill(spoilt, torch.nan), y.masked_fill(spoilt, 1)) for x, y in out]
     return [Ratio(*(x.reshape(present.shape) for x in ratio)) for ratio in out], present
 
 
