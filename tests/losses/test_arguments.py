@@ -8,12 +8,14 @@ from torch.testing import assert_close
 
 from rankwell.errors import InputError
 from rankwell.losses import (
+    LOSSES,
     bpr_loss,
     bsl_loss,
     circle_loss,
     contrast,
     contrast_hinge_loss,
     decoupled_softmax_loss,
+    fast_soft_rank_loss,
     hinge_loss,
     in_batch,
     info_nce_loss,
@@ -35,6 +37,9 @@ from rankwell.losses import (
     triplet_loss,
     warp_loss,
 )
+from rankwell.losses.cases import cases, scalars
+from rankwell.losses.head_laws import arguments as head_arguments
+from rankwell.losses.state_laws import new
 from rankwell.transforms import correct_log_q, gumbel
 
 ROWS = torch.zeros(2), torch.zeros(2, 3)
@@ -151,3 +156,49 @@ def test_num_items_is_a_whole_number():
 def test_query_ids_of_bsl_are_integers():
     with pytest.raises(InputError, match=r"query_ids must be integers: got torch\.float32"):
         bsl_loss(*ROWS, query_ids=torch.tensor([0.2, 0.7]))
+
+
+INFINITE = {("multi_similarity", "epsilon"): "all pairs", ("approx_mrr", "rel"): "none", ("smooth_ap", "rel"): "none"}
+"""Numbers that may be infinite, and what then counts."""
+
+
+def called(entry, own):
+    """One call of any kind of loss, built before if it has state."""
+    if entry.kind == "stateful":
+        return new(entry, own)
+    if entry.kind == "head":
+        return entry(**{**head_arguments(entry), **own})
+    return entry(**next(cases(entry, inputs=True)).args, **scalars(entry), **own)
+
+
+NUMBERS = [
+    (entry, name, (lambda x: x) if not isinstance(each.default, tuple) else lambda x, rest=each.default[1:]: (x, *rest))
+    for entry in LOSSES
+    for name, each in entry.parameters.items()
+    if "float" in str(each.annotation)
+]
+
+
+@pytest.mark.parametrize(
+    ("entry", "name", "given"), NUMBERS, ids=[f"{entry.name}-{name}" for entry, name, _ in NUMBERS]
+)
+def test_numbers_are_finite(entry, name, given):
+    for bad in (math.nan, -math.inf, math.inf):
+        if bad == math.inf and (entry.name, name) in INFINITE:
+            called(entry, {name: given(bad)})
+            continue
+        with pytest.raises(InputError, match=r"must be"):
+            called(entry, {name: given(bad)})
+
+
+def test_infinity_is_said_to_be_too_much():
+    with pytest.raises(InputError, match="temperature must be above 0 and finite: got inf"):
+        sampled_softmax_loss(*ROWS, temperature=math.inf)
+    with pytest.raises(InputError, match="hardness must be at least 0 and finite: got inf"):
+        LOSSES["hard_contrastive"](*ROWS, hardness=math.inf)
+
+
+@pytest.mark.parametrize("form", ["spearman", "ndcg"])
+def test_an_unknown_gain_is_an_error_in_each_form(form):
+    with pytest.raises(InputError, match="gain must be 'exponential' or 'linear': got 'foo'"):
+        fast_soft_rank_loss(torch.zeros(2), torch.ones(2), gain="foo", form=form)

@@ -12,6 +12,7 @@ from rankwell.lists.blocks import BLOCK_ITEMS, Block, blocks, take_lists
 from rankwell.lists.edges import (
     check_at_least,
     check_count,
+    check_finite,
     check_positive,
     in_full_precision,
     offsets_from_ids,
@@ -34,6 +35,7 @@ __all__ = [
     "blocks",
     "check_at_least",
     "check_count",
+    "check_finite",
     "check_positive",
     "in_chunks",
     "in_full_precision",

@@ -2,6 +2,8 @@
 
 # mypy: allow-untyped-calls
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,7 @@ from rankwell.types import Mask, Offsets, Reduction, Values
 __all__ = [
     "check_at_least",
     "check_count",
+    "check_finite",
     "check_positive",
     "check_types",
     "fits",
@@ -69,15 +72,25 @@ def in_full_precision(tensor: Tensor) -> Tensor:
 
 
 def check_positive(value: float, name: str) -> None:
-    """Raise unless the number is above zero; NaN is not."""
-    if not value > 0:
-        raise InputError(f"{name} must be above 0: got {value}.")
+    """Raise unless the number is above zero, and finite; NaN is not."""
+    if not 0 < value < math.inf:
+        raise InputError(f"{name} must be above 0{_and_finite(value)}: got {value}.")
 
 
 def check_at_least(value: float, name: str, least: float = 0) -> None:
-    """Raise unless the number is ``least`` or above; NaN is not."""
-    if not value >= least:
-        raise InputError(f"{name} must be at least {least}: got {value}.")
+    """Raise unless the number is ``least`` or above, and finite; NaN is not."""
+    if not least <= value < math.inf:
+        raise InputError(f"{name} must be at least {least}{_and_finite(value)}: got {value}.")
+
+
+def check_finite(value: float, name: str) -> None:
+    """Raise if the number is infinite or NaN."""
+    if not -math.inf < value < math.inf:
+        raise InputError(f"{name} must be finite: got {value}.")
+
+
+def _and_finite(value: float) -> str:
+    return " and finite" if value == math.inf else ""
 
 
 def check_count(value: int | None, name: str, *, least: int = 1, optional: bool = False) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rankwell.errors import InputError
-from rankwell.lists import Dense, check_positive, reduce
+from rankwell.lists import Dense, check_finite, check_positive, reduce
 from rankwell.losses.grid import check_similarity, logsumexp_where, open_grid
 from rankwell.losses.registry import Items, Positives, Queries, Temperature, embedding_loss
 from rankwell.losses.softmax import softmax_loss
@@ -225,6 +225,7 @@ def sigmoid_pairwise_loss(
     """
     check_similarity(similarity)
     check_positive(temperature, "temperature")
+    check_finite(bias, "bias")
     grid = open_grid(queries, items, positives=positives, where=where, weights=weights)
     scores = grid.scores(similarity) / temperature + bias
     terms = functional.softplus(torch.where(grid.right, -scores, scores), threshold=40)

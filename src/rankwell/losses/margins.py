@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from rankwell.errors import InputError
 from rankwell.kernels.operators import batch_operator
-from rankwell.lists import Rows, in_chunks, open_rows, with_slopes
+from rankwell.lists import Rows, check_finite, in_chunks, open_rows, with_slopes
 from rankwell.losses.registry import OVERWRITE, Neg, Pos, contrast_loss
 from rankwell.registry import Search
 from rankwell.types import Mask, Reduction, Weights
@@ -60,12 +60,17 @@ def ccl_loss(
         margin: the cosine above which a negative is pushed.
         neg_weight: :math:`\lambda`, the weight of the negatives' mean.
 
+    Raises:
+        InputError: if ``margin`` or ``neg_weight`` is not finite.
+
     >>> ccl_loss(torch.tensor([0.8]), torch.tensor([[0.95, 0.5]]), margin=0.9, neg_weight=10.0)  # .2 + 10 * .05 / 2
     tensor(0.4500)
 
     Source: :cite:`mao2021`, the loss of SimpleX; confirmed in its code, equation number unchecked. Differs from the code: an
     unset ``neg_weight`` does not turn the mean into a sum.
     """
+    check_finite(margin, "margin")
+    check_finite(neg_weight, "neg_weight")
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights, overwrite=overwrite)
     return rows.reduce(_pull_and_push(rows, (margin,), (1.0,), 1.0, neg_weight), reduction)
 
@@ -114,7 +119,7 @@ def mml_loss(
         neg_weight: :math:`\lambda^-`, the weight of the negatives' mean.
 
     Raises:
-        InputError: if there are not as many ``margin_weights`` as ``margins``.
+        InputError: if there are not as many ``margin_weights`` as ``margins``, or a number is not finite.
 
     >>> mml_loss(torch.tensor([1.0]), torch.tensor([[0.8, 0.0]]), margins=(0.5, 0.7), margin_weights=(1.0, 2.0),
     ...          neg_weight=10.0)  # 10 * (.3 + 2 * .1) / 2
@@ -127,6 +132,15 @@ def mml_loss(
         raise InputError(
             f"margin_weights must be as many as margins: got {len(margin_weights)} for {len(margins)} margins."
         )
+    named = {
+        "margins": margins,
+        "margin_weights": margin_weights,
+        "pos_weight": (pos_weight,),
+        "neg_weight": (neg_weight,),
+    }
+    for name, values in named.items():
+        for value in values:
+            check_finite(value, name)
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights, overwrite=overwrite)
     return rows.reduce(_pull_and_push(rows, margins, margin_weights, pos_weight, neg_weight), reduction)
 

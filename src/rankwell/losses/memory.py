@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from rankwell.errors import ConfigError, InputError
-from rankwell.lists import check_count, in_full_precision, reduce
+from rankwell.lists import check_count, check_finite, in_full_precision, reduce
 from rankwell.losses.registry import LOSSES, Items, Queries, stateful_loss
 from rankwell.registry import Input, Search
 from rankwell.similarity import cosine
@@ -165,7 +165,7 @@ class CrossBatchMemoryLoss(nn.Module):
         joined: one loss over both, for losses whose negatives compete.
 
     Raises:
-        InputError: if ``size`` or ``dim`` is below 1, or ids or weights do not fit.
+        InputError: if ``size`` or ``dim`` is below 1, ``weight`` or ``hard_above`` is not finite, or ids or weights do not fit.
         ConfigError: if the name is not of an embedding loss.
 
     >>> loss = CrossBatchMemoryLoss(1, loss="triplet", warm_up=0)
@@ -203,6 +203,9 @@ class CrossBatchMemoryLoss(nn.Module):
         super().__init__()
         if isinstance(loss, str) and LOSSES[loss].kind != "embedding":
             raise ConfigError(f"a memory needs an embedding loss: {loss!r} is of kind {LOSSES[loss].kind!r}.")
+        check_finite(weight, "weight")
+        if hard_above is not None:
+            check_finite(hard_above, "hard_above")
         self.loss = LOSSES[loss].function if isinstance(loss, str) else loss
         self.weight, self.warm_up, self.hard_above, self.joined = weight, warm_up, hard_above, joined
         self.memory = EmbeddingMemory(size, dim)

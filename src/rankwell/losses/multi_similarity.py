@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rankwell.lists import check_at_least, check_positive
+from rankwell.lists import check_at_least, check_finite, check_positive
 from rankwell.losses.grid import Grid, check_similarity, logsumexp_where, open_grid
 from rankwell.losses.registry import Items, Positives, Queries, embedding_loss
 from rankwell.registry import Search
@@ -56,7 +56,8 @@ def multi_similarity_loss(
         similarity: dot, cosine, euclidean or squared_euclidean.
 
     Raises:
-        InputError: if ``alpha``, ``beta`` or ``epsilon`` is not above 0, or the similarity is unknown.
+        InputError: if ``alpha``, ``beta`` or ``epsilon`` is not above 0, ``threshold`` is not finite, or the similarity is
+            unknown.
 
     >>> import torch
     >>> query, items = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8], [0.5, 0.75**0.5]])
@@ -66,8 +67,11 @@ def multi_similarity_loss(
     Source: :cite:`wang2019`, eq. 15 and, for the mining, eq. 10 and 11; equation numbers unchecked.
     """
     check_similarity(similarity)
-    for name, value in (("alpha", alpha), ("beta", beta), ("epsilon", epsilon)):
+    for name, value in (("alpha", alpha), ("beta", beta)):
         check_positive(value, name)
+    check_finite(threshold, "threshold")
+    if epsilon != math.inf:
+        check_positive(epsilon, "epsilon")
     grid = open_grid(queries, items, positives=positives, where=where, weights=weights)
     scores = grid.scores(similarity)
     right, wrong = (grid.right, grid.wrong) if epsilon == math.inf else _mined(grid, scores, epsilon)

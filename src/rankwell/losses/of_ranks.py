@@ -25,6 +25,7 @@ __all__ = [
     "ap_at_r",
     "auc",
     "bpref",
+    "check_gain",
     "dcg",
     "discounts",
     "err",
@@ -53,13 +54,18 @@ def gains(opened: Opened, gain: Gain, *, relative: bool = False) -> Tensor:
 
     ``relative``: exponential ones over a power of two of each list, for a ratio of them. No label makes those overflow.
     """
+    check_gain(gain)
     labels = opened.labels.clamp(min=0)
-    if gain == "exponential":
-        top = opened.lists.spread(opened.lists.largest(labels).clamp(min=0)) if relative else None
-        return opened.weights * exponential_gains(labels, top)
     if gain == "linear":
         return opened.weights * labels
-    raise InputError(f"gain must be 'exponential' or 'linear': got {gain!r}.")
+    top = opened.lists.spread(opened.lists.largest(labels).clamp(min=0)) if relative else None
+    return opened.weights * exponential_gains(labels, top)
+
+
+def check_gain(gain: Gain) -> None:
+    """Raise unless it is one."""
+    if gain not in ("exponential", "linear"):
+        raise InputError(f"gain must be 'exponential' or 'linear': got {gain!r}.")
 
 
 def discounts(ranks: Tensor, discount: Discount = "shifted") -> Tensor:

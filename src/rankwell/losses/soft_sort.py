@@ -14,7 +14,7 @@ from rankwell.kernels.comparisons import average_ranks, compared_ranks, expected
 from rankwell.kernels.isotonic import Regularisation, projected_ranks
 from rankwell.kernels.neural_sort import relaxed_discounts
 from rankwell.lists import Opened, check_count, check_positive, open_lists
-from rankwell.losses.of_ranks import discounts, gains, ideal_dcg
+from rankwell.losses.of_ranks import check_gain, discounts, gains, ideal_dcg
 from rankwell.losses.registry import list_loss
 from rankwell.losses.soft_ranks import Fraction, one_less
 from rankwell.metrics import Gain
@@ -260,6 +260,7 @@ def fast_soft_rank_loss(
     from it: the highest score and label are first, the sum is scaled to Spearman's; the second form is our own.
     """
     opened = open_lists(scores, labels, where=where, weights=weights, offsets=offsets)
+    check_gain(gain)
     ranks = projected_ranks(opened, strength, regularisation)
     if form == "ndcg":
         relevant = opened.labels > 0

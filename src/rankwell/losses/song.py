@@ -252,10 +252,11 @@ class KSONGLoss(nn.Module):
         named = {"sharpness": sharpness, "step_size": step_size, "temperature": temperature, "pull": pull}
         for name, value in named.items():
             check_positive(value, name)
+        curvature = RunningMean(num_queries, gamma=curvature_gamma)
         self.k, self.sharpness, self.step_size = k, sharpness, step_size
         self.temperature, self.pull, self.form = temperature, pull, form
         self.discount = RunningDiscount(num_ids, gamma=gamma, margin=margin)
-        self.curvature = RunningMean(num_queries, gamma=curvature_gamma) if form == "theoretical" else None
+        self.curvature = curvature if form == "theoretical" else None
         self.register_buffer("thresholds", torch.zeros(num_queries))
 
     def forward(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rankwell.errors import InputError
-from rankwell.lists import Dense
+from rankwell.lists import Dense, check_finite
 from rankwell.losses.grid import open_grid
 from rankwell.losses.registry import Items, Positives, Queries, embedding_loss
 from rankwell.registry import Input, Search
@@ -53,6 +53,9 @@ def direct_au_loss(
     Args:
         uniformity: :math:`\gamma`. Published: 0.5 (Beauty), 5 (Gowalla), 1 (Yelp).
 
+    Raises:
+        InputError: if ``uniformity`` is not finite.
+
     >>> import torch
     >>> direct_au_loss(torch.eye(2), torch.eye(2))  # 0, and two vectors at a right angle: -2 * 2
     tensor(-4.)
@@ -60,6 +63,7 @@ def direct_au_loss(
     Source: :cite:`wang2022`, the loss of DirectAU; confirmed in its code, equation numbers unchecked. Differs from it:
     several positives are averaged.
     """
+    check_finite(uniformity, "uniformity")
     grid = open_grid(queries, items, positives=positives, where=where, weights=weights)
     queries, items = normalise(grid.queries), normalise(grid.items)
     align = grid.mean_right(_squared_distances(queries, items))
@@ -109,7 +113,7 @@ def mawu_loss(
         item_uniformity: :math:`\gamma_2`. Published: 0.1, 1.4, 0.6.
 
     Raises:
-        InputError: if the margins are not one a query and one an item.
+        InputError: if the margins are not one a query and one an item, or a uniformity is not finite.
 
     >>> import torch
     >>> mawu_loss(torch.eye(2), torch.eye(2))  # -cos(1 - 1/2), and -4 as in direct_au_loss
@@ -118,6 +122,8 @@ def mawu_loss(
     Source: :cite:`park2023`; read in its code, equation numbers unchecked. Differs from the code: the mean of the uniformity
     is over distinct pairs, not over a square whose upper triangle is zeros, and margins are not clipped here.
     """
+    check_finite(query_uniformity, "query_uniformity")
+    check_finite(item_uniformity, "item_uniformity")
     grid = open_grid(queries, items, positives=positives, where=where, weights=weights)
     of_query = _margins(query_margins, "query_margins", grid.queries, grid.there(-1))
     of_item = _margins(item_margins, "item_margins", grid.items, grid.there(-2))
