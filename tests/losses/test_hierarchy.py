@@ -76,3 +76,11 @@ def test_levels_are_checked():
         hierarchical_loss(torch.zeros(2), torch.zeros(2), groups=torch.zeros(2, dtype=torch.long), among="bpr")
     with pytest.raises(InputError, match="pool must be 'max' or 'mean'"):
         hierarchical(softmax_loss, softmax_loss, pool="min")
+
+
+def test_levels_by_name():
+    scores, labels, groups = torch.tensor([1.0, 0.0, 0.5]), torch.tensor([1.0, 0.0, 2.0]), torch.tensor([5, 5, 9])
+    named, given = hierarchical("softmax", "hinge"), hierarchical(softmax_loss, hinge_loss)
+    assert named(scores, labels, groups=groups) == given(scores, labels, groups=groups)
+    with pytest.raises(ConfigError, match="needs a list loss: 'bpr' is of kind 'contrast'"):
+        hierarchical("softmax", "bpr")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from rankwell.errors import ConfigError, InputError
-from rankwell.lists import Flat, Opened, open_lists
+from rankwell.lists import Flat, Opened, check_finite, open_lists
 from rankwell.losses.registry import LOSSES, ListLoss, list_loss
 from rankwell.registry import Input, Search
 from rankwell.types import Labels, Mask, Offsets, Reduction, Scores, Weights
@@ -18,9 +18,14 @@ Pool = Literal["max", "mean"]
 
 
 def hierarchical(
-    within: Callable[..., Tensor], among: Callable[..., Tensor], *, among_weight: float = 1.0, pool: Pool = "max"
+    within: str | Callable[..., Tensor],
+    among: str | Callable[..., Tensor],
+    *,
+    among_weight: float = 1.0,
+    pool: Pool = "max",
 ) -> ListLoss:
-    """A list loss on two levels, each with its own list loss; see :func:`hierarchical_loss`. It takes ``groups``.
+    """A list loss on two levels, each with its own list loss or the name of one; see :func:`hierarchical_loss`. It takes
+    ``groups``.
 
     >>> from functools import partial
     >>> from rankwell.losses import hinge_loss, softmax_loss
@@ -31,6 +36,8 @@ def hierarchical(
     """
     if pool not in ("max", "mean"):
         raise InputError(f"pool must be 'max' or 'mean': got {pool!r}.")
+    check_finite(among_weight, "among_weight")
+    levels = _level(within), _level(among)
 
     def loss(
         scores: Scores,
@@ -48,10 +55,18 @@ def hierarchical(
             raise InputError(
                 f"groups must be one integer id an item, of the shape of scores {tuple(scores.shape)}: got {given}."
             )
-        values = _both_levels(lists, groups, offsets, within, among, among_weight, pool)
+        values = _both_levels(lists, groups, offsets, *levels, among_weight, pool)
         return lists.reduce(values.reshape(lists.lists.count().shape), reduction)
 
     return loss  # type: ignore[return-value]  # its own input is named
+
+
+def _level(loss: str | Callable[..., Tensor]) -> Callable[..., Tensor]:
+    if not isinstance(loss, str):
+        return loss
+    if LOSSES[loss].kind != "list":
+        raise ConfigError(f"a level of hierarchical needs a list loss: {loss!r} is of kind {LOSSES[loss].kind!r}.")
+    return LOSSES[loss].function
 
 
 def _both_levels(
@@ -146,7 +161,7 @@ def hierarchical_loss(
         pool: ``max`` or ``mean``, of scores and of labels alike.
 
     Raises:
-        InputError: if ``groups`` is missing or not one integer an item, or ``pool`` is unknown.
+        InputError: if ``groups`` is missing or not one integer an item, ``among_weight`` is not finite, or ``pool`` is unknown.
         ConfigError: if ``within`` or ``among`` is not a list loss.
 
     >>> scores, labels = torch.tensor([0.0, 0.0, 0.0]), torch.tensor([1.0, 0.0, 0.0])
@@ -155,10 +170,7 @@ def hierarchical_loss(
 
     Source: a local loss a level, as in hierarchical classification (:cite:`silla2011`); for ranking, ours.
     """
-    for name in (within, among):
-        if LOSSES[name].kind != "list":
-            raise ConfigError(f"a level of hierarchical needs a list loss: {name!r} is of kind {LOSSES[name].kind!r}.")
-    loss = hierarchical(LOSSES[within].function, LOSSES[among].function, among_weight=among_weight, pool=pool)
+    loss = hierarchical(within, among, among_weight=among_weight, pool=pool)
     return loss(
         scores, labels, where=where, weights=weights, offsets=offsets, reduction=reduction, groups=groups
     )  # fmt: skip
