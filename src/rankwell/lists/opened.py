@@ -44,11 +44,8 @@ class Opened(NamedTuple):
         return self.weights * self.lists.cross_entropy(shares, x)
 
     def reduce(self, values: Tensor, reduction: Reduction) -> Values:
-        """Reduce values of lists; a list counts when it has a valid item. With a NaN among its labels it is NaN, and so is
-        its gradient: a comparison of labels would not show it.
-        """
-        spoilt = self.lists.sum(self.labels.detach()).isnan()
-        return reduce(values * torch.where(spoilt, torch.nan, 1).to(values.dtype), self.lists.some(), reduction)
+        """Reduce values of lists; a list counts when it has a valid item."""
+        return reduce(values, self.lists.some(), reduction)
 
 
 def open_lists(

@@ -148,17 +148,6 @@ def masked_values_change_nothing(entry: Entry[Any]) -> None:
                     raise AssertionError(f"with {junk} behind the mask {error}") from error
 
 
-@law("list", "graded")
-def nan_among_the_labels_is_not_hidden(entry: Entry[Any]) -> None:
-    """A label of NaN that is not masked makes its list NaN, and no other list."""
-    for case in cases(entry):
-        labels = case.args["labels"].clone()
-        labels[0, case.args["where"][0].int().argmax()] = torch.nan
-        values = entry(**case.args | {"labels": labels}, reduction="none")
-        assert values[0].isnan(), f"got {float(values[0]):.6g}, expected nan"
-        close(values[1:], entry(**case.args, reduction="none")[1:])
-
-
 @law()
 def padding_width_is_irrelevant(entry: Entry[Any]) -> None:
     """More padding changes nothing."""

@@ -96,7 +96,7 @@ class ListLoss(Protocol):
             scores: ``[*batch, list]``; flat ``[total]`` beside ``offsets``. Half precision is computed in float32. Valid
                 scores must be finite: mask an item instead of scoring it minus infinity.
             labels: relevance, of the same shape; higher is more relevant. They are cast to the scores' type: float32 keeps
-                whole numbers up to 2^24. Valid labels must be finite: with NaN the list is NaN.
+                whole numbers up to 2^24. Valid labels must be finite.
             where: true where an item is there. What is masked is as good as removed, NaN and inf included.
             weights: broadcast to ``scores``: one an item, or ``[*batch, 1]`` for one a list.
             offsets: ``[lists + 1]``, where each ragged list starts, and the total at the end; int64 or int32.
