@@ -21,6 +21,7 @@ import rankwell
 from rankwell.config import Config, resolve, with_option
 from rankwell.errors import ConfigError, RunError
 from rankwell.experiments.cell import Outcome, carry_out, read_outcome
+from rankwell.experiments.facts import named_files
 from rankwell.experiments.folder import RunFolder
 from rankwell.experiments.processes import cores
 from rankwell.tasks import task_of
@@ -155,7 +156,8 @@ def plan_cells(
             read[key] = data, task.facts(data)
         data, facts = read[key]
         config = _budgeted(config, task, data, budget)
-        cell = Cell(name, config.seed, config, folder / "cells" / _folder(name, config, facts, budget))
+        made_from = {**facts, **named_files(config)}
+        cell = Cell(name, config.seed, config, folder / "cells" / _folder(name, config, made_from, budget))
         if same := [each.contender for each in cells if each.folder == cell.folder]:
             raise ConfigError(f"{same[0]!r} and {name!r} are the same: name each contender once.")
         cells.append(cell)
@@ -206,6 +208,7 @@ def compare(
         "rankwell": rankwell.__version__,
         "torch": torch.__version__,
         "data": dict(facts),
+        "files": {path: digest for cell in cells for path, digest in named_files(cell.config).items()},
         "cells": [cell.folder.name for cell in cells],
         "tuning": dict(tuning or {}),
     }
@@ -259,6 +262,9 @@ def _changed(before: Any, now: Mapping[str, Any], folder: Path) -> list[str]:
     names = {"data": "the data", "rankwell": "rankwell's version", "torch": "torch's version", "budget": "the budget"}
     try:
         changed = [words for key, words in names.items() if before[key] != now[key]]
+        changed += [
+            path for path, digest in before.get("files", {}).items() if now["files"].get(path, digest) != digest
+        ]
     except (KeyError, TypeError) as error:
         raise RunError(f"{folder / 'comparison.json'} is corrupt: it lacks {error}. Give another --out.") from error
     said = f"{' and '.join(changed)} changed since the last comparison in {folder}: its cells are computed again"

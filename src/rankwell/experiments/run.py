@@ -14,6 +14,7 @@ from rankwell.config import Config, resolve
 from rankwell.errors import ConfigError, DataError, InputError, RunError
 from rankwell.evaluation import Evaluation
 from rankwell.experiments.curve import draw_curve
+from rankwell.experiments.facts import facts_of
 from rankwell.experiments.folder import RunFolder
 from rankwell.experiments.negatives import draw_negatives
 from rankwell.metrics import Measure
@@ -97,7 +98,7 @@ def _carry_out(
     data = task.read(config.splitting())
     clock.lap("read")
     config = with_epochs(config, task, data)
-    facts = _facts(task, data)
+    facts = _facts(config, task, data)
     if before is None:
         folder.create(config, facts)
     elif before["data"] != facts["data"]:
@@ -237,13 +238,13 @@ class _Clock:
         self._last = now
 
 
-def _facts(task: Task[Any], data: Data[Any]) -> dict[str, Any]:
+def _facts(config: Config, task: Task[Any], data: Data[Any]) -> dict[str, Any]:
     return {
         "rankwell": rankwell.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),
-        "data": task.facts(data),
+        "data": facts_of(config, task, data),
         "notes": list(data.notes),
     }
 

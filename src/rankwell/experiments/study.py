@@ -33,7 +33,7 @@ WORDS = {
     "config": "settings",
     "space": "search space",
     "pruner": "pruner",
-    "data": "data",
+    "data": "data, or of files that settings name",
 }
 """What makes a study, in words."""
 

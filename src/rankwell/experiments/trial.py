@@ -12,6 +12,7 @@ from typing import Any
 from rankwell.config import Config
 from rankwell.errors import ConfigError, RankwellError, RunError
 from rankwell.experiments.dimensions import applied
+from rankwell.experiments.facts import facts_of
 from rankwell.experiments.processes import end_with_parent
 from rankwell.experiments.study import Study, Taken
 from rankwell.metrics import Measure
@@ -42,8 +43,11 @@ def work(folder: Path, most: int) -> None:
     study = Study(folder)
     task = task_of(study.config.task)
     data = task.read(study.config.splitting())
-    if json.loads(json.dumps(task.facts(data))) != study.about["data"]:
-        raise RunError(f"the data of the study in {folder} have changed: give back what it was started on.")
+    if json.loads(json.dumps(facts_of(study.config, task, data))) != study.about["data"]:
+        raise RunError(
+            f"the data of the study in {folder}, or files that its settings name, have changed: give back what it was started"
+            " on."
+        )
     while (taken := study.take(most)) is not None:
         try:
             _carry_out(taken, study.config, task, data)

@@ -18,6 +18,7 @@ from rankwell.config import Config, resolve
 from rankwell.errors import ConfigError, RunError
 from rankwell.evaluation.significance import Summary, summarise, summarise_figures
 from rankwell.experiments.dimensions import Space, applied
+from rankwell.experiments.facts import facts_of
 from rankwell.experiments.folder import RunFolder, write_config
 from rankwell.experiments.locks import FileLock
 from rankwell.experiments.processes import cores, start, why_it_failed
@@ -96,7 +97,7 @@ def planned(
     check_validation(data)
     if config.trainable:
         config = with_epochs(config, task, data)
-    return Plan(config, space, trials, pruner, json.loads(json.dumps(task.facts(data))), data.notes)
+    return Plan(config, space, trials, pruner, json.loads(json.dumps(facts_of(config, task, data))), data.notes)
 
 
 def search(

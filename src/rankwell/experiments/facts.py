@@ -1,0 +1,42 @@
+"""What a run is made from beside its settings: the data, and the files that the settings name."""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rankwell.tasks import Data, Task
+from rankwell.tasks.settings import Config
+
+__all__ = ["facts_of", "named_files"]
+
+OF_FILE = re.compile(r"(.*\.py):[^:]+")
+"""A loss, a measure or a model of one's own."""
+
+LONGEST = 250
+"""Longer texts are taken for no paths."""
+
+
+def facts_of(config: Config, task: Task[Any], data: Data[Any]) -> dict[str, Any]:
+    """Counts and a fingerprint of the data, and one of each file that the settings name: by these a run is known again."""
+    return {**task.facts(data), **named_files(config)}
+
+
+def named_files(config: Config) -> dict[str, str]:
+    """The first digits of the SHA-256 of each file that a setting names, but for the data's, by the name given."""
+    own = {key: value for key, value in config.as_dict().items() if key != "data"}
+    paths = {found[1] if (found := OF_FILE.fullmatch(text)) else text for text in _texts(own)}
+    return {path: _digest(path) for path in sorted(paths) if len(path) <= LONGEST and Path(path).is_file()}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
+        yield from _texts(inner)
+
+
+def _digest(path: str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
