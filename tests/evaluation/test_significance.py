@@ -117,3 +117,9 @@ def test_one_figure_a_result_has_no_interval() -> None:
     assert found.mean == pytest.approx(0.7) and found.over_seeds == pytest.approx(0.2)
     assert all(map(math.isnan, (found.low, found.high, found.over_units))) and (found.seeds, found.units) == (3, 0)
     assert math.isnan(summarise_figures(np.array([0.5])).over_seeds)
+
+
+def test_a_constant_difference_has_no_spread_but_rounding() -> None:
+    users = np.random.default_rng(0).random((2, 9))
+    found = difference(users, users + 0.5)
+    assert found.mean == pytest.approx(-0.5) and found.effect == -math.inf

@@ -27,6 +27,7 @@ from rankwell.experiments.processes import why_it_failed
 from rankwell.experiments.report import write_report
 from rankwell.experiments.sentences import protocol
 from rankwell.experiments.standings import standings
+from rankwell.training import Epoch, History
 
 pytestmark = pytest.mark.usefixtures("no_picture")
 
@@ -341,6 +342,17 @@ def test_a_budget_in_seconds_becomes_epochs(tiny):
     config = resolve({"data": {"path": str(tiny)}, **SMALL})
     assert cell_module._fitting(config, 1e-9).training.epochs == 1
     assert (cell_module._fitting(config, 1e3).training.epochs or 0) > 1
+
+
+def test_the_first_epoch_is_slow_and_does_not_count(tiny, monkeypatch):
+    seconds = iter([5.0, 5.0, 1.0, 9.0, 1.0])
+
+    def timed(*_, **__):
+        return History(epochs=[Epoch(1, 0.0, 0.1, next(seconds)) for _ in range(calls.pop(0))])
+
+    config, calls = resolve({"data": {"path": str(tiny)}, **SMALL}), [1, 4]
+    monkeypatch.setattr(cell_module, "fit", timed)
+    assert cell_module._fitting(config, 200.0).training.epochs == 200
 
 
 @pytest.mark.usefixtures("quick")

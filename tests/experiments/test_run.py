@@ -341,7 +341,7 @@ def test_a_loss_without_its_input_leaves_no_folder(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setattr(LOSSES, "_entries", dict(LOSSES._entries))
     LOSSES.register("contrast", inputs={"teacher": Input("item", required=True)})(needy_loss)
-    with pytest.raises(ConfigError, match="the loss needs teacher"):
+    with pytest.raises(ConfigError, match="loss needy needs teacher, which interactions do not tell"):
         run(settings(tiny, loss={"name": "needy"}), RunFolder(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
 

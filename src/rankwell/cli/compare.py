@@ -60,6 +60,11 @@ def compare(
     budget = Budget(steps, seconds)
     if jobs is not None and jobs < 1:
         raise ConfigError(f"--jobs must be at least 1: got {jobs}.")
+    if jobs is not None and jobs > 1 and seconds is not None:
+        raise ConfigError(
+            f"--jobs {jobs} with --seconds: runs side by side would steal each other's seconds. Leave --jobs out, or give"
+            " --steps."
+        )
     named = contenders(*(listed(texts) if texts else [] for texts in (losses, samplers, models)))
     tuning = None
     if tune is not None:

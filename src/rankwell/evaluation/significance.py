@@ -21,6 +21,9 @@ NORMAL = 2_000
 LEAST_UNITS = 10
 """With fewer users, no test says anything."""
 
+ROUNDING = 1e-12
+"""Differences whose spread is less than this share of the largest value are taken to be all the same."""
+
 Values = Float[np.ndarray, "s u"]
 
 
@@ -126,6 +129,8 @@ def difference(first: Values, second: Values, *, seed: int = 0) -> Difference:
     first, second = both[: len(first)], both[len(first) :]
     of_units = first.mean(0) - second.mean(0)
     mean, spread = float(of_units.mean()), float(of_units.std(ddof=1)) if len(of_units) > 1 else 0.0
+    if spread <= ROUNDING * float(np.abs(both).max()):
+        spread = 0.0
     tested = len(of_units) >= LEAST_UNITS
     low, high, p = _with_seeds(first, second, of_units) if tested else (math.nan, math.nan, math.nan)
     if math.isnan(low):

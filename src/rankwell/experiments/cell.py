@@ -1,6 +1,7 @@
 """One cell of a comparison: a run in a process of its own, so that it can fail alone."""
 
 import os
+import statistics
 import subprocess
 import sys
 import threading
@@ -24,6 +25,9 @@ COUNTERS = "/sys/class/powercap"
 
 PAUSE = 0.05
 """Seconds between two looks at a process."""
+
+WARM_EPOCHS, WARM_SHARE = 3, 0.2
+"""Epochs after the first that are timed for a budget in seconds, and the share of it that this may take."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,10 @@ def _joules() -> float | None:
 
 
 def _fitting(config: Config, seconds: float) -> Config:
-    """The configuration with as many epochs as fit into the seconds, one at least, by the time of one that is thrown away."""
+    """The configuration with as many epochs as fit into the seconds, one at least, by the time of some that are thrown away.
+
+    The first epoch is slower than the others: where it is short, the median of the next ones counts.
+    """
     task = task_of(config.task)
     data = task.read(config.splitting())
     model = task.model(config, data)
@@ -121,8 +128,15 @@ def _fitting(config: Config, seconds: float) -> Config:
         return config
     task.initialise(model, data.fit, seed=config.seed)
     objective, batches = task.objective(config, model, data, data.fit, None), task.batches(config, data, data.fit)
-    history = fit(objective, batches, replace(config.training, epochs=1), seed=config.seed)
-    epochs = max(1, int(seconds / history.epochs[0].seconds))
+
+    def timed(epochs: int) -> list[float]:
+        training = replace(config.training, epochs=epochs)
+        return [each.seconds for each in fit(objective, batches, training, seed=config.seed).epochs]
+
+    (epoch,) = timed(1)
+    if epoch * (1 + WARM_EPOCHS) < WARM_SHARE * seconds:
+        epoch = statistics.median(timed(1 + WARM_EPOCHS)[1:])
+    epochs = max(1, int(seconds / epoch))
     return config.model_copy(update={"training": replace(config.training, epochs=epochs)})
 
 

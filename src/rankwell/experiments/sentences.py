@@ -53,6 +53,12 @@ def _scope(found: Standings) -> str:
     )
 
 
+_NO_REFIT = (
+    "Models were judged as they were chosen, trained without the validation part; 'rankwell train' then trains the chosen one"
+    " again on all, unless told otherwise: its figures are others."
+)
+
+
 def protocol(found: Standings) -> list[str]:
     """How it was done, a sentence each."""
     alive = [each for each in found.contenders if each.seeds]
@@ -61,8 +67,9 @@ def protocol(found: Standings) -> list[str]:
     training, seeds = settings["training"], max(len(each.seeds) + len(each.failed) for each in found.contenders)
     said = [
         f"Task {settings['task']}; data: {data}; split by seed {settings['split_seed']}, the same for all.",
-        f"Each contender had {found.about['budget']} and {seeds} seed(s) of start, order and draws.",
+        f"Each contender had {found.about['budget']} and {seeds} seed{'s' * (seeds > 1)} of start, order and draws.",
         _selection(found, training["patience"]),
+        *([] if training.get("refit", True) else [_NO_REFIT]),
         "The test part was looked at once a run, and nothing was chosen by it.",
         "Measures break ties by their expectation over all orders of the tied items, unless a measure's name says otherwise.",
         f"Intervals of figures are bootstrap percentiles over {found.units}; those of differences are"
