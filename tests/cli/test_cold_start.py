@@ -93,7 +93,7 @@ def test_a_history_is_not_recommended_again(trained, shop, rankwell, tmp_path):
         ("user,thing\nann,i000\n", ["--history"], "x.csv"),
         ("item,genres\nnew,g0\n", ITEMS, "x.csv has no column 'year', as the run's items have."),
         ("item,genres,year\ni000,g0,1999\n", ITEMS, "must not be in the training data: 1 are ('i000')"),
-        ("item,genres,year\nnew,g0,soon\n", ITEMS, "x.csv: column 'year' must hold numbers, as the first table: row 0"),
+        ("item,genres,year\nnew,g0,soon\n", ITEMS, "x.csv: column 'year' must hold numbers, as in training: row 1"),
         ("item,genres,year\nnew,g0\n", ITEMS, "x.csv, line 2: each line must have the 3 fields"),
         ("item,genres,year\nn,g0,1\nn,g1,2\n", ITEMS, "each item must have one row: 'n' has several"),
         ("who,club\nnew,g0\n", ["--new-users"], "the column of user ids, 'user', must be in the header"),

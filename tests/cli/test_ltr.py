@@ -131,4 +131,4 @@ def test_validation_without_anything_relevant(rankwell, tmp_path):
     (tmp_path / "test.txt").write_text("1 qid:900 1:1\n")
     (tmp_path / "valid.txt").write_text("0 qid:901 1:1\n0 qid:901 1:2\n")
     said = rankwell("train", tmp_path, *SMALL, "--out", tmp_path / "run")
-    assert said.code == 2 and "ndcg@10 is defined for nothing that validation holds" in said.err
+    assert said.code == 2 and "at least one validation query must have a relevant document: none has." in said.err

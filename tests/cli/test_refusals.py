@@ -72,3 +72,8 @@ def test_what_is_not_trained_asks_for_nothing(rankwell, tiny):
     """A closed form looks at no loss, and a comparison gives all contenders the same one."""
     said = rankwell("train", tiny, "--model", "popularity", "--loss", "hierarchical", "--dry-run")
     assert said.code == 0 and "closed form" in said.out
+
+
+def test_likeness_of_features_needs_features(rankwell, tiny):
+    said = rankwell("train", tiny, "--model", "feature_knn", "--dry-run").sentence
+    assert said.startswith("model feature_knn needs features of items: name columns of their file, --data.items FILE")

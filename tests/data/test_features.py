@@ -69,7 +69,7 @@ def test_bad_columns():
     encode = FeatureEncoder.fit(TABLE, ["vector", "genres"])
     with pytest.raises(DataError, match="the table must have the column 'genres'"):
         encode(TABLE.drop("genres"))
-    with pytest.raises(DataError, match="column 'vector' must hold 2 numbers a row, as the first table: row 0 has 3"):
+    with pytest.raises(DataError, match="column 'vector' must hold 2 numbers a row, as in training: row 1 has 3"):
         encode(pl.DataFrame({"vector": [[1.0, 2.0, 3.0]], "genres": [None]}))
 
 
@@ -83,18 +83,18 @@ def test_numbers_that_are_not_finite_are_missing_and_no_texts():
 
 def test_a_text_among_new_numbers_is_an_error():
     encode = FeatureEncoder.fit(TABLE, ["year", "vector"])
-    with pytest.raises(DataError, match="column 'year' must hold numbers, as the first table: row 1 has 'soon'"):
+    with pytest.raises(DataError, match="column 'year' must hold numbers, as in training: row 2 has 'soon'"):
         encode(pl.DataFrame({"year": ["1999", "soon"], "vector": [None, None]}))
-    with pytest.raises(DataError, match="column 'vector' must hold lists of 2 numbers, as the first table: got String"):
+    with pytest.raises(DataError, match="column 'vector' must hold lists of 2 numbers, as in training: got String"):
         encode(pl.DataFrame({"year": ["1999"], "vector": ["1 2"]}))
 
 
 def test_a_new_column_of_another_kind_is_an_error():
     encode = FeatureEncoder.fit(TABLE, ["vector", "genres"])
-    with pytest.raises(DataError, match=r"column 'genres' must hold texts, as the first table: got List"):
+    with pytest.raises(DataError, match=r"column 'genres' must hold texts, as in training: got List"):
         encode(pl.DataFrame({"vector": [None], "genres": [["a", "b"]]}))
     for lists in ([["a", "b"]], [[["a"], ["b"]]]):
-        with pytest.raises(DataError, match=r"column 'vector' must hold numbers, as the first table: got List"):
+        with pytest.raises(DataError, match=r"column 'vector' must hold numbers, as in training: got List"):
             encode(pl.DataFrame({"vector": lists, "genres": ["Drama"]}))
 
 

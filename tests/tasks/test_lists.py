@@ -187,6 +187,28 @@ class TestFiles:
         assert "1 of 2 test queries have an id of a training query: are they held out?" in notes
         assert "1 of 2 test queries have no relevant document: measures skip them" in notes
 
+    def test_features_that_training_never_had_are_counted(self, tmp_path):
+        (tmp_path / "train.txt").write_text("1 qid:1 1:1\n0 qid:1 1:2\n")
+        (tmp_path / "test.txt").write_text("1 qid:3 1:1 2:5 3:0\n0 qid:3 1:1\n")
+        read = self.read(tmp_path, valid_fraction=0)
+        assert "1 features of test documents are 0 in all training documents: nothing is learned of them" in read.notes
+
+    @pytest.mark.parametrize("part", ["training", "test"])
+    def test_a_part_without_any_relevant_document_is_refused(self, tmp_path, part):
+        good, bad = "1 qid:{} 1:1\n0 qid:{} 1:2\n", "0 qid:{} 1:1\n0 qid:{} 1:2\n"
+        (tmp_path / "train.txt").write_text((bad if part == "training" else good).format(1, 1))
+        (tmp_path / "test.txt").write_text((bad if part == "test" else good).format(2, 2))
+        with pytest.raises(DataError, match=f"at least one {part} query must have a relevant document: none has"):
+            self.read(tmp_path, valid_fraction=0)
+
+    @pytest.mark.parametrize(("train", "test"), [("a,b", "a,b,c"), ("a,b,c", "a,b")])
+    def test_a_table_with_another_column_is_refused(self, tmp_path, train, test):
+        for name, columns in (("train", train), ("test", test)):
+            rows = "".join(f"q,{label}{',1' * (1 + columns.count(','))}\n" for label in (1, 0))
+            (tmp_path / f"{name}.csv").write_text(f"query,label,{columns}\n{rows}")
+        with pytest.raises(DataError, match=r"must have the features of .*'c' is not among both"):
+            self.read(tmp_path, valid_fraction=0)
+
     def test_faults(self, tmp_path):
         with pytest.raises(DataError, match="no such file"):
             self.read(tmp_path / "gone.txt")

@@ -172,6 +172,13 @@ def test_ids_stay_as_they_are_written(tmp_path):
     assert [part.tolist() for part in data.train.pairs()] == [[0, 1], [0, 1]]
 
 
+def test_qrels_without_a_header_are_told_of_their_first_line(tmp_path):
+    given = small(tmp_path)
+    (tmp_path / "qrels" / "train.tsv").write_text("00 0 000 1\n01 0 001 1\n")
+    with pytest.raises(DataError, match=r"'query-id' must be there: .*\. A table's first line names its columns\."):
+        read(given, 0)
+
+
 def test_grades_are_kept_and_the_ideal_has_all_of_them(tmp_path):
     given = small(tmp_path, test=[("02", "000", 1), ("02", "001", 0), ("02", "002", 3), ("02", "003", -1)])
     data = read(given, 0)

@@ -106,6 +106,13 @@ def test_lists_with_scores_alone_have_the_positive_first(tmp_path):
     assert graded(data) == {("why", "so"): 1, ("why", "no"): 0} and data.teacher.tolist() == [0.25, 0.5]
 
 
+@pytest.mark.parametrize("docs", [[], ["", None]])
+def test_queries_without_a_document_are_counted(tmp_path, docs):
+    rows = [{"query": "why", "docs": ["so"], "labels": [1]}]
+    rows += [{"query": f"who {n}", "docs": docs, "labels": [0] * len(docs)} for n in range(2)]
+    assert "rows.jsonl: 2 queries without a document left out" in read(jsonl(tmp_path, *rows)).notes
+
+
 def test_lists_in_csv_are_written_as_json(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text('query,docs,labels\nwhy,"[""so"", ""no""]","[1, 0]"\n')

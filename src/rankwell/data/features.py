@@ -76,7 +76,7 @@ class FeatureEncoder:
         for name, codes in self.categories.items():
             if table[name].dtype.is_nested():
                 raise DataError(
-                    f"column {name!r} must hold texts, as the first table: got {table[name].dtype}. Correct it."
+                    f"column {name!r} must hold texts, as in training: got {table[name].dtype}. Correct it."
                 )
             lists = (
                 pl.DataFrame({"row": np.arange(len(table)), "value": split_values(table[name])})
@@ -130,25 +130,23 @@ def _block(column: pl.Series, width: int) -> NDArray[np.float32]:
             return np.full((len(column), width), np.nan, dtype=np.float32)
         if width > 1:
             raise DataError(
-                f"column {column.name!r} must hold lists of {width} numbers, as the first table: got {column.dtype}."
+                f"column {column.name!r} must hold lists of {width} numbers, as in training: got {column.dtype}."
             )
         if not column.dtype.is_numeric() and not (readable := _readable(column)).all():
             row = int((~readable).arg_true()[0])
             raise DataError(
-                f"column {column.name!r} must hold numbers, as the first table: row {row} has {column[row]!r}. Correct it."
+                f"column {column.name!r} must hold numbers, as in training: row {row + 1} has {column[row]!r}. Correct it."
             )
         return _as_numbers(column).fill_null(float("nan")).to_numpy().astype(np.float32)[:, None]
     inner = getattr(column.dtype, "inner", None)
     if inner is None or not (inner.is_numeric() or inner == pl.Null):
-        raise DataError(
-            f"column {column.name!r} must hold numbers, as the first table: got {column.dtype}. Correct it."
-        )
+        raise DataError(f"column {column.name!r} must hold numbers, as in training: got {column.dtype}. Correct it.")
     block = np.full((len(column), width), np.nan, dtype=np.float32)
     for row, values in enumerate(column.to_list()):
         if values is not None:
             if len(values) != width:
                 raise DataError(
-                    f"column {column.name!r} must hold {width} numbers a row, as the first table: row {row} has {len(values)}."
+                    f"column {column.name!r} must hold {width} numbers a row, as in training: row {row + 1} has {len(values)}."
                 )
             block[row] = [float("nan") if value is None else value for value in values]
     return block

@@ -179,7 +179,8 @@ def aligned(parts: Sequence[JudgedLists], what: Sequence[str]) -> list[JudgedLis
 
     Raises :class:`DataError` where columns are not the same; ``what`` names the parts there.
     """
-    names, width = parts[0].names, max(part.features.shape[1] for part in parts)
+    names, widths = parts[0].names, [part.features.shape[1] for part in parts]
+    width = widths[0] if names else max(widths)
     return [
         with_features(part, width, names, f"{which}: documents must have the features of {what[0]}")
         for part, which in zip(parts, what, strict=True)

@@ -212,6 +212,8 @@ def _add_list(
     )
     scores = [None] * len(texts) if layout.score is None else numbers_cell(record, layout.score, len(texts))
     code = queries.code(query)
+    if not any(isinstance(text, str) and text.strip() for text in texts):
+        part.count("query without a document left out")
     for place, (text, grade, score) in enumerate(zip(texts, grades, scores, strict=True), start=1):
         if not isinstance(text, str | None):
             raise DataError(f"{record.place}: document {place} of {layout.texts[0]} must be text: got {text!r}.")
@@ -230,4 +232,4 @@ def _counted(count: int, what: str) -> str:
     if noun in ("empty", "repeated"):
         adjective, (noun, _, rest) = noun, rest.partition(" ")
         return f"{many(count, f'{adjective} {noun}')} {rest}"
-    return f"{many(count, noun)} {rest}"
+    return f"{many(count, noun, 'queries' if noun == 'query' else None)} {rest}"

@@ -57,7 +57,7 @@ class TextTable:
 class _Columns(NamedTuple):
     """Which columns a table must have."""
 
-    option: str
+    option: str | None
     choices: Sequence[tuple[str, ...]]
     """For each column the names that it may have."""
     needed: int
@@ -71,14 +71,17 @@ class _Columns(NamedTuple):
             if name is not None:
                 values.append(record.values[name])
             elif place < self.needed:
+                remedy = (
+                    f"Name the columns by {self.option}." if self.option else "A table's first line names its columns."
+                )
                 raise DataError(
                     f"{record.place}: the column {choices[0]!r} must be there: there are"
-                    f" {', '.join(map(repr, record.values)) or 'none'}. Name the columns by {self.option}."
+                    f" {', '.join(map(repr, record.values)) or 'none'}. {remedy}"
                 )
         return values
 
 
-def _columns_of(given: Sequence[str], option: str, *defaults: tuple[str, ...]) -> _Columns:
+def _columns_of(given: Sequence[str], option: str | None, *defaults: tuple[str, ...]) -> _Columns:
     if not given:
         return _Columns(option, defaults, 2)
     if not 2 <= len(given) <= len(defaults) or not all(given):
@@ -92,15 +95,16 @@ def read_texts(
     what: Literal["query", "document"],
     *,
     columns: Sequence[str] = (),
+    nameable: bool = True,
     merge: bool = False,
     notes: list[str],
 ) -> TextTable:
-    """The texts of a table. Empty ones, repeated lines and, with ``merge``, texts that stood before count in ``notes``."""
-    wanted = (
-        _columns_of(columns, "--query-columns", ID, TEXT)
-        if what == "query"
-        else _columns_of(columns, "--corpus-columns", ID, TEXT, TITLE)
-    )
+    """The texts of a table. Empty ones, repeated lines and, with ``merge``, texts that stood before count in ``notes``.
+
+    ``nameable``: the command has options that name columns.
+    """
+    option, *more = ("--query-columns",) if what == "query" else ("--corpus-columns", TITLE)
+    wanted = _columns_of(columns, option if nameable else None, ID, TEXT, *more)
     found = TextTable()
     by_text: dict[str, int] = {}
     for record in read_records(path):
@@ -144,15 +148,16 @@ def read_judgements(
     unknown: Unknown = "error",
     irrelevant: bool = False,
     option: str = "--unknown",
+    nameable: bool = True,
     notes: list[str],
 ) -> list[dict[int, float]]:
     """For each query's text the numbers of the documents that are judged, in the order of the file, with their scores, or 1.
 
     Judgements not above 0 are kept where ``irrelevant`` says so. Of one pair the highest counts. What was left out or merged is
-    counted in ``notes``; ``option`` is what the command calls ``unknown``.
+    counted in ``notes``; ``option`` is what the command calls ``unknown``, and ``nameable`` is that it has options for columns.
     """
     lists: list[dict[int, float]] = [{} for _ in queries.texts]
-    wanted = _columns_of(columns, "--positive-columns", QUERY, DOCUMENT, SCORE)
+    wanted = _columns_of(columns, "--positive-columns" if nameable else None, QUERY, DOCUMENT, SCORE)
     strangers: dict[str, dict[str, None]] = {"query": {}, "document": {}}
     counts = dict.fromkeys(("unknown", "empty", "low", "repeated"), 0)
     for record in read_records(path):

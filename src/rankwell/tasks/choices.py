@@ -10,7 +10,14 @@ from rankwell.models import MODELS
 from rankwell.registry import Entry
 from rankwell.tasks.settings import Config
 
-__all__ = ["refuse_column", "refuse_generator", "refuse_rows", "refuse_unfilled", "refuse_without_vectors"]
+__all__ = [
+    "refuse_column",
+    "refuse_generator",
+    "refuse_rows",
+    "refuse_unfilled",
+    "refuse_without_features",
+    "refuse_without_vectors",
+]
 
 
 def refuse_unfilled(what: str, entry: Entry[Any], filled: Collection[str], data: str) -> None:
@@ -73,3 +80,13 @@ def refuse_without_vectors(config: Config, needs: str, instead: str) -> None:
     raise ConfigError(
         f"{needs} vectors, and model {chosen.name} has none. Choose one that has some ({', '.join(sorted(others))}), {instead}."
     )
+
+
+def refuse_without_features(config: Config) -> None:
+    """Raise :class:`ConfigError` for a model in closed form that knows features and nothing else, and is given none."""
+    chosen = MODELS[config.model["name"]]
+    if "item_features" in chosen.inputs and not config.trainable and not config.parameters("model").get("columns"):
+        raise ConfigError(
+            f"model {chosen.name} needs features of items: name columns of their file, --data.items FILE --model.columns"
+            " '[\"NAME\"]'."
+        )

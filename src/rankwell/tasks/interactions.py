@@ -25,7 +25,14 @@ from rankwell.metrics import Measure
 from rankwell.models import MODELS, Popularity
 from rankwell.registry import Entry
 from rankwell.samplers import SAMPLERS
-from rankwell.tasks.choices import refuse_column, refuse_generator, refuse_rows, refuse_unfilled, refuse_without_vectors
+from rankwell.tasks.choices import (
+    refuse_column,
+    refuse_generator,
+    refuse_rows,
+    refuse_unfilled,
+    refuse_without_features,
+    refuse_without_vectors,
+)
 from rankwell.tasks.interaction_data import InteractionData, columns_of, ids_of, load, read
 from rankwell.tasks.interaction_inputs import groups_of, rival_of, with_inputs
 from rankwell.tasks.interaction_objective import build_batches, build_objective, build_observer
@@ -132,7 +139,8 @@ class Recommendation(Task[Interactions]):
         return check_binary(measure)
 
     def read(self, config: Config) -> Data[Interactions]:
-        """Read and split; what a measure would lack is said before anything is trained."""
+        """Read and split; what a measure or a model would lack is said before anything is trained."""
+        refuse_without_features(config)
         data = read(_data(config), config.seed)
         measures = [Measure.parse(text) for text in config.evaluation.measures]
         check_recommended(measures, _background(measures, data.train, data.items))

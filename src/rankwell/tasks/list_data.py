@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 from rankwell import keyed
 from rankwell.data.judged import JudgedLists, aligned, joined, synthesise_judged
 from rankwell.data.judged_files import JudgedFormat, read_judged
-from rankwell.errors import ConfigError
+from rankwell.errors import ConfigError, DataError
 from rankwell.tasks.folds import Fold, held_out, refuse_fold
 from rankwell.tasks.settings import Section, listed
 from rankwell.tasks.task import Data
@@ -75,10 +75,18 @@ def read(given: JudgedData, seed: int) -> Data[JudgedLists]:
     named = [
         (what, part) for what, part in zip(("training", "validation", "test"), parts, strict=True) if part is not None
     ]
+    if none := [what for what, part in named if part.without_relevant() == len(part)]:
+        raise DataError(f"{given.path}: at least one {none[0]} query must have a relevant document: none has.")
+    skip = {"training": "most losses learn nothing from them"}
     notes = [
-        f"{without:,} of {len(part):,} {what} queries have no relevant document: measures skip them"
+        f"{without:,} of {len(part):,} {what} queries have no relevant document: {skip.get(what, 'measures skip them')}"
         for what, part in named
         if (without := part.without_relevant())
+    ]
+    notes += [
+        f"{new:,} features of {what} documents are 0 in all training documents: nothing is learned of them"
+        for what, part in named[1:]
+        if (new := int((part.features.any(0) & ~train.features.any(0)).sum()))
     ]
     notes += [
         f"{shared:,} of {len(part):,} {what} queries have an id of a training query: are they held out?"

@@ -106,8 +106,8 @@ def _files(given: RetrievalData) -> tuple[tuple[Retrieval, Retrieval | None, Ret
         return _rows(given)
     _refuse_rows(given)
     notes: list[str] = []
-    queries = read_texts(_table(folder, "queries"), "query", merge=True, notes=notes)
-    documents = read_texts(_table(folder, "corpus"), "document", merge=True, notes=notes)
+    queries = read_texts(_table(folder, "queries"), "query", nameable=False, merge=True, notes=notes)
+    documents = read_texts(_table(folder, "corpus"), "document", nameable=False, merge=True, notes=notes)
     shared = Texts(queries.ids, queries.texts), Texts(documents.ids, documents.texts)
     parts: list[Retrieval | None] = []
     for name in (given.train, given.valid, given.test):
@@ -116,7 +116,14 @@ def _files(given: RetrievalData) -> tuple[tuple[Retrieval, Retrieval | None, Ret
             parts.append(None)
             continue
         lists = read_judgements(
-            file, queries, documents, unknown=given.unknown, irrelevant=True, option="--data.unknown", notes=notes
+            file,
+            queries,
+            documents,
+            unknown=given.unknown,
+            irrelevant=True,
+            option="--data.unknown",
+            nameable=False,
+            notes=notes,
         )
         grades = ({code: max(grade, 0.0) for code, grade in each.items()} for each in lists)
         parts.append(Retrieval(*shared, *judgements(grades)))
