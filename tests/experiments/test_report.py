@@ -141,6 +141,16 @@ def test_too_few_users_are_said():
     assert said.endswith("7 users are too few for any test: at least 10 are needed.") and "told apart" not in said
 
 
+def test_who_failed_and_what_is_ahead_is_said(tmp_path):
+    found = made({"a": GOOD["c"]}, {"b": "training diverged", "d": "no memory"})
+    found = replace(found, baselines={"popularity": {"ndcg@10": 0.9}, "ease": {"ndcg@10": 0.1}})
+    said = finding(found)
+    assert said.startswith("a is first by ndcg@10") and "No run of b and d came to its end." in said
+    assert said.endswith("It is behind what needs no training: popularity (0.9000).")
+    text = (write_report(found, tmp_path).parent / "report.md").read_text()
+    assert "Nothing was tested." in text and "by Holm's method" not in text
+
+
 def test_too_few_users_with_a_value_are_said():
     values = {name: each.copy() for name, each in GOOD.items()}
     for each in values.values():
@@ -189,6 +199,7 @@ def test_a_contender_has_one_colour_in_every_picture():
 
 def test_identical_contenders_are_said():
     said = finding(made({"a": GOOD["c"], "b": GOOD["c"]}))
+    assert said.startswith("a and b are first by ndcg@10")
     assert "told apart from 0 of 1" in said and "Identical to it, value by value: b." in said
 
 

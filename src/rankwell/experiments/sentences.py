@@ -15,14 +15,27 @@ __all__ = ["failures", "finding", "protocol", "settings_of"]
 def finding(found: Standings) -> str:
     """The comparison in a few sentences.
 
-    Which contender is first, from how many it is told apart, and what that does not say.
+    Which contender is first, from how many it is told apart, and what that does not say; who failed, and which baseline is
+    ahead.
     """
+    said, failed = [_first(found)], [each.name for each in found.contenders if not each.seeds]
+    if failed:
+        said.append(f"No run of {_listed(failed)} came to its end.")
+    mean = found.contenders[0].summaries[found.measure].mean
+    ahead = [f"{name} ({of[found.measure]:.4f})" for name, of in found.baselines.items() if of.get(found.measure, 0.0) > mean]
+    if ahead:
+        said.append(f"It is behind what needs no training: {_listed(ahead)}.")
+    return " ".join(said)
+
+
+def _first(found: Standings) -> str:
     alive = [each for each in found.contenders if each.seeds]
     best = alive[0]
     summary = best.summaries[found.measure]
+    level = [pair.worse for pair in found.pairs if pair.better == best.name and pair.difference.identical]
     said = (
-        f"{best.name} is first by {found.measure}: {summary.mean:.4f} (95 % interval over {summary.units:,} {found.units}"
-        f" {summary.low:.4f} to {summary.high:.4f})."
+        f"{_listed([best.name, *level])} {'are' if level else 'is'} first by {found.measure}:"
+        f" {summary.mean:.4f} (95 % interval over {summary.units:,} {found.units} {summary.low:.4f} to {summary.high:.4f})."
     )
     against = [pair for pair in found.pairs if pair.better == best.name]
     if against and (units := max(pair.difference.units for pair in against)) < LEAST_UNITS:
@@ -72,31 +85,45 @@ def protocol(found: Standings) -> list[str]:
         *([] if training.get("refit", True) else [_NO_REFIT]),
         "The test part was looked at once a run, and nothing was chosen by it.",
         "Measures break ties by their expectation over all orders of the tied items, unless a measure's name says otherwise.",
-        f"Intervals of figures are bootstrap percentiles over {found.units}; those of differences are"
-        f" {'of the test' if found.several_seeds else 'the same'}. p is two-sided, adjusted for all {len(found.pairs)} pairs by"
-        f" Holm's method; effect is the mean difference over its standard deviation over {found.units}. {_scope(found)}",
+        _intervals(found),
         *_recommended(found),
         *tuning_said(found.about.get("tuning", {})),
     ]
     return [*said, _cost(found), *(f"Note: {note}." for note in found.about["notes"])]
 
 
+def _intervals(found: Standings) -> str:
+    """What intervals and tests are."""
+    tested = sum(not math.isnan(pair.adjusted) for pair in found.pairs)
+    said = f"Intervals of figures are bootstrap percentiles over {found.units}"
+    if not tested:
+        return f"{said}, those of differences too. Nothing was tested."
+    return (
+        f"{said}; those of differences are {'of the test' if found.several_seeds else 'the same'}. p is two-sided, adjusted for"
+        f" {f'all {tested} pairs' if tested > 1 else 'one pair'} by Holm's method; effect is the mean difference over its"
+        f" standard deviation over {found.units}. {_scope(found)}"
+    )
+
+
 def _recommended(found: Standings) -> list[str]:
     """What measures of recommended items do not say."""
     measures = [measure for measure in map(Measure.parse, found.measures) if measure.kind in RESULTS]
+    single = [str(measure) for measure in measures if measure.one_figure]
     if not measures:
         return []
     said = (
-        f"Of recommended items, ties by the lower item code: {_and(measures)}. Higher is not always better: nothing is"
-        " ranked or tested by them."
+        f"Of recommended items, ties by the lower item code: {_listed([str(each) for each in measures])}. Higher is not"
+        " always better: nothing is ranked or tested by them."
     )
-    if single := [measure for measure in measures if measure.one_figure]:
-        said += f" No interval over {found.units}: {_and(single)}, one figure a result of all {found.units} together."
+    if single:
+        said += (
+            f" No interval over {found.units}: {_listed(single)}, one figure a result of all {found.units} together."
+        )
     return [said]
 
 
-def _and(measures: Sequence[Measure]) -> str:
-    *others, last = map(str, measures)
+def _listed(names: Sequence[str]) -> str:
+    *others, last = names
     return f"{', '.join(others)} and {last}" if others else last
 
 
