@@ -22,7 +22,9 @@ def finding(found: Standings) -> str:
     if failed:
         said.append(f"No run of {_listed(failed)} came to its end.")
     mean = found.contenders[0].summaries[found.measure].mean
-    ahead = [f"{name} ({of[found.measure]:.4f})" for name, of in found.baselines.items() if of.get(found.measure, 0.0) > mean]
+    ahead = [
+        f"{name} ({of[found.measure]:.4f})" for name, of in found.baselines.items() if of.get(found.measure, 0.0) > mean
+    ]
     if ahead:
         said.append(f"It is behind what needs no training: {_listed(ahead)}.")
     return " ".join(said)
