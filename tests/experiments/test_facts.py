@@ -9,6 +9,7 @@ from rankwell.experiments.compare import Budget, compare, contenders, plan_cells
 from rankwell.experiments.facts import named_files
 from rankwell.experiments.folder import RunFolder
 from rankwell.experiments.study import Study
+from rankwell.experiments.trial import work
 from rankwell.experiments.tune import planned
 from rankwell.losses import LOSSES
 
@@ -55,16 +56,26 @@ def test_an_edited_loss_makes_other_cells_and_is_said(own, tiny, tmp_path, monke
     assert said == [f"{own} changed since the last comparison in {tmp_path}: its cells are computed again"]
 
 
+def test_trials_of_an_edited_loss_are_refused_by_its_name(own, tiny, tmp_path):
+    config = resolve({"data": {"path": str(tiny)}, **SMALL, "loss": {"name": f"{own}:gap_loss"}})
+    plan = planned(config, trials=1)
+    Study.start(tmp_path / "study", plan.config, plan.space, plan.pruner, plan.data)
+    edit(own)
+    with pytest.raises(RunError, match=f"^{own} changed since the study in .* was started: give back"):
+        work(tmp_path / "study", 1)
+
+
 def test_an_edited_loss_ends_a_study_and_a_run(own, tiny, tmp_path):
     config = resolve({"data": {"path": str(tiny)}, **SMALL, "loss": {"name": f"{own}:gap_loss"}})
     folder = RunFolder(tmp_path / "run")
     plan = planned(config, trials=1)
     Study.start(tmp_path / "study", plan.config, plan.space, plan.pruner, plan.data)
-    before = named_files(config)
-    folder.create(config, {"data": before, "threads": 1})
+    folder.create(config, {"data": plan.data, "threads": 1})
     edit(own)
     other = planned(config, trials=1)
-    with pytest.raises(RunError, match="has a study of other data, or of files that settings name"):
+    with pytest.raises(RunError, match=f"has a study of other contents of {own}: its trials"):
         Study.start(tmp_path / "study", other.config, other.space, other.pruner, other.data)
-    with pytest.raises(RunError, match=f"was started on other data.*{named_files(config)[str(own)]}"):
+    with pytest.raises(
+        RunError, match=f"^{own} changed since {folder.path} was started: .*{named_files(config)[str(own)]}"
+    ):
         run(config, folder, resume=True)

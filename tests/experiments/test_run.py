@@ -255,7 +255,7 @@ def test_other_data_are_refused(tiny, tmp_path, monkeypatch):
     lines = (data / "train.txt").read_text().splitlines(keepends=True)
     (data / "train.txt").write_text("".join([lines[1], lines[0], *lines[2:]]))
     with pytest.raises(
-        RunError, match=r"run was started on other data: they were users 40, .* or train in another folder"
+        RunError, match=r"the data changed since .*run was started: facts were users 40, .* or train in another folder"
     ):
         run(config, RunFolder(tmp_path / "run"), resume=True)
 

@@ -129,7 +129,7 @@ def test_other_examples_are_noticed(images, tmp_path):
     (tmp_path / "run" / "metrics.json").unlink()
     with np.load(images) as arrays:
         np.savez(images, images=255 - arrays["images"], labels=arrays["labels"])
-    with pytest.raises(RunError, match="was started on other data"):
+    with pytest.raises(RunError, match="the data changed since"):
         run(config, RunFolder(tmp_path / "run"), resume=True)
 
 

@@ -130,7 +130,7 @@ def test_other_lists_are_noticed(folder, tmp_path):
     run(config, RunFolder(tmp_path / "run"))
     (tmp_path / "run" / "metrics.json").unlink()
     train.with_columns(label=3 - pl.col("label")).write_parquet(tmp_path / "train.parquet")
-    with pytest.raises(RunError, match="was started on other data"):
+    with pytest.raises(RunError, match="the data changed since"):
         run(config, RunFolder(tmp_path / "run"), resume=True)
 
 

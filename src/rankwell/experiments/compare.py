@@ -21,7 +21,7 @@ import rankwell
 from rankwell.config import Config, resolve, with_option
 from rankwell.errors import ConfigError, RunError
 from rankwell.experiments.cell import Outcome, carry_out, read_outcome
-from rankwell.experiments.facts import named_files
+from rankwell.experiments.facts import named_files, with_files
 from rankwell.experiments.folder import RunFolder
 from rankwell.experiments.processes import cores
 from rankwell.tasks import task_of
@@ -156,7 +156,7 @@ def plan_cells(
             read[key] = data, task.facts(data)
         data, facts = read[key]
         config = _budgeted(config, task, data, budget)
-        made_from = {**facts, **named_files(config)}
+        made_from = with_files(facts, config)
         cell = Cell(name, config.seed, config, folder / "cells" / _folder(name, config, made_from, budget))
         if same := [each.contender for each in cells if each.folder == cell.folder]:
             raise ConfigError(f"{same[0]!r} and {name!r} are the same: name each contender once.")

@@ -13,7 +13,7 @@ from typing import Any
 import rankwell
 from rankwell.errors import ConfigError, RunError
 from rankwell.experiments.compare import Budget, Cell, plan_cells
-from rankwell.experiments.facts import named_files
+from rankwell.experiments.facts import with_files
 from rankwell.experiments.page import shown
 from rankwell.experiments.processes import cores
 from rankwell.experiments.run import with_epochs
@@ -131,7 +131,7 @@ def _plan(cell: Cell, kept: Set[str], trials: int, data: Data[Any], facts: Mappi
     space = {name: each for name, each in space_of(config).items() if each.path not in kept}
     if config.trainable:  # pruning counts in epochs
         config = with_epochs(config, task_of(config.task), data)
-    return Plan(config, space, trials, "median", json.loads(json.dumps({**facts, **named_files(config)})))
+    return Plan(config, space, trials, "median", json.loads(json.dumps(with_files(facts, config))))
 
 
 def _folder(name: str, plan: Plan) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from rankwell.tasks import Data, Task
 from rankwell.tasks.settings import Config
 
-__all__ = ["facts_of", "named_files"]
+__all__ = ["changes", "facts_of", "named_files", "with_files"]
 
 OF_FILE = re.compile(r"(.*\.py):[^:]+")
 """A loss, a measure or a model of one's own."""
@@ -20,7 +20,24 @@ LONGEST = 250
 
 def facts_of(config: Config, task: Task[Any], data: Data[Any]) -> dict[str, Any]:
     """Counts and a fingerprint of the data, and one of each file that the settings name: by these a run is known again."""
-    return {**task.facts(data), **named_files(config)}
+    return with_files(task.facts(data), config)
+
+
+def with_files(facts: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """The facts of the data and, where the settings name files, the ``files``."""
+    files = named_files(config)
+    return {**facts, "files": files} if files else dict(facts)
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What two such facts differ in: the data, and files by their names.
+
+    >>> changes({"users": 2, "files": {"own.py": "0a"}}, {"users": 2, "files": {"own.py": "0b"}})
+    ['own.py']
+    """
+    said = ["the data"] if {**before, "files": {}} != {**now, "files": {}} else []
+    files, others = before.get("files", {}), now.get("files", {})
+    return said + sorted(path for path in files.keys() | others.keys() if files.get(path) != others.get(path))
 
 
 def named_files(config: Config) -> dict[str, str]:

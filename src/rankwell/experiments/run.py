@@ -14,7 +14,7 @@ from rankwell.config import Config, resolve
 from rankwell.errors import ConfigError, DataError, InputError, RunError
 from rankwell.evaluation import Evaluation
 from rankwell.experiments.curve import draw_curve
-from rankwell.experiments.facts import facts_of
+from rankwell.experiments.facts import changes, facts_of
 from rankwell.experiments.folder import RunFolder
 from rankwell.experiments.negatives import draw_negatives
 from rankwell.metrics import Measure
@@ -103,8 +103,9 @@ def _carry_out(
         folder.create(config, facts)
     elif before["data"] != facts["data"]:
         raise RunError(
-            f"{folder.path} was started on other data: they were {_said(before['data'])}, now they are"
-            f" {_said(facts['data'])}. Give back the files that it was started on, or train in another folder."
+            f"{' and '.join(changes(before['data'], facts['data']))} changed since {folder.path} was started: facts were"
+            f" {_said(before['data'])}, now they are {_said(facts['data'])}. Give back the files that it was started on, or"
+            " train in another folder."
         )
     if reporter:
         for note in data.notes:

@@ -17,6 +17,7 @@ import rankwell
 from rankwell.config import Config, resolve
 from rankwell.errors import RankwellError, RunError, require
 from rankwell.experiments.dimensions import Dimension, Space
+from rankwell.experiments.facts import changes
 from rankwell.experiments.locks import FileLock, JournalLock
 from rankwell.experiments.proposals import Pruner, distribution, propose, pruner_of
 
@@ -33,9 +34,8 @@ WORDS = {
     "config": "settings",
     "space": "search space",
     "pruner": "pruner",
-    "data": "data, or of files that settings name",
 }
-"""What makes a study, in words."""
+"""What makes a study beside the data, in words."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,9 @@ class Study:
         return Taken(self, trial, trial.user_attrs["options"], lock)
 
     def _check_same(self, about: Mapping[str, Any]) -> None:
-        if other := [words for key, words in WORDS.items() if self.about.get(key) != about.get(key)]:
+        other = [words for key, words in WORDS.items() if self.about.get(key) != about.get(key)]
+        other += [f"contents of {each}" for each in changes(self.about.get("data", {}), about["data"])]
+        if other:
             raise RunError(
                 f"{self.folder} has a study of other {' and '.join(other)}: its trials cannot be compared with new ones. Leave"
                 " all as it was, or give another --out."

@@ -12,7 +12,7 @@ from typing import Any
 from rankwell.config import Config
 from rankwell.errors import ConfigError, RankwellError, RunError
 from rankwell.experiments.dimensions import applied
-from rankwell.experiments.facts import facts_of
+from rankwell.experiments.facts import changes, facts_of
 from rankwell.experiments.processes import end_with_parent
 from rankwell.experiments.study import Study, Taken
 from rankwell.metrics import Measure
@@ -43,10 +43,10 @@ def work(folder: Path, most: int) -> None:
     study = Study(folder)
     task = task_of(study.config.task)
     data = task.read(study.config.splitting())
-    if json.loads(json.dumps(facts_of(study.config, task, data))) != study.about["data"]:
+    facts = json.loads(json.dumps(facts_of(study.config, task, data)))
+    if changed := changes(study.about["data"], facts):
         raise RunError(
-            f"the data of the study in {folder}, or files that its settings name, have changed: give back what it was started"
-            " on."
+            f"{' and '.join(changed)} changed since the study in {folder} was started: give back what it was started on."
         )
     while (taken := study.take(most)) is not None:
         try:
