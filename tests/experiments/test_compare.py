@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import CancelledError
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import polars as pl
@@ -20,14 +20,16 @@ from rankwell.errors import ConfigError, RankwellError, RunError
 from rankwell.experiments import cell as cell_module
 from rankwell.experiments import compare as compare_module
 from rankwell.experiments import run
+from rankwell.experiments import seconds as seconds_module
 from rankwell.experiments.cell import Outcome, carry_out, read_outcome
 from rankwell.experiments.compare import Budget, compare, contenders, plan_cells
 from rankwell.experiments.folder import RunFolder, write_config
 from rankwell.experiments.processes import why_it_failed
 from rankwell.experiments.report import write_report
+from rankwell.experiments.seconds import Spent, read_spent, tell_spent, with_epochs_for
 from rankwell.experiments.sentences import protocol
 from rankwell.experiments.standings import standings
-from rankwell.training import Epoch, History
+from rankwell.training import Epoch
 
 pytestmark = pytest.mark.usefixtures("no_picture")
 
@@ -338,21 +340,73 @@ def test_why_a_process_failed(tmp_path):
     assert "said nothing" in why_it_failed(3, said)
 
 
-def test_a_budget_in_seconds_becomes_epochs(tiny):
+def test_a_budget_in_seconds_becomes_epochs(tiny, tmp_path):
     config = resolve({"data": {"path": str(tiny)}, **SMALL})
-    assert cell_module._fitting(config, 1e-9).training.epochs == 1
-    assert (cell_module._fitting(config, 1e3).training.epochs or 0) > 1
+    for seconds, folder in ((1e-9, tmp_path / "a"), (1e3, tmp_path / "b")):
+        folder.mkdir()
+        epochs = with_epochs_for(seconds, config, folder, folder).training.epochs or 0
+        assert (epochs > 1) == (seconds > 1) and read_spent(folder).epochs == epochs
 
 
-def test_the_first_epoch_is_slow_and_does_not_count(tiny, monkeypatch):
-    seconds = iter([5.0, 5.0, 1.0, 9.0, 1.0])
+def timing(monkeypatch, *seconds):
+    """Epochs of so many seconds each; those that were looked at."""
+    seen = []
 
-    def timed(*_, **__):
-        return History(epochs=[Epoch(1, 0.0, 0.1, next(seconds)) for _ in range(calls.pop(0))])
+    def timed(*_, watcher, **__):
+        for each in seconds:
+            seen.append(each)
+            watcher.on_epoch(Epoch(1, 0.0, 0.1, each), False)
 
-    config, calls = resolve({"data": {"path": str(tiny)}, **SMALL}), [1, 4]
-    monkeypatch.setattr(cell_module, "fit", timed)
-    assert cell_module._fitting(config, 200.0).training.epochs == 200
+    monkeypatch.setattr(seconds_module, "fit", timed)
+    return seen
+
+
+def test_the_first_epoch_is_slow_and_does_not_count(tiny, tmp_path, monkeypatch):
+    seen = timing(monkeypatch, 5.0, 1.0, 1.0, 2.0, 1.0, 7.0)
+    config = resolve({"data": {"path": str(tiny)}, **SMALL})
+    assert with_epochs_for(200.0, config, tmp_path, tmp_path).training.epochs == 200
+    assert len(seen) == 5  # a twentieth of the seconds
+    seen.clear()
+    (tmp_path / "other").mkdir()
+    assert with_epochs_for(8.0, config, tmp_path / "other", tmp_path / "other").training.epochs == 8
+    assert len(seen) == 2  # one after the first at least
+
+
+def test_all_seeds_have_the_epochs_of_the_first(tiny, tmp_path, monkeypatch):
+    seen = timing(monkeypatch, 5.0, 1.0, 1.0, 1.0)
+    cells, _ = planned(tiny, tmp_path, budget=Budget(seconds=8))
+    one, other = cells[:2]
+    for cell in (one, other):
+        cell.folder.mkdir(parents=True)
+        assert with_epochs_for(8, cell.config, cell.folder, one.folder).training.epochs == 8
+    assert len(seen) == 2 and read_spent(one.folder) == read_spent(other.folder)
+
+
+def test_seconds_that_were_not_used_are_noted(tiny, tmp_path, monkeypatch):
+    """But for a run that stopped early, which needed no more."""
+    asked = []
+
+    def cell(config, folder, *, first, **_):
+        asked.append(first)
+        trained = 1 if "bsl" in folder.name else 2
+        config = config.model_copy(update={"training": replace(config.training, epochs=trained)})
+        RunFolder(folder).write_json("seconds.json", asdict(Spent(1e4, 5e3, 2)))
+        outcome = in_process(config, folder)
+        tell_spent(folder)
+        return outcome
+
+    monkeypatch.setattr(compare_module, "carry_out", cell)
+    budget, said = Budget(seconds=1e4), []
+    cells, facts = planned(tiny, tmp_path, budget=budget)
+    compared = compare(cells, facts, tmp_path, budget=budget, say=said.append)
+    assert asked == [cells[at].folder for at in (0, 0, 2, 2)]
+    assert [each.partition(":")[0] for each in said] == [
+        "bpr did not use its seconds, though no run of these stopped early"
+    ]
+    assert re.search(r": \d+\.\d of 10000 with seed 0, \d+\.\d of 10000 with seed 1$", said[0])
+    assert compared.facts["notes"] == said == RunFolder(tmp_path).read_json("comparison.json")["notes"]
+    spent = read_spent(cells[0].folder)
+    assert spent.trained == 2 and 0 < spent.used < 8e3
 
 
 @pytest.mark.usefixtures("quick")

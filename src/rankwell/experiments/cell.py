@@ -1,12 +1,11 @@
 """One cell of a comparison: a run in a process of its own, so that it can fail alone."""
 
 import os
-import statistics
 import subprocess
 import sys
 import threading
 from concurrent.futures import CancelledError
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rankwell.config import Config, load_toml, resolve
@@ -14,9 +13,8 @@ from rankwell.errors import RankwellError, RunError
 from rankwell.experiments.folder import RunFolder, write_config
 from rankwell.experiments.processes import end_with_parent, start, why_it_failed
 from rankwell.experiments.run import run
+from rankwell.experiments.seconds import tell_spent, with_epochs_for
 from rankwell.experiments.tracking import tracked
-from rankwell.tasks import task_of
-from rankwell.training import fit
 
 __all__ = ["Outcome", "carry_out", "read_outcome"]
 
@@ -25,9 +23,6 @@ COUNTERS = "/sys/class/powercap"
 
 PAUSE = 0.05
 """Seconds between two looks at a process."""
-
-WARM_EPOCHS, WARM_SHARE = 3, 0.2
-"""Epochs after the first that are timed for a budget in seconds, and the share of it that this may take."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +57,19 @@ def carry_out(
     *,
     threads: int,
     seconds: float | None = None,
+    first: Path | None = None,
     jobs: int = 1,
     stop: threading.Event | None = None,
 ) -> Outcome:
     """Run a cell, or go on with it, in a process of its own; its run's folder is ``folder/run``.
 
-    With ``seconds``, it trains for as many epochs as fit into them, by the time of one. The outcome tells errors of the run,
-    also that its process was killed. An interruption, or ``stop``, ends the process and leaves no outcome; the next call
-    goes on from the last checkpoint. However this process ends, that of the cell ends with it.
+    With ``seconds``, it trains for as many epochs as fit into them, by the time of one in the cell of the ``first`` seed. The
+    outcome tells errors of the run, also that its process was killed. An interruption, or ``stop``, ends the process and
+    leaves no outcome; the next call goes on from the last checkpoint. However this process ends, that of the cell ends with it.
     """
     write_config(folder / "config.toml", config)
     before = _joules() if jobs == 1 else None
-    arguments = [str(folder), *([] if seconds is None else [str(seconds)])]
+    arguments = [str(folder), *([] if seconds is None else [str(seconds), str(first or folder)])]
     with start(__name__, arguments, folder / "said.txt", threads=threads) as process:
         try:
             processor, peak = _wait(process, stop or threading.Event())
@@ -116,45 +112,24 @@ def _joules() -> float | None:
         return None
 
 
-def _fitting(config: Config, seconds: float) -> Config:
-    """The configuration with as many epochs as fit into the seconds, one at least, by the time of some that are thrown away.
-
-    The first epoch is slower than the others: where it is short, the median of the next ones counts.
-    """
-    task = task_of(config.task)
-    data = task.read(config.splitting())
-    model = task.model(config, data)
-    if not getattr(model, "trainable", True):
-        return config
-    task.initialise(model, data.fit, seed=config.seed)
-    objective, batches = task.objective(config, model, data, data.fit, None), task.batches(config, data, data.fit)
-
-    def timed(epochs: int) -> list[float]:
-        training = replace(config.training, epochs=epochs)
-        return [each.seconds for each in fit(objective, batches, training, seed=config.seed).epochs]
-
-    (epoch,) = timed(1)
-    if epoch * (1 + WARM_EPOCHS) < WARM_SHARE * seconds:
-        epoch = statistics.median(timed(1 + WARM_EPOCHS)[1:])
-    epochs = max(1, int(seconds / epoch))
-    return config.model_copy(update={"training": replace(config.training, epochs=epochs)})
-
-
-def _main(folder: Path, seconds: float | None) -> None:
+def _main(folder: Path, seconds: float | None = None, first: Path | None = None) -> None:
     """What the process of a cell does."""
     config = resolve(load_toml(folder / "config.toml"), str(folder / "config.toml"))
     started = RunFolder(folder / "run")
+    resume = (started.path / "config.toml").is_file()
     try:
-        if (started.path / "config.toml").is_file():
+        if resume:
             config = started.config()  # with the epochs that it was started with
-        elif seconds is not None:
-            config = _fitting(config, seconds)
+        elif seconds is not None and config.trainable:
+            config = with_epochs_for(seconds, config, folder, first or folder)
         with tracked(started, os.environ.get("RANKWELL_TRACK", "")) as reporter:
-            run(config, started, resume=(started.path / "config.toml").is_file(), reporter=reporter)
+            run(config, started, resume=resume, reporter=reporter)
+        tell_spent(folder)
     except RankwellError as error:
         sys.exit(str(error))
 
 
 if __name__ == "__main__":
     end_with_parent()
-    _main(Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else None)
+    path, *budget = sys.argv[1:]
+    _main(Path(path), *((float(budget[0]), Path(budget[1])) if budget else ()))

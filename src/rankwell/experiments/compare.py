@@ -24,6 +24,7 @@ from rankwell.experiments.cell import Outcome, carry_out, read_outcome
 from rankwell.experiments.facts import named_files, with_files
 from rankwell.experiments.folder import RunFolder
 from rankwell.experiments.processes import cores
+from rankwell.experiments.seconds import read_spent
 from rankwell.tasks import task_of
 
 __all__ = ["Budget", "Cell", "Comparison", "Watcher", "compare", "contenders", "plan_cells"]
@@ -224,6 +225,10 @@ def compare(
             outcomes[cell.folder] = outcome
             if watcher:
                 watcher(cell, outcome)
+    for note in (short := _short(cells)):
+        say(note)
+    about["notes"] += short
+    RunFolder(folder).write_json("comparison.json", about)
     return Comparison(folder, tuple(cells), tuple(outcomes[cell.folder] for cell in cells), about)
 
 
@@ -238,12 +243,13 @@ def _carried_out(
             open_cells.append(cell)
         else:
             yield cell, outcome
+    first = {cell.contender: cell.folder for cell in reversed(cells)}
     each = partial(carry_out, threads=threads, seconds=budget.seconds, jobs=jobs, stop=stop)
     with ThreadPoolExecutor(jobs) as pool:
         running: dict[Future[Outcome], Cell] = {}
         try:
             for cell in open_cells:
-                future = pool.submit(each, cell.config, cell.folder)
+                future = pool.submit(each, cell.config, cell.folder, first=first[cell.contender])
                 running[future] = cell
             while running:
                 # Polars' handler of Ctrl-C lets a wait without an end go on.
@@ -253,6 +259,17 @@ def _carried_out(
             pool.shutdown(wait=False, cancel_futures=True)
             stop.set()
             raise
+
+
+def _short(cells: Sequence[Cell]) -> list[str]:
+    """Sentences on contenders that did not use their seconds."""
+    spent = [(cell, each) for cell in cells if (each := read_spent(cell.folder)) and each.short]
+    return [
+        f"{name} did not use its seconds, though no run of these stopped early: "
+        + ", ".join(f"{each.used:.1f} of {each.seconds:g} with seed {cell.seed}" for cell, each in of_one)
+        for name, group in itertools.groupby(spent, key=lambda each: each[0].contender)
+        for of_one in [list(group)]
+    ]
 
 
 def _changed(before: Any, now: Mapping[str, Any], folder: Path) -> list[str]:
