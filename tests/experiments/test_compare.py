@@ -382,7 +382,7 @@ def test_all_seeds_have_the_epochs_of_the_first(tiny, tmp_path, monkeypatch):
     assert len(seen) == 2 and read_spent(one.folder) == read_spent(other.folder)
 
 
-def test_seconds_that_were_not_used_are_noted(tiny, tmp_path, monkeypatch):
+def test_other_seconds_than_the_budget_are_noted(tiny, tmp_path, monkeypatch):
     """But for a run that stopped early, which needed no more."""
     asked = []
 
@@ -401,12 +401,13 @@ def test_seconds_that_were_not_used_are_noted(tiny, tmp_path, monkeypatch):
     compared = compare(cells, facts, tmp_path, budget=budget, say=said.append)
     assert asked == [cells[at].folder for at in (0, 0, 2, 2)]
     assert [each.partition(":")[0] for each in said] == [
-        "bpr did not use its seconds, though no run of these stopped early"
+        "bpr took other seconds than its budget, not because it stopped early"
     ]
     assert re.search(r": \d+\.\d of 10000 with seed 0, \d+\.\d of 10000 with seed 1$", said[0])
     assert compared.facts["notes"] == said == RunFolder(tmp_path).read_json("comparison.json")["notes"]
     spent = read_spent(cells[0].folder)
     assert spent.trained == 2 and 0 < spent.used < 8e3
+    assert not replace(spent, used=9e3).unequal and replace(spent, used=2e4, trained=1).unequal
 
 
 @pytest.mark.usefixtures("quick")

@@ -225,9 +225,9 @@ def compare(
             outcomes[cell.folder] = outcome
             if watcher:
                 watcher(cell, outcome)
-    for note in (short := _short(cells)):
+    for note in (unequal := _unequal(cells)):
         say(note)
-    about["notes"] += short
+    about["notes"] += unequal
     RunFolder(folder).write_json("comparison.json", about)
     return Comparison(folder, tuple(cells), tuple(outcomes[cell.folder] for cell in cells), about)
 
@@ -261,11 +261,11 @@ def _carried_out(
             raise
 
 
-def _short(cells: Sequence[Cell]) -> list[str]:
-    """Sentences on contenders that did not use their seconds."""
-    spent = [(cell, each) for cell in cells if (each := read_spent(cell.folder)) and each.short]
+def _unequal(cells: Sequence[Cell]) -> list[str]:
+    """Sentences on contenders that took other seconds than they had."""
+    spent = [(cell, each) for cell in cells if (each := read_spent(cell.folder)) and each.unequal]
     return [
-        f"{name} did not use its seconds, though no run of these stopped early: "
+        f"{name} took other seconds than its budget, not because it stopped early: "
         + ", ".join(f"{each.used:.1f} of {each.seconds:g} with seed {cell.seed}" for cell, each in of_one)
         for name, group in itertools.groupby(spent, key=lambda each: each[0].contender)
         for of_one in [list(group)]

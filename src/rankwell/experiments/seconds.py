@@ -21,7 +21,7 @@ SHARE = 0.05
 """Of the seconds, that epochs are timed for before."""
 
 ENOUGH = 0.8
-"""A smaller share of the seconds is told."""
+"""A smaller share of the seconds is told, and so is more than one over it."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,10 @@ class Spent:
     """Epochs of it."""
 
     @property
-    def short(self) -> bool:
-        """Whether the run took much less, though it did not stop early."""
-        return self.trained >= self.epochs and self.used < ENOUGH * self.seconds
+    def unequal(self) -> bool:
+        """Whether the run took much more, or much less though it did not stop early."""
+        less = self.trained >= self.epochs and self.used < ENOUGH * self.seconds
+        return less or self.used > self.seconds / ENOUGH
 
 
 def read_spent(folder: Path) -> Spent | None:
