@@ -80,6 +80,11 @@ def test_compare_after_tuning_each(rankwell, tiny, tmp_path):
     again = rankwell(*words)
     assert again.out == said.out and "trial" not in again.err
     assert rankwell(*words[:-2], "--seconds", 1).sentence.startswith("trials are made equal by steps or epochs")
+    facts = RunFolder(tmp_path / "c").read_json("comparison.json")
+    RunFolder(tmp_path / "c").write_json("comparison.json", {**facts, "torch": "0"})
+    again = rankwell(*words, "--tune", 3)
+    assert again.err.startswith("note: torch's version changed since") and again.err.count("note: ") == 1, again.err
+    assert "trial 2: " in again.err
 
 
 def test_what_would_be_searched(rankwell, tiny, tmp_path):

@@ -197,6 +197,23 @@ def test_changed_data_are_said(tiny, tmp_path):
     assert said == [f"the data changed since the last comparison in {tmp_path}: its cells are computed again"]
 
 
+@pytest.mark.usefixtures("quick")
+def test_changed_data_are_said_again_after_an_interruption(tiny, tmp_path):
+    cells, facts = planned(tiny, tmp_path, seeds=1)
+    other, said = {**facts, "fingerprint": "x"}, []
+    compare(cells, facts, tmp_path, budget=FOUR)
+
+    def interrupting(*_):
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            compare(cells, other, tmp_path, budget=FOUR, watcher=interrupting)
+    resumed = compare(cells, other, tmp_path, budget=FOUR, say=said.append)
+    assert said == resumed.facts["notes"] == RunFolder(tmp_path).read_json("comparison.json")["notes"]
+    assert len(said) == 1 and not compare(cells, other, tmp_path, budget=FOUR).facts["notes"]
+
+
 def test_a_cell_in_a_process_of_its_own(tiny, tmp_path):
     config = resolve(
         {"data": {"path": str(tiny)}, **SMALL, "training": {"epochs": 1, "batch_size": 64, "refit": False}}

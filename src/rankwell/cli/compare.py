@@ -3,6 +3,7 @@
 import math
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -65,15 +66,16 @@ def compare(
             f"--jobs {jobs} with --seconds: runs side by side would steal each other's seconds. Leave --jobs out, or give"
             " --steps."
         )
+    say = cache(_say)  # what has changed is said once: before tuning, where there is any
     named = contenders(*(listed(texts) if texts else [] for texts in (losses, samplers, models)))
     tuning = None
     if tune is not None:
-        named, tuning = tune_contenders(raw, named, tune, budget, out, jobs=jobs, watcher=_tried)
+        named, tuning = tune_contenders(raw, named, tune, budget, out, jobs=jobs, watcher=_tried, say=say)
     cells, facts = plan_cells(raw, named, seeds, budget, out)
     command = shlex.join(["rankwell", *sys.argv[1:]])
     with _Bar(len(cells)) as bar:
         comparison = carry_out(
-            cells, facts, out, jobs=jobs, budget=budget, command=command, tuning=tuning, watcher=bar.ended, say=bar.say
+            cells, facts, out, jobs=jobs, budget=budget, command=command, tuning=tuning, watcher=bar.ended, say=say
         )
     _show(comparison)
 
@@ -109,9 +111,9 @@ class _Bar:
         errors.print(f"{escape(cell.contender)}, seed {cell.seed}: {how}")
         self.bar.advance(self.task)
 
-    def say(self, text: str) -> None:
-        """A note."""
-        errors.print(f"[yellow]note:[/] {escape(text)}")
+
+def _say(note: str) -> None:
+    errors.print(f"[yellow]note:[/] {escape(note)}")
 
 
 def _tried(contender: str, each: Tried) -> None:

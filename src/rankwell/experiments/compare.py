@@ -27,7 +27,7 @@ from rankwell.experiments.processes import cores
 from rankwell.experiments.seconds import read_spent
 from rankwell.tasks import task_of
 
-__all__ = ["Budget", "Cell", "Comparison", "Watcher", "compare", "contenders", "plan_cells"]
+__all__ = ["Budget", "Cell", "Comparison", "Watcher", "changed", "compare", "contenders", "plan_cells"]
 
 NAME = re.compile(r"(?P<name>[^()]+)(?:\((?P<own>.*)\))?")
 """``mml(neg_weight=400,margins=[0.8,0.9])``"""
@@ -203,20 +203,19 @@ def compare(
     jobs = 1 if budget.seconds is not None else min(jobs or cores(), len(cells))
     about: dict[str, Any] = {
         "command": command,
-        "budget": str(budget),
         "jobs": jobs,
         "threads": max(1, cores() // jobs),
-        "rankwell": rankwell.__version__,
-        "torch": torch.__version__,
-        "data": dict(facts),
-        "files": {path: digest for cell in cells for path, digest in named_files(cell.config).items()},
+        **_made_from(cells, facts, budget),
         "cells": [cell.folder.name for cell in cells],
         "tuning": dict(tuning or {}),
+        "notes": changed(cells, facts, budget, folder),
     }
-    about["notes"] = _changed(RunFolder(folder).read_json("comparison.json"), about, folder)
     for note in about["notes"]:
         say(note)
-    RunFolder(folder).write_json("comparison.json", about)
+    if not (
+        folder / "comparison.json"
+    ).is_file():  # else it stays until all have ended: one who interrupts is told again
+        RunFolder(folder).write_json("comparison.json", about)
     outcomes: dict[Path, Outcome] = {}
     with closing(
         _carried_out(cells, jobs, about["threads"], budget)
@@ -272,8 +271,20 @@ def _unequal(cells: Sequence[Cell]) -> list[str]:
     ]
 
 
-def _changed(before: Any, now: Mapping[str, Any], folder: Path) -> list[str]:
+def _made_from(cells: Sequence[Cell], facts: Mapping[str, Any], budget: Budget) -> dict[str, Any]:
+    """What decides the numbers of all cells, beside their settings."""
+    return {
+        "budget": str(budget),
+        "rankwell": rankwell.__version__,
+        "torch": torch.__version__,
+        "data": dict(facts),
+        "files": {path: digest for cell in cells for path, digest in named_files(cell.config).items()},
+    }
+
+
+def changed(cells: Sequence[Cell], facts: Mapping[str, Any], budget: Budget, folder: Path) -> list[str]:
     """Sentences on what has changed since the last comparison in the folder, whose cells are then computed again."""
+    before, now = RunFolder(folder).read_json("comparison.json"), _made_from(cells, facts, budget)
     if before is None:
         return []
     names = {"data": "the data", "rankwell": "rankwell's version", "torch": "torch's version", "budget": "the budget"}

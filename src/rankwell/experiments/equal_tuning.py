@@ -12,7 +12,7 @@ from typing import Any
 
 import rankwell
 from rankwell.errors import ConfigError, RunError
-from rankwell.experiments.compare import Budget, Cell, plan_cells
+from rankwell.experiments.compare import Budget, Cell, changed, plan_cells
 from rankwell.experiments.facts import with_files
 from rankwell.experiments.page import shown
 from rankwell.experiments.processes import cores
@@ -44,12 +44,14 @@ def tune_contenders(
     *,
     jobs: int | None = None,
     watcher: Watcher | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> tuple[dict[str, Sections], dict[str, dict[str, Any]]]:
     """The contenders with what was found for each, and what to tell of it.
 
     Each is searched by itself, one trial after the other, by validation on the comparison's split, under its first seed;
     ``jobs`` contenders go side by side. What stands in a contender's parentheses is kept. Studies are in ``folder/tuning``:
-    interrupted, the same call goes on. A contender whose trials all failed stays as it is.
+    interrupted, the same call goes on. A contender whose trials all failed stays as it is. What has changed since the last
+    comparison in the folder is said first.
 
     Raises:
         ConfigError: for fewer than one trial, a budget in seconds, or data without validation.
@@ -61,6 +63,8 @@ def tune_contenders(
             "trials are made equal by steps or epochs, not by seconds: give --steps, or leave --tune out."
         )
     cells, facts = plan_cells(raw, named, 1, budget, folder)
+    for note in changed(cells, facts, budget, folder):
+        say(note)
     config = cells[0].config
     data = task_of(config.task).read(config.splitting())
     check_validation(data)
