@@ -1,5 +1,7 @@
 """``rankwell compare`` as a person meets it."""
 
+import re
+
 import pytest
 
 from rankwell.experiments import compare as compare_module
@@ -39,6 +41,10 @@ def test_compare_interrupted_goes_on_and_then_trains_what_is_added(rankwell, tin
     assert len(carried_out) == 5  # the second of four twice
     more = rankwell(*words, "bpr,bsl,ccl")
     assert more.code == 0 and [name.partition(".")[0] for name in carried_out[5:]] == ["ccl", "ccl"]
+    lines = [line for line in more.err.splitlines() if ", seed " in line]
+    assert all(re.search(r"^(bpr|bsl).*: recall@20 \d\.\d{4}, kept from before$", line) for line in lines[:4])
+    assert all(re.search(r"^ccl.*: recall@20 \d\.\d{4}, 0 s of processor$", line) for line in lines[4:])
+    assert len(lines) == 6
     assert all((tmp_path / "c" / f"report.{kind}").is_file() for kind in ("html", "md", "json"))
 
 

@@ -18,6 +18,7 @@ from rankwell.experiments.cell import Outcome
 from rankwell.experiments.compare import Budget, Cell, Comparison, contenders, plan_cells
 from rankwell.experiments.compare import compare as carry_out
 from rankwell.experiments.equal_tuning import tune_contenders
+from rankwell.experiments.folder import RunFolder
 from rankwell.experiments.report import write_report
 from rankwell.experiments.sentences import finding
 from rankwell.experiments.standings import standings
@@ -101,13 +102,15 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def ended(self, cell: Cell, outcome: Outcome) -> None:
-        """A run ended."""
-        how = (
-            f"[red]failed:[/] {escape(outcome.error)}"
-            if outcome.error
-            else f"{outcome.processor_seconds:.0f} s of processor"
-        )
+    def ended(self, cell: Cell, outcome: Outcome, kept: bool) -> None:
+        """A run ended, now or before."""
+        if outcome.error:
+            how = f"[red]failed:[/] {escape(outcome.error)}"
+        else:
+            measure = cell.config.evaluation.measures[0]
+            test = RunFolder(cell.folder / "run").read_json("metrics.json")["test"][measure]
+            took = "kept from before" if kept else f"{outcome.processor_seconds:.0f} s of processor"
+            how = f"{escape(measure)} {test:.4f}, {took}"
         errors.print(f"{escape(cell.contender)}, seed {cell.seed}: {how}")
         self.bar.advance(self.task)
 

@@ -33,8 +33,8 @@ NAME = re.compile(r"(?P<name>[^()]+)(?:\((?P<own>.*)\))?")
 """``mml(neg_weight=400,margins=[0.8,0.9])``"""
 
 Raw = dict[str, Any]
-Watcher = Callable[["Cell", Outcome], None]
-"""Told of each cell that ended."""
+Watcher = Callable[["Cell", Outcome, bool], None]
+"""Told of each cell that ended, and whether it had before."""
 
 
 @dataclass(frozen=True)
@@ -220,10 +220,10 @@ def compare(
     with closing(
         _carried_out(cells, jobs, about["threads"], budget)
     ) as ended:  # an error here stops the others at once
-        for cell, outcome in ended:
+        for cell, outcome, kept in ended:
             outcomes[cell.folder] = outcome
             if watcher:
-                watcher(cell, outcome)
+                watcher(cell, outcome, kept)
     for note in (unequal := _unequal(cells)):
         say(note)
     about["notes"] += unequal
@@ -233,15 +233,15 @@ def compare(
 
 def _carried_out(
     cells: Sequence[Cell], jobs: int, threads: int, budget: Budget
-) -> Generator[tuple[Cell, Outcome], None, None]:
-    """Cells as they end: first those that have ended before."""
+) -> Generator[tuple[Cell, Outcome, bool], None, None]:
+    """Cells as they end, and whether they had before: those come first."""
     open_cells, stop = [], threading.Event()
     for cell in cells:
         outcome = read_outcome(cell.folder)
         if outcome is None or outcome.error:  # what failed may succeed with more memory
             open_cells.append(cell)
         else:
-            yield cell, outcome
+            yield cell, outcome, True
     first = {cell.contender: cell.folder for cell in reversed(cells)}
     each = partial(carry_out, threads=threads, seconds=budget.seconds, jobs=jobs, stop=stop)
     with ThreadPoolExecutor(jobs) as pool:
@@ -253,7 +253,7 @@ def _carried_out(
             while running:
                 # Polars' handler of Ctrl-C lets a wait without an end go on.
                 for future in wait(running, timeout=0.2, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(future), future.result()
+                    yield running.pop(future), future.result(), False
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             stop.set()
