@@ -418,7 +418,12 @@ def test_contenders_get_the_same_number_of_trials(tiny, tmp_path):
     said = tuning_said(about)
     assert "same number of trials, 2" in said[0] and said[3] == "bpr, ease: nothing to tune, trained as configured."
     assert "best of many, and so too high" in said[1] and "take the settings found as fixed" in said[1]
-    assert list(about["bpr, mf"]["searched"]) == ["training.learning_rate"]  # the number of negatives was given
+    bpr = about["bpr, mf"]
+    assert list(bpr["searched"]) == ["training.learning_rate", "sampler.n"] and bpr["configured"]["sampler.n"] == 8
+    config = resolve({**raw, "loss": {"name": "bpr"}})  # as 'rankwell tune' has it
+    assert list(bpr["searched"]) == [each.path for each in planned(config, trials=1).space.values()]
+    _, kept = tune_contenders(raw, contenders(["bpr"], ["uniform(n=8)"]), 1, budget, tmp_path, jobs=1)
+    assert list(kept["bpr"]["searched"]) == ["training.learning_rate"]
     with pytest.raises(ConfigError, match="not by seconds: give --steps"):
         tune_contenders(raw, named, 2, Budget(seconds=1), tmp_path)
 

@@ -53,7 +53,8 @@ def compare(
 
     Every combination is trained under every seed, chosen on validation and judged once on the test. Runs are kept in the
     folder: the same command goes on after an interruption, and one with more losses trains only these. Settings for all are
-    options --section.key VALUE, as of 'rankwell train'; those of one loss stand in its parentheses.
+    options --section.key VALUE, as of 'rankwell train', and where --tune begins; those of one loss stand in its parentheses,
+    and --tune keeps them.
     """
     raw: dict[str, Any] = load_toml(config) if config else {}
     plain = dotted(path, context.args, raw)

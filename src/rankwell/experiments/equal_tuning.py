@@ -49,7 +49,8 @@ def tune_contenders(
     """The contenders with what was found for each, and what to tell of it.
 
     Each is searched by itself, one trial after the other, by validation on the comparison's split, under its first seed;
-    ``jobs`` contenders go side by side. What stands in a contender's parentheses is kept. Studies are in ``folder/tuning``:
+    ``jobs`` contenders go side by side. What stands in a contender's parentheses is kept; what ``raw`` gives is where the
+    search begins, as of :func:`~rankwell.experiments.tune.planned`. Studies are in ``folder/tuning``:
     interrupted, the same call goes on. A contender whose trials all failed stays as it is. What has changed since the last
     comparison in the folder is said first.
 
@@ -68,8 +69,7 @@ def tune_contenders(
     config = cells[0].config
     data = task_of(config.task).read(config.splitting())
     check_validation(data)
-    given = {"sampler.n"} if "n" in raw.get("sampler", {}) else set()
-    plans = {cell.contender: _plan(cell, _own(named[cell.contender]) | given, trials, data, facts) for cell in cells}
+    plans = {cell.contender: _plan(cell, _own(named[cell.contender]), trials, data, facts) for cell in cells}
     jobs = min(jobs or cores(), len(plans))
     stop = threading.Event()
     told: dict[str, dict[str, Any]] = {}
@@ -102,9 +102,8 @@ def tuning_said(tuned: Mapping[str, Mapping[str, Any]]) -> list[str]:
     said = [
         f"Before, each contender was tuned by the same number of trials, {most}, at the budget of its runs and on the"
         " validation part alone, under its first seed: TPE with median pruning, of which the first trial is the contender as"
-        " configured. Searched were the parameters that the loss registers, the learning rate and, where it was not given, the"
-        " sampler's number of negatives (sampler.n); what stands in parentheses was kept. Not tried: values outside the ranges"
-        " searched.",
+        " configured. Searched were the parameters that the loss registers, the learning rate and the sampler's number of"
+        " negatives (sampler.n); what stands in parentheses was kept. Not tried: values outside the ranges searched.",
         "The value in validation of what was found is the best of many, and so too high. The same validation part then chooses"
         " each run's epoch. Intervals and tests take the settings found as fixed: they do not tell how the figures would vary"
         " if the search were made again.",
