@@ -55,9 +55,10 @@ def test_compare_interrupted_goes_on_and_then_trains_what_is_added(rankwell, tin
         (["--losses", "bpr,bsll"], "bsll"),
         (["--losses", "bpr", "--jobs", "0"], "--jobs must be at least 1: got 0."),
         (["--losses", "bpr", "--steps", "4", "--seconds", "4"], "give one of the two"),
+        (["--losses", "bpr", "--seconds", "4", "--jobs", "2"], "runs side by side would steal each other's seconds"),
         (["--losses", "bpr", "--seeds", "0"], "at least one seed: got 0"),
     ],
-    ids=["nothing", "unknown", "jobs", "budgets", "seeds"],
+    ids=["nothing", "unknown", "jobs", "budgets", "side by side", "seeds"],
 )
 def test_what_compare_refuses(rankwell, tiny, tmp_path, words, says):
     assert says in rankwell("compare", tiny, *words, "--out", tmp_path / "c").sentence

@@ -5,6 +5,7 @@ import pytest
 from rankwell.config import resolve
 from rankwell.errors import RunError
 from rankwell.experiments import run
+from rankwell.experiments.cell import carry_out, read_outcome
 from rankwell.experiments.compare import Budget, compare, contenders, plan_cells
 from rankwell.experiments.facts import named_files
 from rankwell.experiments.folder import RunFolder
@@ -54,6 +55,15 @@ def test_an_edited_loss_makes_other_cells_and_is_said(own, tiny, tmp_path, monke
         edit(own)
     assert cells[0][0] != cells[1][0] and cells[0][1] == cells[1][1]
     assert said == [f"{own} changed since the last comparison in {tmp_path}: its cells are computed again"]
+
+
+def test_a_loss_edited_before_its_run_begins_fails_it(own, tiny, tmp_path):
+    raw, named = {"data": {"path": str(tiny)}, **SMALL}, contenders([f"{own}:gap_loss"])
+    (cell,), _ = plan_cells(raw, named, 1, Budget(), tmp_path)
+    edit(own)
+    outcome = carry_out(cell.config, cell.folder, threads=1, files=cell.files)
+    assert outcome.error == f"{own} changed since this run was planned: compare again."
+    assert read_outcome(cell.folder) == outcome and not (cell.folder / "run").exists()
 
 
 def test_trials_of_an_edited_loss_are_refused_by_its_name(own, tiny, tmp_path):

@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from concurrent.futures import CancelledError
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rankwell.config import Config, load_toml, resolve
 from rankwell.errors import RankwellError, RunError
+from rankwell.experiments.facts import changes, named_files
 from rankwell.experiments.folder import RunFolder, write_config
 from rankwell.experiments.processes import end_with_parent, start, why_it_failed
 from rankwell.experiments.run import run
@@ -56,6 +58,7 @@ def carry_out(
     folder: Path,
     *,
     threads: int,
+    files: Mapping[str, str] | None = None,
     seconds: float | None = None,
     first: Path | None = None,
     jobs: int = 1,
@@ -64,9 +67,12 @@ def carry_out(
     """Run a cell, or go on with it, in a process of its own; its run's folder is ``folder/run``.
 
     With ``seconds``, it trains for as many epochs as fit into them, by the time of one in the cell of the ``first`` seed. The
-    outcome tells errors of the run, also that its process was killed. An interruption, or ``stop``, ends the process and
-    leaves no outcome; the next call goes on from the last checkpoint. However this process ends, that of the cell ends with it.
+    outcome tells errors of the run, also that its process was killed, or that it did not begin: the fingerprints ``files`` of
+    when it was planned are others by now. An interruption, or ``stop``, ends the process and leaves no outcome; the next call
+    goes on from the last checkpoint. However this process ends, that of the cell ends with it.
     """
+    if files and (edited := changes({"files": files}, {"files": named_files(config)})):
+        return _ended(folder, Outcome(f"{' and '.join(edited)} changed since this run was planned: compare again."))
     write_config(folder / "config.toml", config)
     before = _joules() if jobs == 1 else None
     arguments = [str(folder), *([] if seconds is None else [str(seconds), str(first or folder)])]
@@ -81,7 +87,10 @@ def carry_out(
         None if before is None or after is None or after < before else after - before
     )  # counters start again at some value
     error = why_it_failed(process.returncode, folder / "said.txt")
-    outcome = Outcome(error, processor, peak, joules, jobs, threads)
+    return _ended(folder, Outcome(error, processor, peak, joules, jobs, threads))
+
+
+def _ended(folder: Path, outcome: Outcome) -> Outcome:
     RunFolder(folder).write_json("outcome.json", asdict(outcome))
     return outcome
 

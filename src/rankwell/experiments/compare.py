@@ -21,7 +21,7 @@ import rankwell
 from rankwell.config import Config, resolve, with_option
 from rankwell.errors import ConfigError, RunError
 from rankwell.experiments.cell import Outcome, carry_out, read_outcome
-from rankwell.experiments.facts import named_files, with_files
+from rankwell.experiments.facts import with_files
 from rankwell.experiments.folder import RunFolder
 from rankwell.experiments.processes import cores
 from rankwell.experiments.seconds import read_spent
@@ -68,6 +68,8 @@ class Cell:
     config: Config
     folder: Path
     """``folder/run`` is its run's folder."""
+    files: Mapping[str, str]
+    """Fingerprints of what its settings name, when it was planned."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,8 @@ def plan_cells(
         data, facts = read[key]
         config = _budgeted(config, task, data, budget)
         made_from = with_files(facts, config)
-        cell = Cell(name, config.seed, config, folder / "cells" / _folder(name, config, made_from, budget))
+        place = folder / "cells" / _folder(name, config, made_from, budget)
+        cell = Cell(name, config.seed, config, place, made_from.get("files", {}))
         if same := [each.contender for each in cells if each.folder == cell.folder]:
             raise ConfigError(f"{same[0]!r} and {name!r} are the same: name each contender once.")
         cells.append(cell)
@@ -248,7 +251,7 @@ def _carried_out(
         running: dict[Future[Outcome], Cell] = {}
         try:
             for cell in open_cells:
-                future = pool.submit(each, cell.config, cell.folder, first=first[cell.contender])
+                future = pool.submit(each, cell.config, cell.folder, files=cell.files, first=first[cell.contender])
                 running[future] = cell
             while running:
                 # Polars' handler of Ctrl-C lets a wait without an end go on.
@@ -278,7 +281,7 @@ def _made_from(cells: Sequence[Cell], facts: Mapping[str, Any], budget: Budget) 
         "rankwell": rankwell.__version__,
         "torch": torch.__version__,
         "data": dict(facts),
-        "files": {path: digest for cell in cells for path, digest in named_files(cell.config).items()},
+        "files": {path: digest for cell in cells for path, digest in cell.files.items()},
     }
 
 
