@@ -43,6 +43,17 @@ def test_files_are_known_by_their_contents(own):
     assert named_files(config).keys() == before.keys() and named_files(config) != before
 
 
+def test_files_of_an_encoder_count_and_other_folders_do_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("mine", "bpr"):
+        (tmp_path / folder / "deep").mkdir(parents=True)
+        (tmp_path / folder / "deep" / "weights").write_text("1")
+    config = resolve({"loss": {"name": "bpr"}})
+    assert named_files(config) == {}
+    config = config.model_copy(update={"model": {"name": "bi_encoder", "encoder": "mine"}})
+    assert list(named_files(config)) == ["mine/deep/weights"]
+
+
 def test_an_edited_loss_makes_other_cells_and_is_said(own, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr("rankwell.experiments.compare._carried_out", lambda *_: (_ for _ in ()))
     raw, named, budget = {"data": {"path": str(tiny)}, **SMALL}, contenders([f"{own}:gap_loss", "bpr"]), Budget()

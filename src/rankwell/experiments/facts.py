@@ -41,17 +41,25 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def named_files(config: Config) -> dict[str, str]:
-    """The first digits of the SHA-256 of each file that a setting names, but for the data's, by the name given."""
+    """The first digits of the SHA-256 of each file that a setting names, but for the data's, by the name given.
+
+    Of an encoder's folder each of its files.
+    """
     own = {key: value for key, value in config.as_dict().items() if key != "data"}
-    paths = {found[1] if (found := OF_FILE.fullmatch(text)) else text for text in _texts(own)}
-    return {path: _digest(path) for path in sorted(paths) if len(path) <= LONGEST and Path(path).is_file()}
+    return {path: _digest(path) for path in sorted(set(_paths(own)))}
 
 
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    for inner in value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ():
-        yield from _texts(inner)
+def _paths(value: Any, key: str = "") -> Iterator[str]:
+    if isinstance(value, str) and len(value) <= LONGEST:
+        path = found[1] if (found := OF_FILE.fullmatch(value)) else value
+        inside = Path(path).rglob("*") if key == "encoder" and value else ()
+        yield from (str(each) for each in (path, *inside) if Path(each).is_file())
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _paths(inner, name)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _paths(inner)
 
 
 def _digest(path: str) -> str:
