@@ -37,7 +37,7 @@ def test_compare_interrupted_goes_on_and_then_trains_what_is_added(rankwell, tin
     assert said.code == 130 and said.err.endswith("with anything else by the same command.\n")
     said = rankwell(*words, "bpr,bsl")
     assert said.code == 0, said.err
-    assert " is first by recall@20: " in said.out and "over 40 users" in said.out
+    assert " first by recall@20: " in said.out and "over 40 users" in said.out
     assert len(carried_out) == 5  # the second of four twice
     more = rankwell(*words, "bpr,bsl,ccl")
     assert more.code == 0 and [name.partition(".")[0] for name in carried_out[5:]] == ["ccl", "ccl"]
