@@ -1,9 +1,12 @@
 """``rankwell compare`` as a person meets it."""
 
 import re
+import shutil
+import threading
 
 import pytest
 
+from rankwell.cli import compare as compare_command
 from rankwell.experiments import compare as compare_module
 from rankwell.experiments.cell import Outcome
 from rankwell.experiments.folder import RunFolder
@@ -62,3 +65,45 @@ def test_compare_interrupted_goes_on_and_then_trains_what_is_added(rankwell, tin
 )
 def test_what_compare_refuses(rankwell, tiny, tmp_path, words, says):
     assert says in rankwell("compare", tiny, *words, "--out", tmp_path / "c").sentence
+
+
+def test_notes_on_the_data_are_said_before_anything_is_trained(rankwell, tiny, tmp_path, carried_out):
+    shutil.copytree(tiny, tmp_path / "twice")
+    train = tmp_path / "twice" / "train.txt"
+    lines = train.read_text().splitlines()
+    train.write_text("\n".join([*lines, lines[-1]]) + "\n")
+    said = rankwell("compare", tmp_path / "twice", *SMALL, "--losses", "bpr", "--seeds", 1, "--out", tmp_path / "c")
+    note = f"train.txt: {len(lines[-1].split()) - 1} duplicate pairs merged, the earliest row of each kept"
+    assert said.err.splitlines()[0] == f"note: {note}"
+    assert f"- Note: {note}." in (tmp_path / "c" / "report.md").read_text()
+
+
+def test_where_every_run_failed_there_is_a_report_of_why(rankwell, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare_module, "carry_out", lambda *_, **__: Outcome("out of memory."))
+    words = ["--losses", "bpr,bsl", "--seeds", 1, "--out", tmp_path / "c"]
+    said = rankwell("compare", tiny, *SMALL, *words)
+    report = tmp_path / "c" / "report.html"
+    assert said.code == 2 and said.out == ""
+    assert said.err.splitlines()[-1] == f"error: no run of the comparison came to its end: out of memory. See {report}."
+    assert "bsl, seed 0: out of memory." in report.read_text()
+
+
+def test_without_a_terminal_a_line_a_minute_tells_how_far_runs_are(rankwell, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare_command, "MINUTE", 0.0)
+    waiting = threading.Event()
+
+    def cell(config, folder, **_):
+        run(config, RunFolder(folder / "run"), resume=True)
+        waiting.wait(10)
+        return Outcome()
+
+    def going(self, far):
+        told(self, far)
+        if any("epoch 2 of 2" in each for each in far.values()):
+            waiting.set()
+
+    told = compare_command._Bar.going
+    monkeypatch.setattr(compare_module, "carry_out", cell)
+    monkeypatch.setattr(compare_command._Bar, "going", going)
+    said = rankwell("compare", tiny, *SMALL, "--losses", "bpr", "--seeds", 1, "--out", tmp_path / "c")
+    assert waiting.is_set() and "bpr, seed 0: epoch 2 of 2\n" in said.err

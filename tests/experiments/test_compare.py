@@ -54,7 +54,7 @@ def quick(monkeypatch):
 
 
 def planned(tiny, folder, losses=("bpr", "bsl"), seeds=2, budget=FOUR, **changed):
-    return plan_cells({"data": {"path": str(tiny)}, **SMALL, **changed}, contenders(losses), seeds, budget, folder)
+    return plan_cells({"data": {"path": str(tiny)}, **SMALL, **changed}, contenders(losses), seeds, budget, folder)[:2]
 
 
 @pytest.mark.parametrize(
@@ -167,8 +167,8 @@ def test_killed_within_cells_side_by_side_it_ends_in_the_same_numbers(tiny, tmp_
     for first, second in zip(standings(compared).contenders, standings(again).contenders, strict=True):
         assert first.name == second.name and first.seeds == second.seeds and first.slices == second.slices
         assert all((first.values[name] == second.values[name]).all() for name in first.values)
-        assert [[value for _, value in each] for each in first.curves] == [
-            [value for _, value in each] for each in second.curves
+        assert [[value for *_, value in each] for each in first.curves] == [
+            [value for *_, value in each] for each in second.curves
         ]
 
 
@@ -228,7 +228,7 @@ def test_a_cell_in_a_process_of_its_own(tiny, tmp_path):
 def test_open_epochs_are_told_as_they_became(tiny, tmp_path):
     """The run alone knows how many without a budget in steps; a model in closed form has the seconds of its fit."""
     budget, folder = Budget(), tmp_path / "c"
-    cells, facts = plan_cells(
+    cells, facts, _ = plan_cells(
         {"data": {"path": str(tiny)}, "loss": {"name": "bpr"}, "training": {"batch_size": 4_096, "epochs": None}},
         contenders([], models=["mf(dim=4)", "ease"]),
         1,

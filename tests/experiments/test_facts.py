@@ -59,7 +59,7 @@ def test_an_edited_loss_makes_other_cells_and_is_said(own, tiny, tmp_path, monke
     raw, named, budget = {"data": {"path": str(tiny)}, **SMALL}, contenders([f"{own}:gap_loss", "bpr"]), Budget()
     said, cells = [], []
     for _ in range(2):
-        planned_cells, facts = plan_cells(raw, named, 1, budget, tmp_path)
+        planned_cells, facts, _ = plan_cells(raw, named, 1, budget, tmp_path)
         cells.append([cell.folder for cell in planned_cells])
         with pytest.raises(KeyError):  # nothing was carried out
             compare(planned_cells, facts, tmp_path, budget=budget, say=said.append)
@@ -70,7 +70,7 @@ def test_an_edited_loss_makes_other_cells_and_is_said(own, tiny, tmp_path, monke
 
 def test_a_loss_edited_before_its_run_begins_fails_it(own, tiny, tmp_path):
     raw, named = {"data": {"path": str(tiny)}, **SMALL}, contenders([f"{own}:gap_loss"])
-    (cell,), _ = plan_cells(raw, named, 1, Budget(), tmp_path)
+    (cell,), _, _ = plan_cells(raw, named, 1, Budget(), tmp_path)
     edit(own)
     outcome = carry_out(cell.config, cell.folder, threads=1, files=cell.files)
     assert outcome.error == f"{own} changed since this run was planned: compare again."

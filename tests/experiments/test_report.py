@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from rankwell.config import resolve
 from rankwell.evaluation.significance import difference, holm, summarise
-from rankwell.experiments.charts import _quality, _ranks, _together
-from rankwell.experiments.report import write_report
+from rankwell.experiments.cell import Outcome
+from rankwell.experiments.charts import _curves, _quality, _ranks, _together
+from rankwell.experiments.compare import Cell, Comparison
+from rankwell.experiments.report import write_failures, write_report
 from rankwell.experiments.sentences import finding
 from rankwell.experiments.standings import Contender, Pair, Standings, Used
 from rankwell.pictures import COLOURS
@@ -45,7 +48,7 @@ def made(values: dict[str, np.ndarray], failed: dict[str, str] | None = None) ->
             {"ndcg@10": summarise(each)},
             place + 1.0,
             tuple(Used(1.5, 2, 3.0, 400_000_000, None) for _ in each),
-            tuple([(0.5, 0.1), (1.5, 0.2)] for _ in each),
+            tuple([(1, 0.5, 0.1), (2, 1.5, 0.2)] for _ in each),
             seen,
             {"history up to 3": {"count": 2.0, "mean": 0.25}},
         )
@@ -67,7 +70,8 @@ def made(values: dict[str, np.ndarray], failed: dict[str, str] | None = None) ->
         "threads": 1,
         "rankwell": "0",
         "torch": "0",
-        "notes": [],
+        "data": {"users": 1200, "fingerprint": "0a"},
+        "notes": ["3 duplicate pairs merged"],
     }
     count = len(next(iter(values.values()))[0])
     baselines = {"popularity": {"ndcg@10": 0.1}}
@@ -117,7 +121,10 @@ def test_energy_is_told_where_it_is_known(tmp_path):
     found = made(GOOD)
     took = tuple(Used(1.5, 2, 3.0, 400_000_000, 120.0, 1, 2) for _ in range(3))
     write_report(replace(found, contenders=tuple(replace(each, used=took) for each in found.contenders)), tmp_path)
-    assert "Joules are of the processor packages" in (tmp_path / "report.md").read_text()
+    text = (tmp_path / "report.md").read_text()
+    assert (
+        "Joules are of the processor packages" in text and "| contender | seconds | epochs | peak MB | joules |" in text
+    )
 
 
 def test_what_is_found_is_said():
@@ -217,6 +224,54 @@ def test_the_three_files(tmp_path):
     )
     assert content["contenders"][0]["measures"]["ndcg@10"]["mean"] == pytest.approx(GOOD["a<b>"].mean())
     assert content["pairs"][0]["p_holm"] < 0.05
+
+
+def test_the_protocol_tells_sizes_and_notes_of_the_data_and_no_defaults(tmp_path):
+    found = made(GOOD)
+    data = {"path": "x.csv", "user": "who", "unseen": "error", "test_fraction": 0.2}
+    contenders = tuple(replace(each, settings={**each.settings, "data": data}) for each in found.contenders)
+    text = (write_report(replace(found, contenders=contenders), tmp_path).parent / "report.md").read_text()
+    assert "- Task interactions; data x.csv: users 1,200, fingerprint 0a; user who; split by seed 0" in text
+    assert "- Note: 3 duplicate pairs merged." in text
+
+
+def test_cost_and_other_measures_have_a_table_of_their_own(tmp_path):
+    found = made(GOOD)
+    both = {"ndcg@10", "mrr@10"}
+    contenders = tuple(
+        replace(each, summaries=dict.fromkeys(both, each.summaries["ndcg@10"])) for each in found.contenders
+    )
+    found = replace(found, contenders=contenders, measures=("ndcg@10", "mrr@10"))
+    lines = (write_report(found, tmp_path).parent / "report.md").read_text().splitlines()
+    at = lines.index("## Other measures, and cost")
+    assert lines[at + 2] == "| contender | mrr@10 | seconds | epochs | peak MB |"
+    mean = f"{GOOD['a<b>'].mean():.4f}"
+    assert lines[at + 4] == f"| a&lt;b> | {mean} | 1.5 | 2.0 | 400 |"
+    assert not any("mrr" in line for line in lines[:at])
+
+
+def test_learning_curves_are_by_epochs_and_by_seconds():
+    figure = Figure()
+    _curves(figure, made(GOOD), list(made(GOOD).contenders))
+    epochs, seconds = ([line.get_xdata().tolist() for line in axes.lines] for axes in figure.axes)
+    assert epochs == [[1, 2]] * 6 and seconds == [[0.5, 1.5]] * 6
+
+
+def test_a_comparison_that_failed_as_a_whole_has_a_report(tmp_path):
+    config = resolve({"loss": {"name": "bpr"}})
+    cells = tuple(Cell("b<r>", seed, config, tmp_path / str(seed), {}) for seed in (0, 1))
+    facts = made(GOOD).about
+    report = write_failures(
+        Comparison(tmp_path, cells, (Outcome("out of memory."), Outcome("training diverged.")), facts)
+    )
+    page, text = report.read_text(), (tmp_path / "report.md").read_text()
+    for line in ("b<r>, seed 0: out of memory.", "b<r>, seed 1: training diverged.", "Note: 3 duplicate pairs merged."):
+        assert f"- {line}" in text and line.replace("<", "&lt;").replace(">", "&gt;") in page
+    assert json.loads((tmp_path / "report.json").read_text())["failed"] == [
+        "b<r>, seed 0: out of memory.",
+        "b<r>, seed 1: training diverged.",
+    ]
+    assert facts["command"] in text
 
 
 def test_runs_of_what_is_not_told_apart():

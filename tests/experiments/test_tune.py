@@ -411,7 +411,7 @@ def test_contenders_get_the_same_number_of_trials(tiny, tmp_path):
     assert len(seen) == 4 and found["bpr, ease"] == named["bpr, ease"]
     own = found["mml(neg_weight=40), mf"]
     assert own["loss"]["neg_weight"] == "40" and "pos_weight" in own["loss"] and "learning_rate" in own["training"]
-    cells, _ = plan_cells(raw, {"mml": own}, 1, budget, tmp_path)
+    cells, _, _ = plan_cells(raw, {"mml": own}, 1, budget, tmp_path)
     assert cells[0].config.training.learning_rate == about["mml(neg_weight=40), mf"]["found"]["training.learning_rate"]
     assert tune_contenders(raw, named, 2, budget, tmp_path, watcher=lambda *each: seen.append(each)) == (found, about)
     assert len(seen) == 4

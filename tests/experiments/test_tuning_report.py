@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from rankwell.config import resolve
 from rankwell.evaluation.significance import Summary
@@ -16,7 +17,7 @@ from rankwell.experiments.run import Result
 from rankwell.experiments.search import space_of
 from rankwell.experiments.study import Study
 from rankwell.experiments.tune import Nested, Plan, Tuning
-from rankwell.experiments.tuning_charts import importances
+from rankwell.experiments.tuning_charts import _slices, importances
 from rankwell.experiments.tuning_report import _importance, found_in_tuning, write_tuning_report
 
 pytest.importorskip("optuna")
@@ -40,7 +41,7 @@ def made(folder: Path, trials: int = 14, looks: tuple[int, ...] = (3,)) -> Tunin
             taken.end("pruned", seconds=0.5)
         else:
             taken.end("complete", -abs(math.log10(taken.options["loss.temperature"]) + 2), epoch=2, seconds=1.5)
-    plan, best = Plan(config, space, trials, "none", {"users": 3}), study.best()
+    plan, best = Plan(config, space, trials, "none", {"users": 3}, ("2 rows merged",)), study.best()
     result = Result({"ndcg@20": 0.25}, {"popularity": {"ndcg@20": 0.1}}, 3, 2, best.value, {})
     return Tuning(folder, plan, tuple(study.tried()), best, config, result, looks)
 
@@ -56,6 +57,7 @@ def test_what_is_told(tmp_path):
     assert len(plain["trials"]) == 14 and plain["trials"][1]["value"] is None and plain["command"] == COMMAND
     assert plain["space"]["training.weight_decay"]["log"] and abs(sum(plain["importance"].values()) - 1) < 1e-6
     text = (tmp_path / "report.md").read_text()
+    assert "; data synthetic: users 3; split by seed 0." in text and "- Note: 2 rows merged." in text
     assert "- trial 1: out of <memory>." in text and "| loss.temperature | 0.05 |" in text and COMMAND in text
     assert "It never looked at the test" in text and "Importance is fANOVA's" in text
     page = report.read_text()
@@ -100,7 +102,23 @@ def test_folds_are_told(tmp_path):
     write_nested_report(found, COMMAND)
     text = (tmp_path / "report.md").read_text()
     assert "| parameter | fold 1 | fold 2 |" in text and "| ndcg@20 | 0.2500 | 0.2000 | 0.3000 | 6 |" in text
-    assert "each fold was searched by itself" in text and (tmp_path / "report.html").is_file()
+    assert "each fold was searched by itself" in text and "- [fold 2](fold2/report.html)" in text
+    assert '<a href="fold2/report.html">fold 2</a>' in (tmp_path / "report.html").read_text()
+
+
+def test_the_configured_value_outside_the_range_is_in_its_slice(tmp_path):
+    config = resolve({"loss": {"name": "psl", "temperature": 5.0}, "training": {"epochs": 2, "weight_decay": 0.0}})
+    space = space_of(config, ["loss.temperature=0.01:1:log", "training.weight_decay=1e-4:1:log"])
+    study = Study.start(tmp_path, config, space, "none", {})
+    while (taken := study.take(3)) is not None:
+        taken.end("complete", 0.5, epoch=1, seconds=1.0)
+    figure = Figure()
+    _slices(
+        figure, study.tried(), {name: space[name] for name in ("loss.temperature", "training.weight_decay")}, "ndcg@20"
+    )
+    temperatures, decays = (axes.lines[0].get_xdata() for axes in figure.axes)
+    assert len(temperatures) == 3 and 5.0 in temperatures
+    assert len(decays) == 2 and 0.0 not in decays  # a logarithm has no place for 0
 
 
 PROBE = """<script>

@@ -3,6 +3,8 @@
 import math
 import shlex
 import sys
+import time
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -13,18 +15,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from rankwell.cli.screen import dotted, errors, output, trial_line
 from rankwell.config import listed, load_toml, with_option
-from rankwell.errors import ConfigError
+from rankwell.errors import ConfigError, RunError
 from rankwell.experiments.cell import Outcome
 from rankwell.experiments.compare import Budget, Cell, Comparison, contenders, plan_cells
 from rankwell.experiments.compare import compare as carry_out
 from rankwell.experiments.equal_tuning import tune_contenders
 from rankwell.experiments.folder import RunFolder
-from rankwell.experiments.report import write_report
+from rankwell.experiments.report import write_failures, write_report
 from rankwell.experiments.sentences import finding
 from rankwell.experiments.standings import standings
 from rankwell.experiments.study import Tried
 
 __all__ = ["compare"]
+
+MINUTE = 60.0
+"""Seconds between two lines of how far runs are."""
 
 
 def compare(
@@ -73,11 +78,21 @@ def compare(
     tuning = None
     if tune is not None:
         named, tuning = tune_contenders(raw, named, tune, budget, out, jobs=jobs, watcher=_tried, say=say)
-    cells, facts = plan_cells(raw, named, seeds, budget, out)
+    cells, facts, notes = plan_cells(raw, named, seeds, budget, out)
     command = shlex.join(["rankwell", *sys.argv[1:]])
     with _Bar(len(cells)) as bar:
         comparison = carry_out(
-            cells, facts, out, jobs=jobs, budget=budget, command=command, tuning=tuning, watcher=bar.ended, say=say
+            cells,
+            facts,
+            out,
+            jobs=jobs,
+            budget=budget,
+            notes=notes,
+            command=command,
+            tuning=tuning,
+            watcher=bar.ended,
+            going=bar.going,
+            say=say,
         )
     _show(comparison)
 
@@ -92,9 +107,11 @@ class _Bar:
             MofNCompleteColumn(),
             TextColumn("runs"),
             TimeElapsedColumn(),
+            TextColumn("{task.fields[far]}", markup=False),
         )
         self.bar = Progress(*columns, console=errors, transient=True)
-        self.task = self.bar.add_task("", total=cells)
+        self.task = self.bar.add_task("", total=cells, far="")
+        self.told = time.monotonic()
 
     def __enter__(self) -> "_Bar":
         self.bar.start()
@@ -115,6 +132,14 @@ class _Bar:
         errors.print(f"{escape(cell.contender)}, seed {cell.seed}: {how}")
         self.bar.advance(self.task)
 
+    def going(self, far: Mapping[str, str]) -> None:
+        """Behind the bar; without a terminal, a line a minute."""
+        said = "; ".join(f"{name}: {epochs}" for name, epochs in far.items())
+        self.bar.update(self.task, far=said)
+        if not errors.is_terminal and time.monotonic() > self.told + MINUTE:
+            self.told = time.monotonic()
+            errors.print(said, markup=False)
+
 
 def _say(note: str) -> None:
     errors.print(f"[yellow]note:[/] {escape(note)}")
@@ -125,6 +150,11 @@ def _tried(contender: str, each: Tried) -> None:
 
 
 def _show(comparison: Comparison) -> None:
+    if all(outcome.error for outcome in comparison.outcomes):
+        why = "; ".join(sorted({outcome.error for outcome in comparison.outcomes}))
+        raise RunError(
+            f"no run of the comparison came to its end: {why.rstrip('.')}. See {write_failures(comparison)}."
+        )
     found = standings(comparison)
     report = write_report(found, comparison.folder)
     for each in found.contenders:

@@ -109,14 +109,20 @@ def _time(figure: Any, found: Standings, alive: Sequence[Contender]) -> None:
 
 
 def _curves(figure: Any, found: Standings, alive: Sequence[Contender]) -> None:
-    axes = figure.subplots()
+    """Against what each may use, and against what it took."""
+    both = figure.subplots(1, 2, sharey=True)
     for place, each in enumerate(alive):
         for number, curve in enumerate(each.curves):
             if curve:
+                *places, values = zip(*curve, strict=True)
                 label = _label(each) if number == 0 else None
-                axes.plot(*zip(*curve, strict=True), linewidth=1, markersize=3, label=label, **style(place))
-    axes.set(xlabel="seconds of training (one line a seed)", ylabel=f"{found.monitor} in validation")
-    axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+                for axes, along in zip(both, places, strict=True):
+                    axes.plot(along, values, linewidth=1, markersize=3, label=label, **style(place))
+    left, right = both
+    left.xaxis.get_major_locator().set_params(integer=True)
+    left.set(xlabel="epoch (one line a seed)", ylabel=f"{found.monitor} in validation")
+    right.set(xlabel="seconds of training")
+    right.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _gradient(figure: Any, alive: Sequence[Contender]) -> None:
@@ -132,4 +138,4 @@ def _gradient(figure: Any, alive: Sequence[Contender]) -> None:
     left.tick_params(axis="x", rotation=45)
     left.set(xlabel="rank among the row's negatives", ylabel="share of gradient, last epoch")
     right.set(xlabel="tenth of the items, least popular first", ylabel="share of gradient, last epoch")
-    left.legend(frameon=False, fontsize="x-small", loc="upper right")  # to find the best place can take seconds
+    figure.legend(*left.get_legend_handles_labels(), frameon=False, fontsize="x-small", loc="outside right center")

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import threading
+import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
@@ -27,7 +28,7 @@ from rankwell.experiments.processes import cores
 from rankwell.experiments.seconds import read_spent
 from rankwell.tasks import task_of
 
-__all__ = ["Budget", "Cell", "Comparison", "Watcher", "changed", "compare", "contenders", "plan_cells"]
+__all__ = ["Budget", "Cell", "Comparison", "Going", "Watcher", "changed", "compare", "contenders", "plan_cells"]
 
 NAME = re.compile(r"(?P<name>[^()]+)(?:\((?P<own>.*)\))?")
 """``mml(neg_weight=400,margins=[0.8,0.9])``"""
@@ -35,6 +36,9 @@ NAME = re.compile(r"(?P<name>[^()]+)(?:\((?P<own>.*)\))?")
 Raw = dict[str, Any]
 Watcher = Callable[["Cell", Outcome, bool], None]
 """Told of each cell that ended, and whether it had before."""
+
+Going = Callable[[Mapping[str, str]], None]
+"""Told each second how far the cells are that run, by their names."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +126,10 @@ def _parsed(text: str, section: str) -> Raw:
 
 def plan_cells(
     raw: Mapping[str, Any], named: Mapping[str, Mapping[str, Raw]], seeds: int, budget: Budget, folder: Path
-) -> tuple[list[Cell], dict[str, Any]]:
-    """Every cell with its configuration and folder, and what the data are; the data are read once for each way to read them.
+) -> tuple[list[Cell], dict[str, Any], tuple[str, ...]]:
+    """Every cell with its configuration and folder, what the data are, and notes on them.
+
+    The data are read once for each way to read them.
 
     All seeds share the split of ``split_seed`` (0 where it is open), so that their values are of the same users. There is no
     refit where it is open: it would take as many steps again as validation chose.
@@ -135,6 +141,7 @@ def plan_cells(
         raise ConfigError(f"a comparison needs at least one seed: got {seeds}.")
     cells: list[Cell] = []
     facts: dict[str, Any] = {}
+    notes: dict[str, None] = {}
     read: dict[str, tuple[Any, dict[str, Any]]] = {}
     for (name, sections), seed in itertools.product(named.items(), range(seeds)):
         given = json.loads(json.dumps(raw))
@@ -158,6 +165,7 @@ def plan_cells(
             data = task.read(config.splitting())
             read[key] = data, task.facts(data)
         data, facts = read[key]
+        notes |= dict.fromkeys(data.notes)
         config = _budgeted(config, task, data, budget)
         made_from = with_files(facts, config)
         place = folder / "cells" / _folder(name, config, made_from, budget)
@@ -165,7 +173,7 @@ def plan_cells(
         if same := [each.contender for each in cells if each.folder == cell.folder]:
             raise ConfigError(f"{same[0]!r} and {name!r} are the same: name each contender once.")
         cells.append(cell)
-    return cells, facts
+    return cells, facts, tuple(notes)
 
 
 def _budgeted(config: Config, task: Any, data: Any, budget: Budget) -> Config:
@@ -192,16 +200,18 @@ def compare(
     *,
     jobs: int | None = None,
     budget: Budget,
+    notes: Sequence[str] = (),
     command: str = "",
     tuning: Mapping[str, Any] | None = None,
     watcher: Watcher | None = None,
+    going: Going | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
     """Carry out every cell that has not ended, ``jobs`` at a time; those that have are taken as they are.
 
     Cells side by side have one thread each; a budget in seconds takes one cell at a time with all threads, since others
     would steal its seconds. Each cell is a process, and fails alone. Interrupted at any moment, the same call goes on.
-    ``tuning`` is what to tell of how contenders were tuned before: it is kept with the facts.
+    ``notes`` on the data, and ``tuning``, what to tell of how contenders were tuned before, are kept with the facts.
     """
     jobs = 1 if budget.seconds is not None else min(jobs or cores(), len(cells))
     about: dict[str, Any] = {
@@ -211,7 +221,7 @@ def compare(
         **_made_from(cells, facts, budget),
         "cells": [cell.folder.name for cell in cells],
         "tuning": dict(tuning or {}),
-        "notes": changed(cells, facts, budget, folder),
+        "notes": [*notes, *changed(cells, facts, budget, folder)],
     }
     for note in about["notes"]:
         say(note)
@@ -221,7 +231,7 @@ def compare(
         RunFolder(folder).write_json("comparison.json", about)
     outcomes: dict[Path, Outcome] = {}
     with closing(
-        _carried_out(cells, jobs, about["threads"], budget)
+        _carried_out(cells, jobs, about["threads"], budget, going)
     ) as ended:  # an error here stops the others at once
         for cell, outcome, kept in ended:
             outcomes[cell.folder] = outcome
@@ -235,7 +245,7 @@ def compare(
 
 
 def _carried_out(
-    cells: Sequence[Cell], jobs: int, threads: int, budget: Budget
+    cells: Sequence[Cell], jobs: int, threads: int, budget: Budget, going: Going | None
 ) -> Generator[tuple[Cell, Outcome, bool], None, None]:
     """Cells as they end, and whether they had before: those come first."""
     open_cells, stop = [], threading.Event()
@@ -249,6 +259,7 @@ def _carried_out(
     each = partial(carry_out, threads=threads, seconds=budget.seconds, jobs=jobs, stop=stop)
     with ThreadPoolExecutor(jobs) as pool:
         running: dict[Future[Outcome], Cell] = {}
+        told = 0.0
         try:
             for cell in open_cells:
                 future = pool.submit(each, cell.config, cell.folder, files=cell.files, first=first[cell.contender])
@@ -257,10 +268,20 @@ def _carried_out(
                 # Polars' handler of Ctrl-C lets a wait without an end go on.
                 for future in wait(running, timeout=0.2, return_when=FIRST_COMPLETED).done:
                     yield running.pop(future), future.result(), False
+                if going and time.monotonic() > told + 1:
+                    told = time.monotonic()
+                    going(dict(_how_far(cell) for future, cell in running.items() if future.running()))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             stop.set()
             raise
+
+
+def _how_far(cell: Cell) -> tuple[str, str]:
+    """Its name, and how many epochs its run has logged."""
+    log, most = cell.folder / "run" / "log.jsonl", cell.config.training.epochs
+    done = log.read_bytes().count(b"\n") if log.is_file() else 0
+    return f"{cell.contender}, seed {cell.seed}", f"epoch {done} of {most}" if most else f"epoch {done}"
 
 
 def _unequal(cells: Sequence[Cell]) -> list[str]:

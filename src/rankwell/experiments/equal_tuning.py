@@ -51,8 +51,8 @@ def tune_contenders(
     Each is searched by itself, one trial after the other, by validation on the comparison's split, under its first seed;
     ``jobs`` contenders go side by side. What stands in a contender's parentheses is kept; what ``raw`` gives is where the
     search begins, as of :func:`~rankwell.experiments.tune.planned`. Studies are in ``folder/tuning``:
-    interrupted, the same call goes on. A contender whose trials all failed stays as it is. What has changed since the last
-    comparison in the folder is said first.
+    interrupted, the same call goes on. A contender whose trials all failed stays as it is. Notes on the data, and what has
+    changed since the last comparison in the folder, are said first.
 
     Raises:
         ConfigError: for fewer than one trial, a budget in seconds, or data without validation.
@@ -63,8 +63,8 @@ def tune_contenders(
         raise ConfigError(
             "trials are made equal by steps or epochs, not by seconds: give --steps, or leave --tune out."
         )
-    cells, facts = plan_cells(raw, named, 1, budget, folder)
-    for note in changed(cells, facts, budget, folder):
+    cells, facts, notes = plan_cells(raw, named, 1, budget, folder)
+    for note in (*notes, *changed(cells, facts, budget, folder)):
         say(note)
     config = cells[0].config
     data = task_of(config.task).read(config.splitting())

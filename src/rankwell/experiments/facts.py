@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from rankwell.tasks import Data, Task
+from rankwell.tasks import Data, Task, task_of
 from rankwell.tasks.settings import Config
 
-__all__ = ["changes", "facts_of", "named_files", "with_files"]
+__all__ = ["changes", "data_said", "facts_of", "named_files", "with_files"]
 
 OF_FILE = re.compile(r"(.*\.py):[^:]+")
 """A loss, a measure or a model of one's own."""
@@ -27,6 +27,21 @@ def with_files(facts: Mapping[str, Any], config: Config) -> dict[str, Any]:
     """The facts of the data and, where the settings name files, the ``files``."""
     files = named_files(config)
     return {**facts, "files": files} if files else dict(facts)
+
+
+def data_said(task: str, settings: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """Data in words: the path, counts and fingerprint, and the settings that are not the default.
+
+    >>> data_said("interactions", {"path": "log.csv", "user": "who", "split": "random"}, {"users": 1200, "fingerprint": "0a"})
+    'log.csv: users 1,200, fingerprint 0a; user who'
+    """
+    default = task_of(task).settings().model_dump(mode="json")
+    own = [f"{key} {value}" for key, value in settings.items() if key != "path" and value != default.get(key)]
+    counts = [
+        f"{key} {f'{value:,}' if isinstance(value, int) else value}" for key, value in facts.items() if key != "files"
+    ]
+    said = [", ".join(each) for each in (counts, own) if each]
+    return f"{settings['path']}: {'; '.join(said)}"
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -3,9 +3,9 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from rankwell.experiments.page import Cell, number
+from rankwell.experiments.page import Cell, Table, number, versions, write_page
 from rankwell.experiments.tune import Nested
-from rankwell.experiments.tuning_report import Table, looks_of, protocol_of, setting, versions, write_page
+from rankwell.experiments.tuning_report import looks_of, protocol_of, setting
 from rankwell.tasks import task_of
 
 __all__ = ["found_over_folds", "write_nested_report"]
@@ -51,7 +51,8 @@ def write_nested_report(found: Nested, command: str) -> Path:
         **versions(),
     }
     title = f"Cross-validated tuning of {first.config.loss['name']}"
-    return write_page(found.folder, title, content, tables, [], {})
+    links = {f"fold {place}": f"{each.folder.name}/report.html" for place, each in enumerate(found.folds, start=1)}
+    return write_page(found.folder, title, content, tables, [], {}, links)
 
 
 def _summaries(found: Nested) -> Table:

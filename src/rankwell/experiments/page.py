@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import json
 import math
 import os
 import platform
@@ -10,11 +11,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
+import rankwell
+from rankwell.atomic import write_text
 from rankwell.errors import require
 from rankwell.pictures import COLOURS
 
 __all__ = [
     "Cell",
+    "Table",
     "drawn",
     "figures",
     "finite",
@@ -26,16 +32,22 @@ __all__ = [
     "points",
     "shown",
     "style",
+    "versions",
+    "write_page",
 ]
 
 STYLE = """
 :root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; margin: 0 auto; max-width: 62rem; padding: 1rem;
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; margin: 0 auto; max-width: 68rem; padding: 1rem;
   overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 .wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; } th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid #444; vertical-align: bottom; }
+table { border-collapse: collapse; font-size: .85rem; }
+th, td { padding: .25rem .5rem; text-align: right; white-space: nowrap; }
+th { white-space: normal; overflow-wrap: normal; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: inherit; white-space: normal;
+  overflow-wrap: break-word; max-width: min(14rem, 40vw); }
+thead tr, tbody tr { background: #fff; } thead th { border-bottom: 2px solid #444; vertical-align: bottom; }
 tbody tr:nth-child(even) { background: #f4f4f4; } button { all: unset; cursor: pointer; font-weight: bold; }
 button:focus-visible { outline: 2px solid #0072B2; } button::after { content: " \\2195"; color: #777; }
 img { min-width: 36rem; max-width: 100%; height: auto; } figure { margin: 1rem 0; overflow-x: auto; }
@@ -70,6 +82,9 @@ MARKERS = "osD^vPX*<>"
 
 Cell = tuple[str, float | str]
 """What is shown, and what it is sorted by."""
+
+Table = tuple[Sequence[str], Sequence[Sequence[Cell]]]
+"""Heads and rows."""
 
 
 def page(title: str, parts: Iterable[str]) -> str:
@@ -107,6 +122,49 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[Cell]]) -> list
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     cells = ([cell.replace("|", "\\|").replace("<", "&lt;") for cell, _ in row] for row in rows)
     return [*lines, *("| " + " | ".join(row) + " |" for row in cells), ""]
+
+
+def write_page(
+    folder: Path,
+    title: str,
+    content: Mapping[str, Any],
+    tables: Mapping[str, Table],
+    failed: Sequence[str],
+    pictures: Mapping[str, str],
+    links: Mapping[str, str] | None = None,
+) -> Path:
+    """One content as three files: ``report.html``, ``report.md`` and ``report.json``; gives the first."""
+    write_text(folder / "report.json", json.dumps(finite(content), indent=1) + "\n")
+    lines = [f"# {title}", "", content["finding"], ""]
+    parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(content['finding'])}</p>"]
+    for place, (name, table) in enumerate(tables.items()):
+        lines += [f"## {name}", "", *markdown_table(*table)]
+        parts += [f"<h2>{html.escape(name)}</h2>", html_table(*table)]
+        if place == 0:
+            parts += figures(pictures)
+    if links:
+        lines += [*(f"- [{name}]({path})" for name, path in links.items()), ""]
+        linked = (f'<a href="{html.escape(path)}">{html.escape(name)}</a>' for name, path in links.items())
+        parts += [f"<p>{' · '.join(linked)}</p>"]
+    if failed:
+        lines += ["## Failed", "", *(f"- {each}" for each in failed), ""]
+        parts += ["<h2>Failed</h2>", points(failed)]
+    lines += ["## Protocol", "", *(f"- {each}" for each in content["protocol"]), ""]
+    lines += [f"`{content['command']}`", "", machine(content), ""]
+    parts += ["<h2>Protocol</h2>", points(content["protocol"])]
+    parts += [
+        "<h2>Again</h2>",
+        f"<pre>{html.escape(content['command'])}</pre>",
+        f"<p>{html.escape(machine(content))}</p>",
+    ]
+    write_text(folder / "report.md", "\n".join(lines))
+    write_text(folder / "report.html", page(title, parts))
+    return folder / "report.html"
+
+
+def versions() -> dict[str, str]:
+    """What the report was made with."""
+    return {"rankwell": rankwell.__version__, "torch": torch.__version__}
 
 
 def points(items: Iterable[str]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from rankwell.atomic import write_text
 from rankwell.experiments.charts import charts
+from rankwell.experiments.compare import Comparison
 from rankwell.experiments.page import (
     Cell,
     figures,
@@ -22,11 +23,12 @@ from rankwell.experiments.page import (
     number,
     page,
     points,
+    write_page,
 )
-from rankwell.experiments.sentences import failures, finding, protocol, settings_of
+from rankwell.experiments.sentences import failures, finding, notes_said, protocol, settings_of
 from rankwell.experiments.standings import Contender, Pair, Standings
 
-__all__ = ["write_report"]
+__all__ = ["write_failures", "write_report"]
 
 
 def write_report(found: Standings, folder: Path) -> Path:
@@ -38,8 +40,20 @@ def write_report(found: Standings, folder: Path) -> Path:
     return folder / "report.html"
 
 
+def write_failures(comparison: Comparison) -> Path:
+    """The three files of a comparison in which no run came to its end: why each did not, and the command."""
+    ended = zip(comparison.cells, comparison.outcomes, strict=True)
+    content = {
+        "finding": "No run came to its end.",
+        "protocol": [f"Each contender had {comparison.facts['budget']}.", *notes_said(comparison.facts["notes"])],
+        **comparison.facts,
+    }
+    failed = [f"{cell.contender}, seed {cell.seed}: {outcome.error}" for cell, outcome in ended]
+    return write_page(comparison.folder, "Comparison: every run failed", {**content, "failed": failed}, {}, failed, {})
+
+
 def _table(found: Standings) -> tuple[list[str], list[list[Cell]]]:
-    """The ranked table: heads, and rows."""
+    """The ranked table by the first measure: heads, and rows."""
     alive = [each for each in found.contenders if each.seeds]
     against = {pair.worse: pair for pair in found.pairs if pair.better == alive[0].name}
     heads = [
@@ -50,8 +64,7 @@ def _table(found: Standings) -> tuple[list[str], list[list[Cell]]]:
         "sd over " + found.units,
         "less the first",
     ]
-    heads += ["95 % of that", "p (Holm)", "effect", "wins/ties/losses", *found.measures[1:]]
-    heads += ["seconds", "epochs", "peak MB", "joules", "seeds"]
+    heads += ["95 % of that", "p (Holm)", "effect", "wins, ties, losses", "seeds"]
     return heads, [_row(found, each, against.get(each.name)) for each in alive]
 
 
@@ -74,13 +87,28 @@ def _row(found: Standings, each: Contender, pair: Pair | None) -> list[Cell]:
             number(pair.adjusted, ".2g"),
         ]
         row += [number(-gap.effect, "+.2f"), (counts, gap.losses)]
-    others = [each.summaries.get(measure) for measure in found.measures[1:]]
-    row += [number(math.nan if other is None else other.mean) for other in others]
-    joules = [used.joules for used in each.used if used.joules is not None]
-    row += [number(each.seconds, ".1f"), number(float(np.mean([used.epochs for used in each.used])), ".1f")]
-    row += [number(max(used.peak_bytes for used in each.used) / 1e6, ",.0f")]
-    row += [number(float(np.mean(joules)) if joules else math.nan, ",.0f"), (str(len(each.seeds)), len(each.seeds))]
-    return row
+    return [*row, (str(len(each.seeds)), len(each.seeds))]
+
+
+def _cost(found: Standings) -> tuple[list[str], list[list[Cell]]]:
+    """The other measures, and what each contender took."""
+    others = found.measures[1:]
+    rows: list[list[Cell]] = []
+    energy = any(used.joules is not None for each in found.contenders for used in each.used)
+    for each in found.contenders:
+        if each.seeds:
+            row: list[Cell] = [(each.name, each.name)]
+            row += [number(each.summaries[name].mean if name in each.summaries else math.nan) for name in others]
+            row += [number(each.seconds, ".1f"), number(float(np.mean([used.epochs for used in each.used])), ".1f")]
+            row += [number(max(used.peak_bytes for used in each.used) / 1e6, ",.0f")]
+            joules = [used.joules for used in each.used if used.joules is not None]
+            row += [number(float(np.mean(joules)) if joules else math.nan, ",.0f")] * energy
+            rows.append(row)
+    return ["contender", *others, "seconds", "epochs", "peak MB", *["joules"] * energy], rows
+
+
+def _of_cost(found: Standings) -> str:
+    return "Other measures, and cost" if found.measures[1:] else "Cost"
 
 
 def _pairs(found: Standings) -> tuple[list[str], list[list[Cell]]]:
@@ -94,7 +122,7 @@ def _pairs(found: Standings) -> tuple[list[str], list[list[Cell]]]:
         row += [(f"{gap.low:+.4f} to {gap.high:+.4f}", gap.low), number(gap.p, ".2g"), number(pair.adjusted, ".2g")]
         row += [number(gap.p_permutation, ".2g"), number(gap.p_t, ".2g"), number(gap.effect, "+.2f")]
         rows.append([*row, (f"{gap.wins:,}/{gap.ties:,}/{gap.losses:,}", gap.wins)])
-    return [*heads, "effect", "wins/ties/losses"], rows
+    return [*heads, "effect", "wins, ties, losses"], rows
 
 
 def _slices(found: Standings) -> tuple[list[str], list[list[Cell]]]:
@@ -110,6 +138,7 @@ def _slices(found: Standings) -> tuple[list[str], list[list[Cell]]]:
 def _markdown(found: Standings) -> str:
     lines = ["# Comparison", "", finding(found), "", *markdown_table(*_table(found))]
     lines += [f"Baseline {name}: {values[found.measure]:.4f}." for name, values in found.baselines.items()]
+    lines += ["", f"## {_of_cost(found)}", "", *markdown_table(*_cost(found))]
     if failed := failures(found):
         lines += ["", "## Failed", "", *(f"- {each}" for each in failed)]
     if len(found.pairs) > 1:
@@ -129,6 +158,7 @@ def _html(found: Standings, pictures: Mapping[str, str]) -> str:
     parts += [
         f"<p>Baseline {escape(name)}: {values[found.measure]:.4f}.</p>" for name, values in found.baselines.items()
     ]
+    parts += [f"<h2>{_of_cost(found)}</h2>", html_table(*_cost(found))]
     if failed := failures(found):
         parts += ["<h2>Failed</h2>", points(failed)]
     parts += figures(pictures)

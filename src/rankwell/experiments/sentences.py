@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 
 from rankwell.evaluation.significance import LEAST_UNITS
 from rankwell.experiments.equal_tuning import tuning_said
+from rankwell.experiments.facts import data_said
 from rankwell.experiments.standings import Contender, Standings
 from rankwell.metrics import Measure
 from rankwell.metrics.registry import RESULTS
 
-__all__ = ["failures", "finding", "protocol", "settings_of"]
+__all__ = ["failures", "finding", "notes_said", "protocol", "settings_of"]
 
 
 def finding(found: Standings) -> str:
@@ -78,10 +79,10 @@ def protocol(found: Standings) -> list[str]:
     """How it was done, a sentence each."""
     alive = [each for each in found.contenders if each.seeds]
     settings = alive[0].settings
-    data = ", ".join(f"{key} {value}" for key, value in settings["data"].items())
+    data = data_said(settings["task"], settings["data"], found.about["data"])
     training, seeds = settings["training"], max(len(each.seeds) + len(each.failed) for each in found.contenders)
     said = [
-        f"Task {settings['task']}; data: {data}; split by seed {settings['split_seed']}, the same for all.",
+        f"Task {settings['task']}; data {data}; split by seed {settings['split_seed']}, the same for all.",
         f"Each contender had {found.about['budget']} and {seeds} seed{'s' * (seeds > 1)} of start, order and draws.",
         _selection(found, training["patience"]),
         *([] if training.get("refit", True) else [_NO_REFIT]),
@@ -91,7 +92,12 @@ def protocol(found: Standings) -> list[str]:
         *_recommended(found),
         *tuning_said(found.about.get("tuning", {})),
     ]
-    return [*said, _cost(found), *(f"Note: {note}." for note in found.about["notes"])]
+    return [*said, _cost(found), *notes_said(found.about["notes"])]
+
+
+def notes_said(notes: Sequence[str]) -> list[str]:
+    """Notes on the data, and on what has changed."""
+    return [f"Note: {note}." for note in notes]
 
 
 def _intervals(found: Standings) -> str:

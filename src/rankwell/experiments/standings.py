@@ -64,8 +64,8 @@ class Contender:
     rank: float
     """Mean over users of its rank by the first measure, among all; NaN where it failed."""
     used: tuple[Used, ...]
-    curves: tuple[list[tuple[float, float]], ...]
-    """Of each seed: seconds of training, and the monitored measure in validation."""
+    curves: tuple[list[tuple[int, float, float]], ...]
+    """Of each seed: epoch, seconds of training, and the monitored measure in validation."""
     negatives: dict[str, Any] | None
     """What the last epoch of its first seed saw."""
     slices: dict[str, dict[str, float]]
@@ -218,12 +218,12 @@ def _used(log: Sequence[dict[str, Any]], result: dict[str, Any], outcome: Outcom
     return Used(seconds, len(log), *took)
 
 
-def _curve(log: Sequence[dict[str, Any]], monitor: str) -> list[tuple[float, float]]:
+def _curve(log: Sequence[dict[str, Any]], monitor: str) -> list[tuple[int, float, float]]:
     points, seconds = [], 0.0
     for epoch in log:
         seconds += epoch["seconds"]
         if epoch["phase"] == "select" and epoch["validation"]:
-            points.append((seconds, epoch["validation"][monitor]))
+            points.append((epoch["epoch"], seconds, epoch["validation"][monitor]))
     return points
 
 

@@ -30,7 +30,10 @@ def importances(study: Study) -> dict[str, float]:
     outside the range, do not count. Empty, too, without scikit-learn, which grows the forest.
     """
     complete = [each for each in study.tried() if each.state == "complete"]
-    names = [name for name in study.space if len({str(_value(each, study.space, name)) for each in complete}) > 1]
+    tried = {name: [_value(each, study.space[name]) for each in complete] for name in study.space}
+    names = [
+        name for name, each in study.space.items() if len({str(value) for value in tried[name] if value in each}) > 1
+    ]
     if len(complete) < LEAST or not names:
         return {}
     importance = require("optuna.importance", "tune")
@@ -94,8 +97,8 @@ def _slices(figure: Any, tried: Sequence[Tried], space: Space, monitor: str) -> 
     grid = figure.subplots(math.ceil(len(space) / columns), columns, squeeze=False, sharey=True)
     for axes, (name, each) in zip(grid.flat, space.items(), strict=False):
         for place, state in enumerate(SORTS):
-            points = [(_value(one, space, name), _height(one)) for one in tried if one.state == state]
-            shown = [(x, y) for x, y in points if x is not None and not math.isnan(y)]
+            points = [(_value(one, each), _height(one)) for one in tried if one.state == state]
+            shown = [(x, y) for x, y in points if _has_place(each, x) and not math.isnan(y)]
             if shown:
                 x, y = zip(*shown, strict=True)
                 axes.plot(_places(each, x), y, linestyle="", markersize=4, **style(place))
@@ -120,13 +123,17 @@ def _span(axes: Any, each: Dimension) -> None:
     axes.minorticks_off()
 
 
-def _value(each: Tried, space: Space, name: str) -> Any:
-    """What the trial tried of one parameter."""
-    dimension = space[name]
+def _value(each: Tried, dimension: Dimension) -> Any:
+    """What the trial tried of one parameter; as configured, it may lie outside the range."""
     value = each.options.get(dimension.path)
-    if dimension.place is not None and isinstance(value, list):
-        value = value[dimension.place]
-    return value if value in dimension else None
+    return value[dimension.place] if dimension.place is not None and isinstance(value, list) else value
+
+
+def _has_place(each: Dimension, value: Any) -> bool:
+    """Whether the value can be drawn; none can be where a logarithm has no place for it, or it is no choice."""
+    if each.choices:
+        return value in each.choices
+    return isinstance(value, (int, float)) and (value > 0 or not each.log)
 
 
 def _places(each: Dimension, values: Sequence[Any]) -> list[Any]:

@@ -1,31 +1,15 @@
 """Tuning told: what was found, what was tried, and how."""
 
-import html
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import rankwell
-from rankwell.atomic import write_text
 from rankwell.config import Config
 from rankwell.errors import require
-from rankwell.experiments.page import (
-    Cell,
-    figures,
-    finite,
-    html_table,
-    machine,
-    markdown_table,
-    number,
-    page,
-    points,
-    shown,
-)
+from rankwell.experiments.facts import data_said
+from rankwell.experiments.page import Cell, Table, number, shown, versions, write_page
 from rankwell.experiments.proposals import RANDOM
 from rankwell.experiments.study import Study, Tried
 from rankwell.experiments.tune import Plan, Tuning
@@ -36,12 +20,8 @@ __all__ = [
     "looks_of",
     "protocol_of",
     "setting",
-    "versions",
-    "write_page",
     "write_tuning_report",
 ]
-
-Table = tuple[Sequence[str], Sequence[Sequence[Cell]]]
 
 PRUNED = {
     "median": "A trial was stopped when its best value so far was below the median of the others' at that epoch; the first"
@@ -95,44 +75,6 @@ def write_tuning_report(found: Tuning, command: str) -> Path:
     return write_page(found.folder, title, content, tables, failed, pictures)
 
 
-def write_page(
-    folder: Path,
-    title: str,
-    content: Mapping[str, Any],
-    tables: Mapping[str, Table],
-    failed: Sequence[str],
-    pictures: Mapping[str, str],
-) -> Path:
-    """One content as three files."""
-    write_text(folder / "report.json", json.dumps(finite(content), indent=1) + "\n")
-    lines = [f"# {title}", "", content["finding"], ""]
-    parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(content['finding'])}</p>"]
-    for place, (name, table) in enumerate(tables.items()):
-        lines += [f"## {name}", "", *markdown_table(*table)]
-        parts += [f"<h2>{html.escape(name)}</h2>", html_table(*table)]
-        if place == 0:
-            parts += figures(pictures)
-    if failed:
-        lines += ["## Failed", "", *(f"- {each}" for each in failed), ""]
-        parts += ["<h2>Failed</h2>", points(failed)]
-    lines += ["## Protocol", "", *(f"- {each}" for each in content["protocol"]), ""]
-    lines += [f"`{content['command']}`", "", machine(content), ""]
-    parts += ["<h2>Protocol</h2>", points(content["protocol"])]
-    parts += [
-        "<h2>Again</h2>",
-        f"<pre>{html.escape(content['command'])}</pre>",
-        f"<p>{html.escape(machine(content))}</p>",
-    ]
-    write_text(folder / "report.md", "\n".join(lines))
-    write_text(folder / "report.html", page(title, parts))
-    return folder / "report.html"
-
-
-def versions() -> dict[str, str]:
-    """What the report was made with."""
-    return {"rankwell": rankwell.__version__, "torch": torch.__version__}
-
-
 def setting(value: Any) -> Cell:
     """A parameter's value in a table; what is no number sorts by its text."""
     plain = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -181,11 +123,11 @@ def _trials(found: Tuning) -> Table:
 def protocol_of(plan: Plan, trials: int) -> list[str]:
     """How it was done, a sentence each."""
     config = plan.config
-    data = ", ".join(f"{key} {value}" for key, value in config.as_dict()["data"].items() if key != "fold")
+    data = {key: value for key, value in config.as_dict()["data"].items() if key != "fold"}
     seed = config.seed if config.split_seed is None else config.split_seed
     optuna = require("optuna", "tune")
     return [
-        f"Task {config.task}; data: {data}; split by seed {seed}.",
+        f"Task {config.task}; data {data_said(config.task, data, plan.data)}; split by seed {seed}.",
         f"{trials} trials, proposed by the tree-structured Parzen estimator of optuna {optuna.__version__} with seed"
         f" {config.seed}; the first is the configuration as it was given, those up to the {RANDOM}th are random, and none is"
         " tried twice.",
@@ -194,6 +136,7 @@ def protocol_of(plan: Plan, trials: int) -> list[str]:
         " figure to tell is the test's.",
         PRUNED[plan.pruner],
         "Not tried: other values of anything that was not searched; other seeds of start, order and draws.",
+        *(f"Note: {note}." for note in plan.notes),
     ]
 
 
