@@ -133,7 +133,7 @@ def test_a_dry_run_shows_the_work_and_writes_nothing(rankwell, folder, tmp_path)
 def test_too_few_negatives_are_said(rankwell, folder, given, tmp_path):
     said = rankwell("mine", folder, "-o", tmp_path / "out.jsonl", *given, "--max-score", "0.8", "--range-max", "3")
     assert said.code == 0, said.err
-    assert "3 pairs have fewer than 3 negatives: raise --range-max (now 3) or raise --max-score." in said.err
+    assert "3 pairs with fewer than 3 negatives: raise --range-max (now 3) or raise --max-score." in said.err
     assert "dropped by max_score 0.8" in said.out
 
 

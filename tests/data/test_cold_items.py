@@ -45,7 +45,7 @@ def test_users_of_new_items_alone_are_counted():
     split = split_cold_items(data, 0.5, seed=0)
     new = int(split.held_out.items[0])
     assert len(split.held_out) == 1 and split.held_out.users.tolist() == [0]
-    assert split.notes[0] == "1 users know new items alone: their 1 interactions were dropped"
+    assert split.notes[0] == "1 user with nothing but new items: 1 interaction dropped"
     assert 1 + new not in split.train.users  # user 1 knows item 0 alone, user 2 item 1
 
 

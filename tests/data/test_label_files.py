@@ -63,9 +63,9 @@ def test_pairs_beside_a_column_and_alone(file):
     both = read_labelled(films, labels="genres", pairs=tags, pairs_label="tag")
     assert sorted(pairs(both)) == sorted([*EXPECTED, ("3", "space"), ("1", "in, out")])
     assert [note.partition(": ")[2] for note in both.notes] == [
-        "1 labels are empty texts and are left out",
-        "1 labels repeat one of their row and count once",
-        "1 pairs are of rows that " + str(films) + " does not have, and are left out",
+        "1 label without a text left out",
+        "1 label repeated in a row, counted once",
+        "1 pair of rows that " + str(films) + " does not have left out",
     ]
     alone = read_labelled(films, features=["year"], pairs=tags, pairs_label="tag")
     assert sorted(pairs(alone)) == [("1", "in, out"), ("2", "Crime"), ("3", "space")]
@@ -77,8 +77,8 @@ def test_empty_and_repeated_labels_are_counted(file):
     table = read_labelled(file("a.csv", "id,x,labels\n1,1,a||a| \n2,1,none\n3,1,b\n"), not_labels=["none"])
     assert pairs(table) == [("1", "a"), ("3", "b")]
     assert [note.partition(": ")[2] for note in table.notes] == [
-        "2 labels are empty texts and are left out",
-        "1 labels repeat one of their row and count once",
+        "2 labels without a text left out",
+        "1 label repeated in a row, counted once",
     ]
 
 

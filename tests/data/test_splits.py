@@ -102,7 +102,10 @@ def test_leave_last_equals_a_loop(n, order):
 def test_leave_last_counts_users_that_are_too_short():
     data = random_data()
     short = sum(1 for count in data.activity() if count <= 2)
-    assert f"{short:,} users have fewer than 3" in split_leave_last(data, 2).notes[0]
+    assert (
+        f"{short:,} users with fewer than 3 interactions: all but the first held out"
+        in split_leave_last(data, 2).notes[0]
+    )
 
 
 def test_global_time_cuts_at_a_moment_and_drops_new_users():
@@ -132,7 +135,7 @@ def test_global_time_notes_new_users_and_ties():
 def test_items_without_training_are_counted():
     ids = pl.Series(["a"]), pl.Series(["x", "y", "z"])
     split = split_leave_last(Interactions(np.zeros(3, dtype=np.int64), np.arange(3), *ids), order="file")
-    assert split.notes == ("1 items are held out without a training interaction",)
+    assert split.notes == ("1 item held out without a training interaction",)
 
 
 def test_what_cannot_be_split_is_refused():

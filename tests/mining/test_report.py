@@ -35,7 +35,7 @@ def test_counts_are_those_of_the_whole(report):
     assert shown["pairs with too few"] == f"{short} ({short / 7:.1%}), {none} of them with none"
     assert (
         made.advice()
-        == f"{short} pairs have fewer than 3 negatives: raise --range-max (now 30) or lower --relative-margin."
+        == f"{short} pairs with fewer than 3 negatives: raise --range-max (now 30) or lower --relative-margin."
     )
 
 

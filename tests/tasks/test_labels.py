@@ -144,7 +144,7 @@ class TestReading:
         data = self.read(films, not_labels=["none"])
         assert len(data.train) + len(data.test) == 50
         assert "3 of 53 rows have no label: they train nothing, and are not measured" in data.notes
-        assert any("2 labels are empty texts" in note for note in data.notes)
+        assert any("2 labels without a text left out" in note for note in data.notes)
 
     def test_rare_labels_are_counted_and_left_out(self, films):
         films.write_text(films.read_text() + "50,1950,single\n")

@@ -191,7 +191,7 @@ class TestFiles:
         (tmp_path / "train.txt").write_text("1 qid:1 1:1\n0 qid:1 1:2\n")
         (tmp_path / "test.txt").write_text("1 qid:3 1:1 2:5 3:0\n0 qid:3 1:1\n")
         read = self.read(tmp_path, valid_fraction=0)
-        assert "1 features of test documents are 0 in all training documents: nothing is learned of them" in read.notes
+        assert "1 feature of test documents with 0 in all training documents: nothing is learned of that" in read.notes
 
     @pytest.mark.parametrize("part", ["training", "test"])
     def test_a_part_without_any_relevant_document_is_refused(self, tmp_path, part):

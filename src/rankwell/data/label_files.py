@@ -9,6 +9,7 @@ import polars as pl
 from rankwell.data.tables import read_text_columns
 from rankwell.data.text_files import line_of_record, read_text, unreadable
 from rankwell.errors import ConfigError, DataError, nearest
+from rankwell.words import many
 
 __all__ = ["LabelledTable", "labelled_table", "read_labelled"]
 
@@ -142,9 +143,9 @@ def _cleaned(found: pl.DataFrame, source: str, not_labels: Sequence[str]) -> tup
     once = full.unique(maintain_order=True)
     notes = []
     if empty := len(there) - len(full):
-        notes.append(f"{source}: {empty:,} labels are empty texts and are left out")
+        notes.append(f"{source}: {many(empty, 'label')} without a text left out")
     if repeated := len(full) - len(once):
-        notes.append(f"{source}: {repeated:,} labels repeat one of their row and count once")
+        notes.append(f"{source}: {many(repeated, 'label')} repeated in a row, counted once")
     return once, tuple(notes)
 
 
@@ -160,7 +161,7 @@ def _with_pairs(table: LabelledTable, path: Path, id: str, label: str, not_label
     given = pl.DataFrame({"row": rows, "label": frame[label].cast(pl.String).fill_null("")})
     found, notes = _cleaned(given.drop_nulls("row"), str(path), not_labels)
     if unknown := int(rows.null_count()):
-        notes += (f"{path}: {unknown:,} pairs are of rows that {table.source} does not have, and are left out",)
+        notes += (f"{path}: {many(unknown, 'pair')} of rows that {table.source} does not have left out",)
     both = pl.concat([table.pairs, found]).unique(maintain_order=True)
     return LabelledTable(table.source, table.ids, table.features, both, (*table.notes, *notes))
 

@@ -20,6 +20,7 @@ from rankwell.data.schema import Interactions
 from rankwell.data.tables import read_delimited, read_parquet
 from rankwell.data.text_files import unreadable
 from rankwell.errors import ConfigError, DataError, nearest
+from rankwell.words import many
 
 __all__ = ["Dataset", "Format", "Unseen", "read_dataset", "read_interactions", "read_raw"]
 
@@ -109,7 +110,7 @@ def read_dataset(
     for file, raw, count in zip(paths, raws, merged, strict=True):
         notes += [f"{file.name}: {note}" for note in raw.notes]
         if count:
-            notes.append(f"{file.name}: {_many(count, 'duplicate pair')} merged, the earliest row of each kept")
+            notes.append(f"{file.name}: {many(count, 'duplicate pair')} merged, the earliest row of each kept")
     train, test = coded[0], coded[1] if len(coded) > 1 else None
     if test is not None and test_path is not None:
         test = _without_train(train, test, notes)
@@ -189,7 +190,7 @@ def _without_train(train: Interactions, test: Interactions, notes: list[str]) ->
     both = train.sorted_keys[np.minimum(at, len(train) - 1)] == test.keys
     if not both.any():
         return test
-    notes.append(f"{_many(int(both.sum()), 'pair')} in both train and test removed from test")
+    notes.append(f"{many(int(both.sum()), 'pair')} in both train and test removed from test")
     return test.take(~both)
 
 
@@ -204,11 +205,11 @@ def _settle_unseen(
     users = test.user_ids.gather(np.unique(test.users[new_user])).to_list()
     items = test.item_ids.gather(np.unique(test.items[new_item])).to_list()
     which = " and ".join(
-        f"{_many(len(ids), what)} ({', '.join(map(repr, ids[:3]))}{', …' if len(ids) > 3 else ''})"
+        f"{many(len(ids), what)} ({', '.join(map(repr, ids[:3]))}{', …' if len(ids) > 3 else ''})"
         for what, ids in (("user", users), ("item", items))
         if ids
     )
-    rows = _many(int(affected.sum()), "test interaction")
+    rows = many(int(affected.sum()), "test interaction")
     if unseen == "error":
         raise DataError(
             f"{path}: every test user and item must have a training interaction: {which} have none, in {rows}. "
@@ -225,7 +226,3 @@ def _trim(data: Interactions, train: Interactions) -> Interactions:
     user_ids = data.user_ids.head(int(train.users.max()) + 1)
     item_ids = data.item_ids.head(int(train.items.max()) + 1)
     return Interactions(data.users, data.items, user_ids, item_ids, data.weights, data.timestamps)
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -11,6 +11,7 @@ from torch import Tensor
 from rankwell.data.sequences import Codes, Sequences
 from rankwell.errors import ConfigError, DataError
 from rankwell.types import Ragged
+from rankwell.words import many
 
 __all__ = ["NextItems", "SequenceSplit", "split_last", "split_time"]
 
@@ -93,9 +94,9 @@ def split_last(data: Sequences) -> SequenceSplit:
     before_valid[last - 1] = False
     notes = []
     if short := int(((lengths > 0) & ~enough).sum()):
-        notes.append(f"{_many(short, 'user')} with fewer than 3 events only trained on")
+        notes.append(f"{many(short, 'user')} with fewer than 3 events only trained on")
     if single := int((lengths == 1).sum()):
-        notes.append(f"{_many(single, 'user')} with a single event, which teaches nothing")
+        notes.append(f"{many(single, 'user')} with a single event, which teaches nothing")
     return _split(data, before_test, before_valid, last - 1, last, notes)
 
 
@@ -144,7 +145,7 @@ def _asked(data: Sequences, inside: NDArray[np.bool_], every: bool, name: str, n
     if not every:
         wanted[1:] &= ~inside[:-1] | first[1:]
     if lost := int((wanted & first).sum()):
-        notes.append(f"{_many(lost, f'{name} event')} without a history not asked for")
+        notes.append(f"{many(lost, f'{name} event')} without a history not asked for")
     asked = np.flatnonzero(wanted & ~first)
     if not len(asked):
         raise DataError(f"the {name} period must have an event with a history: it has none. Use other fractions.")
@@ -163,9 +164,5 @@ def _split(
     for name, seen, places in (("validation", fit, valid), ("test", train, test)):
         cold = seen.popularity() == 0
         if unseen := int(cold[data.items[places]].sum()):
-            notes.append(f"{_many(unseen, f'{name} event')} of items that training never saw")
+            notes.append(f"{many(unseen, f'{name} event')} of items that training never saw")
     return SequenceSplit(train, fit, NextItems(data, valid), NextItems(data, test), tuple(notes))
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -13,6 +13,7 @@ from rankwell import keyed
 from rankwell.data.keys import hash_ids, splitmix64
 from rankwell.data.schema import Interactions
 from rankwell.errors import ConfigError, DataError
+from rankwell.words import many
 
 __all__ = [
     "Split",
@@ -98,7 +99,7 @@ def split_leave_last(data: Interactions, n: int = 1, *, order: Literal["time", "
     rank, counts = _ranks(data, np.lexsort((np.arange(len(data)), time, data.users)))
     from_the_end = counts[data.users] - 1 - rank
     short = int(((counts > 0) & (counts <= n)).sum())
-    note = (f"{short:,} users have fewer than {n + 1} interactions: all but their first are held out",) if short else ()
+    note = (f"{many(short, 'user')} with fewer than {n + 1} interactions: all but the first held out",) if short else ()
     return _split(data, (from_the_end < n) & (rank > 0), note)
 
 
@@ -194,7 +195,7 @@ def split_cold_items(data: Interactions, fraction: float, *, seed: int) -> Split
     notes: tuple[str, ...] = ()
     if lost.any():
         users = len(np.unique(data.users[lost]))
-        notes = (f"{users:,} users know new items alone: their {int(lost.sum()):,} interactions were dropped",)
+        notes = (f"{many(users, 'user')} with nothing but new items: {many(int(lost.sum()), 'interaction')} dropped",)
     return _split(data, held & ~lost, notes, train=~held)
 
 
@@ -225,7 +226,7 @@ def _split(
     kept, out = data.take(~held if train is None else train), data.take(held)
     cold = int(((kept.popularity() == 0) & (out.popularity() > 0)).sum())
     if cold:
-        notes = (*notes, f"{cold:,} items are held out without a training interaction")
+        notes = (*notes, f"{many(cold, 'item')} held out without a training interaction")
     return Split(kept, out, notes)
 
 

@@ -18,10 +18,10 @@ from rankwell.data.text_cells import (
     numbers_cell,
     text_cell,
 )
-from rankwell.data.text_tables import many
 from rankwell.errors import DataError
 from rankwell.lists import offsets_from_sizes
 from rankwell.types import Ragged
+from rankwell.words import many
 
 __all__ = ["RowForm", "read_text_rows"]
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from rankwell.data.records import Record, read_records
 from rankwell.errors import ConfigError, DataError
+from rankwell.words import many
 
 __all__ = ["Files", "TextTable", "Unknown", "many", "read_judgements", "read_texts"]
 
@@ -248,12 +249,3 @@ def _score(record: Record, value: Any) -> float:
     if not math.isfinite(score):
         raise DataError(f"{record.place}: a score must be a finite number: got {value!r}. Correct the line.")
     return score
-
-
-def many(count: int, noun: str, plural: str | None = None) -> str:
-    """A count with its noun.
-
-    >>> many(1, "query", "queries"), many(2_000, "query", "queries")
-    ('1 query', '2,000 queries')
-    """
-    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"

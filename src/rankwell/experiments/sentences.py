@@ -9,6 +9,7 @@ from rankwell.experiments.facts import data_said
 from rankwell.experiments.standings import Contender, Standings
 from rankwell.metrics import Measure
 from rankwell.metrics.registry import RESULTS
+from rankwell.words import many
 
 __all__ = ["failures", "finding", "notes_said", "protocol", "settings_of"]
 
@@ -83,7 +84,7 @@ def protocol(found: Standings) -> list[str]:
     training, seeds = settings["training"], max(len(each.seeds) + len(each.failed) for each in found.contenders)
     said = [
         f"Task {settings['task']}; data {data}; split by seed {settings['split_seed']}, the same for all.",
-        f"Each contender had {found.about['budget']} and {seeds} seed{'s' * (seeds > 1)} of start, order and draws.",
+        f"Each contender had {found.about['budget']} and {many(seeds, 'seed')} of start, order and draws.",
         _selection(found, training["patience"]),
         *([] if training.get("refit", True) else [_NO_REFIT]),
         "The test part was looked at once a run, and nothing was chosen by it.",
@@ -139,7 +140,7 @@ def _cost(found: Standings) -> str:
     """What seconds, memory and energy are of."""
     used = [each for contender in found.contenders for each in contender.used]
     ways = sorted({(each.jobs, each.threads) for each in used})
-    said = " or ".join(f"{jobs} at a time with {threads} thread{'s' * (threads > 1)} each" for jobs, threads in ways)
+    said = " or ".join(f"{jobs} at a time with {many(threads, 'thread')} each" for jobs, threads in ways)
     said = f"Runs went {said}; seconds are of training, without validation"
     said += ", and do not compare across these." if len(ways) > 1 else "."
     said += " Memory is the peak of the whole process."
@@ -168,7 +169,9 @@ def settings_of(each: Contender) -> str:
             parts.append(f"{section} {values['name']}" + (f"({own})" if own else ""))
     own = each.settings["training"]
     parts += [f"learning rate {own['learning_rate']:g}, batch {own['batch_size']:,}"]
-    return "; ".join(parts) + (f", {own['epochs']} epochs" if "epochs" in own else "")  # open where it failed early
+    return "; ".join(parts) + (
+        f", {many(own['epochs'], 'epoch')}" if "epochs" in own else ""
+    )  # open where it failed early
 
 
 def failures(found: Standings) -> list[str]:

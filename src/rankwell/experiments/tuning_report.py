@@ -14,6 +14,7 @@ from rankwell.experiments.proposals import RANDOM
 from rankwell.experiments.study import Study, Tried
 from rankwell.experiments.tune import Plan, Tuning
 from rankwell.experiments.tuning_charts import LEAST, importances, tuning_charts
+from rankwell.words import many
 
 __all__ = [
     "found_in_tuning",
@@ -141,7 +142,7 @@ def protocol_of(plan: Plan, trials: int) -> list[str]:
 
 
 def _epochs(config: Config) -> str:
-    return f"{config.training.epochs} epochs" if config.training.epochs else "its epochs"
+    return many(config.training.epochs, "epoch") if config.training.epochs else "its epochs"
 
 
 def looks_of(found: Tuning) -> str:

@@ -11,6 +11,7 @@ from rankwell.atomic import write_atomically
 from rankwell.errors import require
 from rankwell.mining.negatives import Mined
 from rankwell.mining.settings import MiningSettings
+from rankwell.words import many
 
 __all__ = ["Report"]
 
@@ -81,7 +82,9 @@ class Report:
             return None
         ways = [f"raise --range-max (now {self.settings.window(rescored=rescored)})"]
         ways += [ADVICE[name] for name, number in self.dropped.most_common() if number]
-        return f"{self.short:,} pairs have fewer than {self.settings.num_negatives} negatives: {' or '.join(ways)}."
+        return (
+            f"{many(self.short, 'pair')} with fewer than {self.settings.num_negatives} negatives: {' or '.join(ways)}."
+        )
 
     def scores(self) -> Iterator[tuple[str, list[float]]]:
         """Mean and quantiles of positives' and negatives' scores, and of their differences."""

@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from rankwell.data.text_tables import Files, Unknown, many, read_judgements, read_texts
+from rankwell.data.text_tables import Files, Unknown, read_judgements, read_texts
 from rankwell.errors import DataError
 from rankwell.lists import offsets_from_sizes
 from rankwell.types import Ragged
+from rankwell.words import many
 
 __all__ = ["Files", "Retrieval", "Unknown", "read_retrieval"]
 

@@ -14,6 +14,7 @@ from rankwell.errors import ConfigError, DataError
 from rankwell.tasks.folds import Fold, held_out, refuse_fold
 from rankwell.tasks.settings import Section, listed
 from rankwell.tasks.task import Data
+from rankwell.words import many
 
 __all__ = ["JudgedData", "is_judged", "read"]
 
@@ -84,7 +85,7 @@ def read(given: JudgedData, seed: int) -> Data[JudgedLists]:
         if (without := part.without_relevant())
     ]
     notes += [
-        f"{new:,} features of {what} documents are 0 in all training documents: nothing is learned of them"
+        f"{many(new, 'feature')} of {what} documents with 0 in all training documents: nothing is learned of that"
         for what, part in named[1:]
         if (new := int((part.features.any(0) & ~train.features.any(0)).sum()))
     ]

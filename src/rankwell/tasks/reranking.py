@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from rankwell.data.batching import Batches, ShuffledBatches
 from rankwell.data.retrieval import HardNegatives, Retrieval
-from rankwell.data.text_tables import many
 from rankwell.errors import ConfigError, require
 from rankwell.evaluation import Evaluation
 from rankwell.evaluation.top import Progress, TopItems
@@ -34,6 +33,7 @@ from rankwell.tasks.task import Data, Task
 from rankwell.training import ContrastObjective, Objective
 from rankwell.training.paired_texts import PairedTexts, score_pairs
 from rankwell.types import Ragged
+from rankwell.words import many
 
 __all__ = ["Reranker", "Reranking", "RerankingData", "first_stage", "found_for", "with_found"]
 

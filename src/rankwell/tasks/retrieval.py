@@ -13,7 +13,7 @@ from rankwell.atomic import write_atomically
 from rankwell.data.batching import BATCHES, Batch, Batches
 from rankwell.data.retrieval import Retrieval, Texts
 from rankwell.data.synthetic_texts import synthesise_texts, write_beir
-from rankwell.data.text_tables import many, read_texts
+from rankwell.data.text_tables import read_texts
 from rankwell.errors import ConfigError, DataError, RunError, require
 from rankwell.evaluation import Evaluation, evaluate
 from rankwell.evaluation.top import GROUP, Progress
@@ -33,6 +33,7 @@ from rankwell.tasks.settings import NAMED, Config, Section
 from rankwell.tasks.task import Data, Description, Task
 from rankwell.training import ContrastObjective, NegativesSeen, Objective, checkpoint
 from rankwell.types import Ragged
+from rankwell.words import many
 
 __all__ = ["TextRetrieval"]
 

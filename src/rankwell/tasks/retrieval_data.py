@@ -16,13 +16,14 @@ from rankwell.data.records import FORMATS, read_records
 from rankwell.data.retrieval import HardNegatives, Retrieval, Texts, joined, judgements
 from rankwell.data.synthetic_texts import synthesise_texts
 from rankwell.data.text_rows import RowForm, read_text_rows
-from rankwell.data.text_tables import Unknown, many, read_judgements, read_texts
+from rankwell.data.text_tables import Unknown, read_judgements, read_texts
 from rankwell.errors import ConfigError, DataError
 from rankwell.lists import offsets_from_sizes
 from rankwell.tasks.folds import Fold, held_out, refuse_fold
 from rankwell.tasks.settings import Section, listed
 from rankwell.tasks.task import Data
 from rankwell.types import Ragged
+from rankwell.words import many
 
 __all__ = ["RetrievalData", "has_corpus", "read", "with_negatives"]
 
