@@ -1,15 +1,18 @@
 """Files that are either there whole or not at all."""
 
+import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rankwell.errors import RunError
 
-__all__ = ["sweep", "write_atomically", "write_folder", "write_text"]
+__all__ = ["sweep", "write_atomically", "write_folder", "write_json", "write_text"]
 
 PREFIX = ".partial-"
 """Of the folders that hold files being written."""
@@ -77,6 +80,19 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON that every reader takes, atomically: NaN and infinities, for which it has no word, as null."""
+    write_text(path, json.dumps(_finite(content), indent=2) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def sweep(folder: Path) -> None:

@@ -411,3 +411,15 @@ def test_what_another_run_is_writing_is_left_alone(tiny, tmp_path):
     with pytest.raises(RunError, match="exists and is not empty"):
         run(settings(tiny), RunFolder(tmp_path / "run"))
     assert (tmp_path / "run" / ".partial-x").is_dir()
+
+
+def test_a_figure_without_a_value_is_null_in_the_file_and_nan_again(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.write_json("metrics.json", {"test": {"a": math.nan, "b": 0.5}, "validation": None, "seconds": {"read": 1.0}})
+    text = (tmp_path / "metrics.json").read_text()
+    assert json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))["test"] == {
+        "a": None,
+        "b": 0.5,
+    }
+    found = folder.metrics()
+    assert math.isnan(found["test"]["a"]) and found["test"]["b"] == 0.5 and found["validation"] is None

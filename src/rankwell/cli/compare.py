@@ -126,7 +126,7 @@ class _Bar:
             how = f"[red]failed:[/] {escape(outcome.error)}"
         else:
             measure = cell.config.evaluation.measures[0]
-            test = RunFolder(cell.folder / "run").read_json("metrics.json")["test"][measure]
+            test = RunFolder(cell.folder / "run").metrics()["test"][measure]
             took = "kept from before" if kept else f"{outcome.processor_seconds:.0f} s of processor"
             how = f"{escape(measure)} {test:.4f}, {took}"
         errors.print(f"{escape(cell.contender)}, seed {cell.seed}: {how}")

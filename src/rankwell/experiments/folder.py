@@ -1,6 +1,7 @@
 """A run's folder: what is in it, and how it is read back."""
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import polars as pl
 from torch import Tensor, nn
 
-from rankwell.atomic import PREFIX, sweep, write_atomically, write_text
+from rankwell.atomic import PREFIX, sweep, write_atomically, write_json, write_text
 from rankwell.config import Config, load_toml, resolve
 from rankwell.errors import DataError, InputError, RunError, require
 from rankwell.evaluation import Evaluation
@@ -21,6 +22,10 @@ __all__ = ["RunFolder", "SavedRun", "write_config"]
 
 PHASES = ("select", "refit")
 """Folders of checkpoints."""
+
+
+FIGURES = ("test", "baselines", "slices")
+"""Of ``metrics.json``, what holds measures by their names."""
 
 
 def write_config(path: Path, config: Config) -> None:
@@ -93,8 +98,8 @@ class RunFolder:
         return resolve(load_toml(self.path / "config.toml"), str(self.path / "config.toml"))
 
     def write_json(self, name: str, content: Any) -> None:
-        """Write JSON atomically."""
-        write_text(self.path / name, json.dumps(content, indent=2) + "\n")
+        """Write JSON atomically; NaN as null."""
+        write_json(self.path / name, content)
 
     def read_json(self, name: str) -> Any:
         """Read JSON; None where there is none."""
@@ -103,6 +108,13 @@ class RunFolder:
             return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
         except (ValueError, OSError) as error:
             raise RunError(f"{file} is corrupt: {error}. Delete the run folder and train again.") from error
+
+    def metrics(self) -> dict[str, Any]:
+        """What ``metrics.json`` says; a figure that is null there, as of a measure without a value for anyone, is NaN."""
+        found = self.read_json("metrics.json")
+        if not isinstance(found, dict):
+            raise RunError(f"{self.path / 'metrics.json'} is corrupt: it is no object. Train again.")
+        return {key: _with_nan(value) if key in FIGURES else value for key, value in found.items()}
 
     def save_model(self, model: nn.Module, task: Task[Any], data: Data[Any]) -> None:
         """Everything that judging and serving need."""
@@ -170,3 +182,9 @@ class RunFolder:
                 f"{self.path / 'model.safetensors'} does not fit config.toml and the ids beside it: {reason}. Train again."
             ) from error
         model.eval()
+
+
+def _with_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _with_nan(inner) for key, inner in value.items()}
+    return math.nan if value is None else value

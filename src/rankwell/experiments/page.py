@@ -3,7 +3,6 @@
 import base64
 import html
 import io
-import json
 import math
 import os
 import platform
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 
 import rankwell
-from rankwell.atomic import write_text
+from rankwell.atomic import write_json, write_text
 from rankwell.errors import require
 from rankwell.pictures import COLOURS
 
@@ -23,7 +22,6 @@ __all__ = [
     "Table",
     "drawn",
     "figures",
-    "finite",
     "html_table",
     "machine",
     "markdown_table",
@@ -134,7 +132,7 @@ def write_page(
     links: Mapping[str, str] | None = None,
 ) -> Path:
     """One content as three files: ``report.html``, ``report.md`` and ``report.json``; gives the first."""
-    write_text(folder / "report.json", json.dumps(finite(content), indent=1) + "\n")
+    write_json(folder / "report.json", content)
     lines = [f"# {title}", "", content["finding"], ""]
     parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(content['finding'])}</p>"]
     for place, (name, table) in enumerate(tables.items()):
@@ -196,15 +194,6 @@ def _processor() -> str:
     lines = told.read_text(encoding="utf-8").splitlines() if told.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def finite(value: Any) -> Any:
-    """For JSON: NaN and inf as null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: finite(inner) for key, inner in value.items()}
-    return [finite(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 def drawn(draw: Callable[[Any], None], lines: int) -> str:

@@ -1,7 +1,6 @@
 """A comparison told: one HTML file that needs no network, the same as Markdown, and as JSON."""
 
 import html
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -10,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from rankwell.atomic import write_text
+from rankwell.atomic import write_json, write_text
 from rankwell.experiments.charts import charts
 from rankwell.experiments.compare import Comparison
 from rankwell.experiments.page import (
     Cell,
     figures,
-    finite,
     html_table,
     machine,
     markdown_table,
@@ -34,7 +32,7 @@ __all__ = ["write_failures", "write_report"]
 def write_report(found: Standings, folder: Path) -> Path:
     """Write ``report.html``, ``report.md`` and ``report.json`` to the folder; gives the first."""
     pictures = charts(found)
-    write_text(folder / "report.json", json.dumps(_plain(found), indent=1) + "\n")
+    write_json(folder / "report.json", _plain(found))
     write_text(folder / "report.md", _markdown(found))
     write_text(folder / "report.html", _html(found, pictures))
     return folder / "report.html"
@@ -177,7 +175,7 @@ def _html(found: Standings, pictures: Mapping[str, str]) -> str:
 
 
 def _plain(found: Standings) -> dict[str, Any]:
-    """Everything as JSON; NaN as null."""
+    """Everything, as plain values."""
     contenders = [
         {
             "name": each.name,
@@ -198,7 +196,7 @@ def _plain(found: Standings) -> dict[str, Any]:
         {"better": pair.better, "worse": pair.worse, **asdict(pair.difference), "p_holm": pair.adjusted}
         for pair in found.pairs
     ]
-    content = {
+    return {
         "measure": found.measure,
         "monitor": found.monitor,
         found.units: found.count,
@@ -209,5 +207,3 @@ def _plain(found: Standings) -> dict[str, Any]:
         "protocol": protocol(found),
         "about": found.about,
     }
-    cleaned: dict[str, Any] = finite(content)
-    return cleaned

@@ -261,7 +261,7 @@ def _check_configuration(config: Config, folder: RunFolder) -> None:
 
 def _result(folder: RunFolder) -> Result:
     try:
-        return Result(**folder.read_json("metrics.json"))
+        return Result(**folder.metrics())
     except TypeError as error:
         raise RunError(f"{folder.path / 'metrics.json'} is corrupt: {error}. Train again.") from error
 

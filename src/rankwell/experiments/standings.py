@@ -146,7 +146,7 @@ def standings(comparison: Comparison) -> Standings:
         tuple(found),
         tuple(_pairs(alive, measures[0], several)),
         several,
-        RunFolder(done[0].folder / "run").read_json("metrics.json")["baselines"],
+        RunFolder(done[0].folder / "run").metrics()["baselines"],
         dict(comparison.facts),
     )
 
@@ -173,7 +173,7 @@ def _contender(
 ) -> Contender:
     alive = [(cell, outcome) for cell, outcome in cells if not outcome.error]
     runs = [RunFolder(cell.folder / "run") for cell, _ in alive]
-    logs, results = [_log(cell) for cell, _ in alive], [run.read_json("metrics.json") for run in runs]
+    logs, results = [_log(cell) for cell, _ in alive], [run.metrics() for run in runs]
     one_figure = {measure for measure in measures if Measure.parse(measure).one_figure}
     values = {
         measure: np.array([[result["test"][measure]] for result in results])

@@ -130,7 +130,7 @@ def tracked(folder: RunFolder, track: str = "", reporter: Reporter | None = None
         yield tracking
         if folder.finished:
             files = [file for file in map(folder.path.joinpath, FILES) if file.is_file()]
-            tracking.finish(folder.read_json("metrics.json")["test"], files)
+            tracking.finish(folder.metrics()["test"], files)
 
 
 def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
