@@ -234,7 +234,9 @@ def table(runs: dict[str, Any]) -> str:
     for (what, split, name), results in sorted(groups.items(), key=lambda each: each[0][:2]):
         if what + split != last:
             lines.append(
-                f"{what:<9}{split:<10}{'':<18}" + "".join(f"{column:>16}" for column in COLUMNS[what]) + "  chosen"
+                f"{what:<9}{split:<10}{'':<18}"
+                + "".join(f"{column:>16}" for column in COLUMNS[what])
+                + "  seeds  CPU s  chosen"
             )
             last = what + split
         cells = ""
@@ -244,7 +246,9 @@ def table(runs: dict[str, Any]) -> str:
             cells += f"{statistics.mean(values):.4f}{spread}".rjust(16)
         own = [each for section in results[0].get("chosen", {}).values() for each in section.items()]
         chosen = ", ".join(f"{key} {value}" for key, value in own if key != "name")
-        lines.append(f"{'':<19}{name:<18}{cells} {len(results):>5}  {chosen}")
+        spent = [result["cpu_seconds"] for result in results if "cpu_seconds" in result]
+        took = f"{statistics.mean(spent):.1f}" if spent else ""
+        lines.append(f"{'':<19}{name:<18}{cells} {len(results):>6} {took:>6}  {chosen}")
     return "\n".join(lines) + "\n"
 
 

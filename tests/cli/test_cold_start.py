@@ -129,6 +129,9 @@ def test_models_that_cannot_say_so(shop, rankwell, no_picture, tmp_path):
 
 def test_a_side_without_columns_says_so(shop, rankwell, no_picture, tmp_path):
     rankwell("train", shop / "pairs.csv", "--model", "two_tower", *SMALL, "--out", tmp_path / "plain")
+    unused = ["--data.items", shop / "items.csv", "--out", tmp_path / "unused"]
+    given = rankwell("train", shop / "pairs.csv", "--model", "two_tower", *SMALL, *unused)
+    assert "note: none of two_tower, uniform, shuffled uses a column of data.items: " in given.err
     said = rankwell("recommend", tmp_path / "plain", "--all", "--new-items", shop / "new_items.csv").sentence
     assert (
         "this run knows items by their ids alone, and new ones have none: train with --data.items FILE --model.columns"

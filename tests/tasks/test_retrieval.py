@@ -172,6 +172,15 @@ def test_ids_stay_as_they_are_written(tmp_path):
     assert [part.tolist() for part in data.train.pairs()] == [[0, 1], [0, 1]]
 
 
+def test_qrels_with_a_header_alone_are_named(tmp_path):
+    given = small(tmp_path)
+    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n")
+    with pytest.raises(
+        DataError, match=r"qrels.test\.tsv: the file must hold at least one pair of a query and a document"
+    ):
+        read(given, 0)
+
+
 def test_qrels_without_a_header_are_told_of_their_first_line(tmp_path):
     given = small(tmp_path)
     (tmp_path / "qrels" / "train.tsv").write_text("00 0 000 1\n01 0 001 1\n")

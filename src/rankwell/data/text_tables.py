@@ -161,6 +161,7 @@ def read_judgements(
     wanted = _columns_of(columns, "--positive-columns" if nameable else None, QUERY, DOCUMENT, SCORE)
     strangers: dict[str, dict[str, None]] = {"query": {}, "document": {}}
     counts = dict.fromkeys(("unknown", "empty", "low", "repeated"), 0)
+    record = None
     for record in read_records(path):
         values = wanted.values(record)
         query, document = _id(record, values[0], "query"), _id(record, values[1], "document")
@@ -183,6 +184,8 @@ def read_judgements(
             lists[row][number] = max(score, lists[row][number])
         else:
             lists[row][number] = score
+    if record is None:
+        raise DataError(f"{path}: the file must hold at least one pair of a query and a document: it holds none.")
     _say_pairs(path, counts, strangers, None if unknown == "drop" else option, notes)
     return lists
 

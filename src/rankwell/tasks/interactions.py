@@ -1,6 +1,7 @@
 """Recommendation from interactions: who took what, and nothing else need be known."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -144,7 +145,7 @@ class Recommendation(Task[Interactions]):
         data = read(_data(config), config.seed)
         measures = [Measure.parse(text) for text in config.evaluation.measures]
         check_recommended(measures, _background(measures, data.train, data.items))
-        return data
+        return replace(data, notes=(*data.notes, *_unused_columns(config, data)))
 
     def describe(self, config: Config) -> Description:
         """Counts, density, activity, popularity."""
@@ -342,6 +343,18 @@ class _Fixed(nn.Module):
 
     def score_all(self, queries: Tensor, out: Tensor | None = None) -> Tensor:
         return self.scores[queries] if out is None else out.copy_(self.scores[queries])
+
+
+def _unused_columns(config: Config, data: Data[Interactions]) -> Iterator[str]:
+    """A note for each file of columns, where no setting names a column."""
+    sections = [values for values in config.as_dict().values() if isinstance(values, Mapping)]
+    named = any(value for values in sections for key, value in values.items() if key.endswith(("column", "columns")))
+    if named or any(Measure.parse(text).column for text in config.evaluation.measures):
+        return
+    chosen = ", ".join(str(getattr(config, section)["name"]) for section in ("model", "sampler", "batches"))
+    for what, columns in (("items", data.items), ("users", data.users)):
+        if columns is not None:
+            yield f"none of {chosen} uses a column of data.{what}: {', '.join(columns.frame.columns)}"
 
 
 def _background(measures: Sequence[Measure], known: Interactions, items: ItemColumns | None) -> Background:
