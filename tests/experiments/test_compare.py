@@ -452,3 +452,38 @@ def test_measures_of_recommended_items_are_told_and_not_tested(tiny, tmp_path):
     assert "one figure a result" not in "".join(protocol(replace(found, measures=("recall@5",))))
     with pytest.raises(ConfigError, match="the first one ranks, and novelty@5 is of recommended items"):
         planned(tiny, tmp_path, evaluation={"measures": ["novelty@5", "recall@5"]})
+
+
+def test_several_commands_share_the_cells(tiny, tmp_path, monkeypatch):
+    cells, facts = planned(tiny, tmp_path, seeds=1)
+    other, calls = compare_module._claimed(cells[0]), []
+    assert other.__enter__()  # as another command that is at it
+
+    def carried_out(config, folder, **how):
+        calls.append(folder)
+        in_process(cells[0].config, cells[0].folder, **how)  # meanwhile the other comes to its end
+        other.__exit__(None, None, None)
+        return in_process(config, folder, **how)
+
+    monkeypatch.setattr(compare_module, "carry_out", carried_out)
+    found = compare(cells, facts, tmp_path, budget=FOUR, jobs=1)
+    assert calls == [cells[1].folder] and [each.error for each in found.outcomes] == ["", ""]
+    assert standings(found).contenders[0].seeds == (0,)
+
+
+def test_what_failed_elsewhere_meanwhile_is_taken_as_it_is(tiny, tmp_path, monkeypatch):
+    cells, facts = planned(tiny, tmp_path, seeds=1)
+    other, calls = compare_module._claimed(cells[0]), []
+    assert other.__enter__()
+
+    def carried_out(config, folder, **how):
+        calls.append(folder)
+        RunFolder(cells[0].folder).write_json("outcome.json", {"error": "out of memory."})
+        other.__exit__(None, None, None)
+        return in_process(config, folder, **how)
+
+    monkeypatch.setattr(compare_module, "carry_out", carried_out)
+    found = compare(cells, facts, tmp_path, budget=FOUR, jobs=1)
+    assert calls == [cells[1].folder] and [each.error for each in found.outcomes] == ["out of memory.", ""]
+    monkeypatch.setattr(compare_module, "carry_out", in_process)
+    assert not any(each.error for each in compare(cells, facts, tmp_path, budget=FOUR, jobs=1).outcomes)

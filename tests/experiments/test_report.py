@@ -150,7 +150,9 @@ def test_too_few_users_are_said():
 
 def test_who_failed_and_what_is_ahead_is_said(tmp_path):
     found = made({"a": GOOD["c"]}, {"b": "training diverged", "d": "no memory"})
-    found = replace(found, baselines={"popularity": {"ndcg@10": 0.9}, "ease": {"ndcg@10": 0.1}})
+    found = replace(
+        found, baselines={name: {"ndcg@10": of} for name, of in (("popularity", 0.9), ("ease", 0.1), ("ideal", 1.9))}
+    )
     said = finding(found)
     assert said.startswith("a is first by ndcg@10") and "No run of b and d came to its end." in said
     assert said.endswith("It is behind what needs no training: popularity (0.9000).")

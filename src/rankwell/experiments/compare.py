@@ -8,9 +8,9 @@ import math
 import re
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from rankwell.errors import ConfigError, RunError
 from rankwell.experiments.cell import Outcome, carry_out, read_outcome
 from rankwell.experiments.facts import with_files
 from rankwell.experiments.folder import RunFolder
+from rankwell.experiments.locks import FileLock
 from rankwell.experiments.processes import cores
 from rankwell.experiments.seconds import read_spent
 from rankwell.tasks import task_of
@@ -32,6 +33,9 @@ __all__ = ["Budget", "Cell", "Comparison", "Going", "Watcher", "changed", "compa
 
 NAME = re.compile(r"(?P<name>[^()]+)(?:\((?P<own>.*)\))?")
 """``mml(neg_weight=400,margins=[0.8,0.9])``"""
+
+PAUSE = 0.2
+"""Seconds between two looks at cells."""
 
 Raw = dict[str, Any]
 Watcher = Callable[["Cell", Outcome, bool], None]
@@ -210,7 +214,8 @@ def compare(
     """Carry out every cell that has not ended, ``jobs`` at a time; those that have are taken as they are.
 
     Cells side by side have one thread each; a budget in seconds takes one cell at a time with all threads, since others
-    would steal its seconds. Each cell is a process, and fails alone. Interrupted at any moment, the same call goes on.
+    would steal its seconds. Each cell is a process, and fails alone. Interrupted at any moment, the same call goes on; made on
+    several machines or ranks that see the folder, they share the cells, and each ends with all of them.
     ``notes`` on the data, and ``tuning``, what to tell of how contenders were tuned before, are kept with the facts.
     """
     jobs = 1 if budget.seconds is not None else min(jobs or cores(), len(cells))
@@ -247,27 +252,45 @@ def compare(
 def _carried_out(
     cells: Sequence[Cell], jobs: int, threads: int, budget: Budget, going: Going | None
 ) -> Generator[tuple[Cell, Outcome, bool], None, None]:
-    """Cells as they end, and whether they had before: those come first."""
-    open_cells, stop = [], threading.Event()
+    """Cells as they end, and whether they had before: those come first.
+
+    What another command is at is left to it, and looked at again when there is nothing else to do.
+    """
+    failed, open_cells, stop = {}, [], threading.Event()
     for cell in cells:
         outcome = read_outcome(cell.folder)
         if outcome is None or outcome.error:  # what failed may succeed with more memory
+            failed[cell.folder] = outcome
             open_cells.append(cell)
         else:
             yield cell, outcome, True
     first = {cell.contender: cell.folder for cell in reversed(cells)}
     each = partial(carry_out, threads=threads, seconds=budget.seconds, jobs=jobs, stop=stop)
+
+    def attempt(cell: Cell) -> Outcome | None:
+        """How it ended; None while another command is at it."""
+        with _claimed(cell) as ours:
+            ended = read_outcome(cell.folder)
+            if not ours or (ended is not None and ended != failed[cell.folder]):
+                return ended if ours else None
+            return each(cell.config, cell.folder, files=cell.files, first=first[cell.contender])
+
     with ThreadPoolExecutor(jobs) as pool:
-        running: dict[Future[Outcome], Cell] = {}
-        told = 0.0
+        running = {pool.submit(attempt, cell): cell for cell in open_cells}
+        told, others = 0.0, list[Cell]()
         try:
-            for cell in open_cells:
-                future = pool.submit(each, cell.config, cell.folder, files=cell.files, first=first[cell.contender])
-                running[future] = cell
-            while running:
+            while running or others:
                 # Polars' handler of Ctrl-C lets a wait without an end go on.
-                for future in wait(running, timeout=0.2, return_when=FIRST_COMPLETED).done:
-                    yield running.pop(future), future.result(), False
+                for future in wait(running, timeout=PAUSE, return_when=FIRST_COMPLETED).done:
+                    cell, outcome = running.pop(future), future.result()
+                    if outcome is None:
+                        others.append(cell)
+                    else:
+                        yield cell, outcome, False
+                if others and len(running) < jobs:
+                    time.sleep(PAUSE)
+                    cell = others.pop(0)
+                    running[pool.submit(attempt, cell)] = cell
                 if going and time.monotonic() > told + 1:
                     told = time.monotonic()
                     going(dict(_how_far(cell) for future, cell in running.items() if future.running()))
@@ -275,6 +298,20 @@ def _carried_out(
             pool.shutdown(wait=False, cancel_futures=True)
             stop.set()
             raise
+
+
+@contextmanager
+def _claimed(cell: Cell) -> Iterator[bool]:
+    """Whether no other command is at the cell, nor will be; where files have no locks, one command is taken to be alone."""
+    lock = FileLock(cell.folder.parent.with_name("locks") / cell.folder.name)
+    try:
+        ours = lock.acquire(wait=False)
+    except RunError:
+        ours = True
+    try:
+        yield ours
+    finally:
+        lock.release()
 
 
 def _how_far(cell: Cell) -> tuple[str, str]:

@@ -28,7 +28,9 @@ class FileLock:
         try:
             import fcntl
         except ImportError as error:
-            raise RunError("tuning needs locks of files as Linux and macOS have them: this system has none.") from error
+            raise RunError(
+                "processes are kept apart by locks of files, as Linux and macOS have them: this system has none."
+            ) from error
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = self.path.open("ab")
         while True:
