@@ -77,7 +77,7 @@ def interactions(said: str, files: str, model: str, seconds: float, epochs: int,
 
 ML, BEAUTY = "ml-latest-small/ratings.csv", "beauty/Beauty.txt"
 BOARDS: dict[tuple[str, str], Board] = {
-    ("gowalla", "mf"): interactions("Gowalla, matrix factorisation, 4 epochs, one seed", "gowalla", "mf", 45, 4, 2, splits=1),
+    ("gowalla", "mf"): interactions("Gowalla, factorisation, 4 epochs, a seed", "gowalla", "mf", 45, 4, 2, splits=1, trials=4),
     ("ml", "mf"): interactions("ml-latest-small, matrix factorisation, 20 epochs", ML, "mf", 15, 20, 2),
     ("beauty", "mf"): interactions("Beauty, matrix factorisation, 20 epochs", BEAUTY, "mf", 32, 20, 2),
     ("ml", "lightgcn"): interactions("ml-latest-small, LightGCN, 20 epochs", ML, "lightgcn", 35, 20, 2, trials=4),

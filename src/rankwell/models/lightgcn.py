@@ -145,11 +145,7 @@ class LightGCN(HistoryModel):
         generator: torch.Generator | None = None,  # noqa: ARG002 - the contract's; nothing is dropped
     ) -> tuple[Float[Tensor, "b *m"], Float[Tensor, "b n"]]:
         """Scores of positives and negatives for training; negatives ``[n]`` are shared by all rows."""
-        users, items = self._compared(self._tables())
-        of_users, of_pos, of_neg = (
-            functional.embedding(ids, table)
-            for ids, table in ((queries, users), (positives, items), (negatives, items))
-        )
+        of_users, of_pos, of_neg = self._compared_rows(self._tables(), queries, positives, negatives)
         return (of_pos * (of_users if positives.ndim == 1 else of_users[:, None])).sum(-1), by_row(of_users, of_neg)
 
     def contrast_vectors(
@@ -162,16 +158,11 @@ class LightGCN(HistoryModel):
     ) -> Vectors:
         """What :meth:`contrast_scores` multiplies, and the layers that it is the mean of."""
         layers = self._layers()
-        users, items = self._compared(layer_mean(layers))
+        rows = self._compared_rows(layer_mean(layers), queries, positives, negatives)
         first = positives if positives.ndim == 1 else positives[:, 0]
         of_items = [table for _, table in layers]
         hops = Hops(_stacked(of_items, first), _stacked(of_items, negatives), self._pooled)
-        return Vectors(
-            functional.embedding(queries, users),
-            functional.embedding(positives, items),
-            functional.embedding(negatives, items),
-            hops,
-        )
+        return Vectors(*rows, hops)
 
     def auxiliary(self, seen: Contrast, *, generator: torch.Generator) -> Float[Tensor, ""]:
         """The batch's squared lengths, and InfoNCE between two views, each times its weight."""
@@ -243,10 +234,21 @@ class LightGCN(HistoryModel):
         return layers_of(self.users, self.items, self.rows, self.columns, self.layers)
 
     def _compared(self, tables: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        return (normalise(tables[0]), normalise(tables[1])) if self.similarity == "cosine" else tables
+        return self._scaled(tables[0]), self._scaled(tables[1])
+
+    def _compared_rows(self, tables: tuple[Tensor, Tensor], *ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows of users, positives and negatives: normalised after they are looked up, for the tables are longer."""
+        users, items = tables
+        of_users, of_pos, of_neg = (
+            functional.embedding(each, table) for each, table in zip(ids, (users, items, items), strict=True)
+        )
+        return self._scaled(of_users), self._scaled(of_pos), self._scaled(of_neg)
+
+    def _scaled(self, vectors: Tensor) -> Tensor:
+        return normalise(vectors) if self.similarity == "cosine" else vectors
 
     def _pooled(self, layers: Tensor) -> Tensor:
-        return normalise(layers.mean(-2)) if self.similarity == "cosine" else layers.mean(-2)
+        return self._scaled(layers.mean(-2))
 
     def _rebuild(self) -> None:
         """Make what follows from the histories."""

@@ -273,7 +273,7 @@ def _optimisers(group: nn.Module, settings: TrainingSettings) -> list[Optimizer]
     if rows:
         made.append(RowAdam(rows, **usual, max_norm=settings.max_norm))
     if rest:
-        made.append(AdamW(rest, **usual))
+        made.append(AdamW(rest, **usual, fused=True))  # one pass over the numbers instead of a dozen
         if settings.max_norm and not rows:
             made[-1].register_step_post_hook(partial(_limit, [one for one in rest if one.ndim == 2], settings.max_norm))
     return made
