@@ -64,7 +64,7 @@ def test_pairs_beside_a_column_and_alone(file):
     assert sorted(pairs(both)) == sorted([*EXPECTED, ("3", "space"), ("1", "in, out")])
     assert [note.partition(": ")[2] for note in both.notes] == [
         "1 label without a text left out",
-        "1 label repeated in a row, counted once",
+        "1 label repeated within one row, counted once",
         "1 pair of rows that " + str(films) + " does not have left out",
     ]
     alone = read_labelled(films, features=["year"], pairs=tags, pairs_label="tag")
@@ -78,7 +78,7 @@ def test_empty_and_repeated_labels_are_counted(file):
     assert pairs(table) == [("1", "a"), ("3", "b")]
     assert [note.partition(": ")[2] for note in table.notes] == [
         "2 labels without a text left out",
-        "1 label repeated in a row, counted once",
+        "1 label repeated within one row, counted once",
     ]
 
 

@@ -145,7 +145,7 @@ def _cleaned(found: pl.DataFrame, source: str, not_labels: Sequence[str]) -> tup
     if empty := len(there) - len(full):
         notes.append(f"{source}: {many(empty, 'label')} without a text left out")
     if repeated := len(full) - len(once):
-        notes.append(f"{source}: {many(repeated, 'label')} repeated in a row, counted once")
+        notes.append(f"{source}: {many(repeated, 'label')} repeated within one row, counted once")
     return once, tuple(notes)
 
 

@@ -270,9 +270,11 @@ def _carried_out(
     def attempt(cell: Cell) -> Outcome | None:
         """How it ended; None while another command is at it."""
         with _claimed(cell) as ours:
+            if not ours:
+                return None
             ended = read_outcome(cell.folder)
-            if not ours or (ended is not None and ended != failed[cell.folder]):
-                return ended if ours else None
+            if ended is not None and ended != failed[cell.folder]:  # another came to its end meanwhile
+                return ended
             return each(cell.config, cell.folder, files=cell.files, first=first[cell.contender])
 
     with ThreadPoolExecutor(jobs) as pool:
