@@ -212,7 +212,7 @@ def rows_of(runs: Mapping[str, Any], at: tuple[str, str]) -> list[Row]:
         if not tests:
             continue
         failed = sum("error" in run for run, _ in named.values())
-        seconds = statistics.mean(run["seconds"] for run, _ in named.values())
+        seconds = statistics.median(run["seconds"] for run, _ in named.values())  # some were paused
         best = chosen(runs, at, loss)
         rows.append(Row(loss, tests, best["options"] if best else {}, failed, seconds))
     return sorted(rows, key=lambda row: -statistics.mean(test[board.measures[0]] for test in row.tests.values()))
