@@ -80,10 +80,8 @@ BOARDS: dict[tuple[str, str], Board] = {
     ("gowalla", "mf"): interactions("Gowalla, factorisation, 4 epochs, a seed", "gowalla", "mf", 45, 4, 2, splits=1, trials=4),
     ("ml", "mf"): interactions("ml-latest-small, matrix factorisation, 20 epochs", ML, "mf", 15, 20, 2),
     ("beauty", "mf"): interactions("Beauty, matrix factorisation, 20 epochs", BEAUTY, "mf", 32, 20, 2),
-    ("ml", "lightgcn"): interactions("ml-latest-small, LightGCN, 20 epochs", ML, "lightgcn", 35, 20, 2, trials=4),
-    ("beauty", "lightgcn"): interactions(
-        "Beauty, LightGCN, 6 epochs", BEAUTY, "lightgcn", 22, 6, 2, splits=2, trials=3
-    ),
+    ("ml", "lightgcn"): interactions("ml-latest-small, LightGCN, 20 epochs", ML, "lightgcn", 25, 20, 2, trials=4),
+    ("beauty", "lightgcn"): interactions("Beauty, LightGCN, 10 epochs", BEAUTY, "lightgcn", 45, 10, 2, trials=4),
     ("mq2008", "mlp"): Folds(
         "MQ2008, five folds, network of 46 features, 12 epochs",
         "list",

@@ -54,6 +54,22 @@ def seen(users: Tensor, positives: Tensor, ids: Tensor) -> Contrast:
     return Contrast(users, positives, ids, pos=torch.zeros(()), neg=torch.zeros(()), epoch=0, step=0, **none)
 
 
+def test_validation_judges_the_vectors_of_its_epoch():
+    model = built()
+    sampler = UniformSampler(KNOWN, ITEMS, seed=0, n=3, shared=False)
+    pairs = torch.repeat_interleave(torch.arange(USERS), KNOWN.offsets.diff()), KNOWN.values
+    judged = []
+
+    def validate() -> dict[str, float]:
+        judged.append((model.score_all(torch.arange(USERS)), fresh(model)))
+        return {"x": 0.0}
+
+    settings = TrainingSettings(epochs=3, batch_size=3, learning_rate=0.05)
+    fit(ContrastObjective(model, bpr_loss, sampler, seed=0), pairs, settings, seed=0, validate=validate, monitor="x")
+    assert len(judged) == 3 and all(seen.equal(anew) for seen, anew in judged)
+    assert not judged[0][0].equal(judged[2][0])
+
+
 @pytest.mark.parametrize("layers", [1, 2, 4])
 def test_equals_the_dense_power_series(layers):
     model = built(layers=layers, similarity="dot")
@@ -125,13 +141,14 @@ def fresh(model: LightGCN) -> Tensor:
     return other.score_all(torch.arange(USERS))
 
 
-def test_what_is_kept_is_dropped_when_a_vector_changes():
+@pytest.mark.parametrize("fused", [False, True])  # torch does not count the change of a fused step
+def test_what_is_kept_is_dropped_when_a_vector_changes(fused):
     model = built()
     users = torch.arange(USERS)
     first = model.score_all(users)
     kept = model._kept
     assert model.score_all(users).equal(first) and model._kept is kept
-    optimiser = torch.optim.AdamW(model.parameters(), lr=0.1)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=0.1, fused=fused)
     pos, neg = model.contrast_scores(users, users, users)
     bpr_loss(pos, neg).backward()
     optimiser.step()

@@ -163,6 +163,11 @@ def test_kept_vectors_follow_the_weights():
     assert not second.equal(first)
     model.load_state_dict(built().state_dict())
     assert model.item_vectors().equal(first)
+    optimiser = torch.optim.AdamW([model.items.projection], lr=0.1, fused=True)  # whose steps torch does not count
+    users = torch.arange(USERS)
+    bpr_loss(*model.contrast_scores(users, users, users)).backward()
+    optimiser.step()
+    assert not model.item_vectors().equal(first)
 
 
 def test_an_interrupted_training_goes_on(tmp_path):

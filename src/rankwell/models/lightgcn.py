@@ -145,6 +145,7 @@ class LightGCN(HistoryModel):
         generator: torch.Generator | None = None,  # noqa: ARG002 - the contract's; nothing is dropped
     ) -> tuple[Float[Tensor, "b *m"], Float[Tensor, "b n"]]:
         """Scores of positives and negatives for training; negatives ``[n]`` are shared by all rows."""
+        self._kept = None
         of_users, of_pos, of_neg = self._compared_rows(self._tables(), queries, positives, negatives)
         return (of_pos * (of_users if positives.ndim == 1 else of_users[:, None])).sum(-1), by_row(of_users, of_neg)
 
@@ -157,6 +158,7 @@ class LightGCN(HistoryModel):
         generator: torch.Generator | None = None,  # noqa: ARG002 - the contract's; nothing is dropped
     ) -> Vectors:
         """What :meth:`contrast_scores` multiplies, and the layers that it is the mean of."""
+        self._kept = None
         layers = self._layers()
         rows = self._compared_rows(layer_mean(layers), queries, positives, negatives)
         first = positives if positives.ndim == 1 else positives[:, 0]

@@ -144,6 +144,7 @@ class TwoTower(nn.Module):
         generator: torch.Generator | None = None,
     ) -> Vectors:
         """What :meth:`contrast_scores` multiplies: of length one under the cosine. The generator drives the dropout of ids."""
+        self._kept = None
         users = self._trained(self.users, queries, generator)
         # One pass for both kinds of items: one sparse gradient a table instead of two to be added.
         items = self._trained(self.items, torch.cat([positives.flatten(), negatives.flatten()]), generator)

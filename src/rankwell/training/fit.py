@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from jaxtyping import Int
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 from torch.optim import AdamW, Optimizer
 
 from rankwell.data.batching import Batches, ShuffledBatches
@@ -274,9 +275,15 @@ def _optimisers(group: nn.Module, settings: TrainingSettings) -> list[Optimizer]
         made.append(RowAdam(rows, **usual, max_norm=settings.max_norm))
     if rest:
         made.append(AdamW(rest, **usual, fused=True))  # one pass over the numbers instead of a dozen
+        made[-1].register_step_post_hook(partial(_count, rest))
         if settings.max_norm and not rows:
             made[-1].register_step_post_hook(partial(_limit, [one for one in rest if one.ndim == 2], settings.max_norm))
     return made
+
+
+def _count(changed: list[nn.Parameter], *_: Any) -> None:
+    """Count a fused step as torch counts other changes, for what is kept until a weight changes."""
+    increment_version(changed)
 
 
 def _limit(matrices: list[nn.Parameter], most: float, *_: Any) -> None:
