@@ -171,9 +171,9 @@ def settings_of(each: Contender) -> str:
             parts.append(f"{section} {values['name']}" + (f"({own})" if own else ""))
     own = each.settings["training"]
     parts += [f"learning rate {own['learning_rate']:g}, batch {own['batch_size']:,}"]
-    return "; ".join(parts) + (
-        f", {many(own['epochs'], 'epoch')}" if "epochs" in own else ""
-    )  # open where it failed early
+    if "epochs" in own:  # open where it failed early
+        parts[-1] += f", {many(own['epochs'], 'epoch')}"
+    return "; ".join(parts)
 
 
 def failures(found: Standings) -> list[str]:

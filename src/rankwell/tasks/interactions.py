@@ -245,9 +245,8 @@ class Recommendation(Task[Interactions]):
             for name, items in popularity_parts(data.train.popularity(), data.test.items).items():
                 found[name] = Slice(data.test.take(items[data.test.items]))
         new = (data.test.popularity() > 0) & (data.train.popularity() == 0)
-        if (
-            _data(config).split == "cold_items" and new.any()
-        ):  # not so in a test of its own, of items that training knows
+        # Not where the data come with a test of their own, of items that training knows.
+        if _data(config).split == "cold_items" and new.any():
             held_out = data.test.take(new[data.test.items])
             name = f"among {int(new.sum()):,} new items"
             found[name] = Slice(held_out, partial(Among, items=torch.from_numpy(new)))

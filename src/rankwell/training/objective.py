@@ -181,9 +181,7 @@ class ContrastObjective:
             self.observer(before)
         handed = self._handed_over(scored, masks["where"])
         if self.correct and log_q is not None:
-            if (
-                handed and log_q.numel() == 1
-            ):  # as well added to the positives, which are few: only differences count, where there is a negative
+            if handed and log_q.numel() == 1:  # only differences count, and the positives are few
                 pos = pos - correct_log_q(torch.zeros_like(log_q), log_q, n, self.temperature)
             else:
                 neg = correct_log_q(neg, log_q, n, self.temperature, overwrite=handed)
