@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import version
 
 import polars as pl
 import pytest
@@ -379,3 +380,9 @@ def test_what_to_type_next(monkeypatch, found, call):
     monkeypatch.setattr("shutil.which", lambda _: found)
     monkeypatch.setattr("sys.argv", ["my env/bin/rankwell"])
     assert screen.program() == call
+
+
+def test_versions_are_told(rankwell):
+    said = rankwell("--version")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith(f"rankwell {version('rankwell')}, torch ")

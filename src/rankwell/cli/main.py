@@ -1,12 +1,14 @@
 """Dispatch: commands to their files, errors to one sentence and exit code 2."""
 
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
+import rankwell
 from rankwell.errors import RankwellError, require
 
 require("typer", "cli")
 
+import torch  # noqa: E402
 import typer  # noqa: E402
 from rich.markup import escape  # noqa: E402
 
@@ -39,7 +41,6 @@ __all__ = ["main"]
 
 app = typer.Typer(
     name="rankwell",
-    help="Learning to rank by loss: train, evaluate and recommend.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -69,6 +70,21 @@ app.command()(positives)
 app.command()(samplers)
 app.command()(tasks)
 app.command()(check)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"rankwell {rankwell.__version__}, torch {torch.__version__}, Python {sys.version.split()[0]}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show versions, and exit.")
+    ] = False,
+) -> None:
+    """Learning to rank by loss: train, evaluate and recommend."""
 
 
 def main() -> None:
