@@ -26,7 +26,8 @@ Budgets, the same for all losses of a board:
   whole corpus is ranked.
 
 ``bench/results/leaderboard.json`` keeps each run as it ends: those that are there are not repeated. ``--minutes`` ends the
-list behind the run in progress. ``table`` writes ``docs/leaderboard.md``; ``plan`` tells what is left and for how long.
+list behind the run in progress. ``table`` writes ``docs/leaderboard.md`` and its picture; ``plan`` tells what is left and for
+how long.
 """
 
 import argparse
@@ -42,21 +43,24 @@ from pathlib import Path
 from typing import Any
 
 from boards import BOARDS, SIMILARITY, Board, why_not
+from matplotlib.figure import Figure
 from store import Store
 
-from rankwell.atomic import write_text
+from rankwell.atomic import write_atomically, write_text
 from rankwell.config import Config
 from rankwell.errors import RankwellError
 from rankwell.experiments.dimensions import Dimension, applied, settings
 from rankwell.experiments.search import space_of
 from rankwell.losses import LOSSES
 from rankwell.metrics import Measure
+from rankwell.pictures import COLOURS
 from rankwell.tasks import Data, task_of
 from rankwell.training import fit
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "leaderboard.json"
 PAGE = HERE.parent / "docs" / "leaderboard.md"
+PICTURE = PAGE.with_suffix(".png")
 ROOT = Path("../shared/data")
 
 HEAD = """# Leaderboard of losses
@@ -215,7 +219,21 @@ def rows_of(runs: Mapping[str, Any], at: tuple[str, str]) -> list[Row]:
         seconds = statistics.median(run["seconds"] for run, _ in named.values())  # some were paused
         best = chosen(runs, at, loss)
         rows.append(Row(loss, tests, best["options"] if best else {}, failed, seconds))
-    return sorted(rows, key=lambda row: -statistics.mean(test[board.measures[0]] for test in row.tests.values()))
+    return sorted(rows, key=lambda row: -mean_of(row, board))
+
+
+def mean_of(row: Row, board: Board) -> float:
+    """Of the first measure, over splits."""
+    return statistics.mean(test[board.measures[0]] for test in row.tests.values())
+
+
+def waiting_of(runs: Mapping[str, Any], at: tuple[str, str], rows: list[Row]) -> tuple[list[str], list[str]]:
+    """Losses without a row: those whose settings all failed, and those that are not run yet."""
+    board, ranked = BOARDS[at], {row.loss for row in rows}
+    waiting = [loss for loss in board.losses() if loss not in ranked]
+    tried = [loss for loss in waiting if f"trial {' '.join(at)} {loss} {board.trials - 1}" in runs]
+    failing = [loss for loss in tried if chosen(runs, at, loss) is None]
+    return failing, [loss for loss in waiting if loss not in failing]
 
 
 def of_board(runs: Mapping[str, Any], at: tuple[str, str]) -> list[str]:
@@ -228,11 +246,8 @@ def of_board(runs: Mapping[str, Any], at: tuple[str, str]) -> list[str]:
         f"± is the standard deviation over {board.splits} splits; of differences, split by split, the standard error"
     )
     of = f"{board.trials} settings a loss; {spread if board.splits > 1 else 'one split'}."
-    waiting = [loss for loss in board.losses() if loss not in {row.loss for row in rows}]
-    tried = [loss for loss in waiting if f"trial {' '.join(at)} {loss} {board.trials - 1}" in runs]
-    failing = [loss for loss in tried if chosen(runs, at, loss) is None]
     lines += [of, "", *markdown(board, at, rows), ""]
-    for said, names in (("Every setting failed", failing), ("Not run yet", [n for n in waiting if n not in failing])):
+    for said, names in zip(("Every setting failed", "Not run yet"), waiting_of(runs, at, rows), strict=True):
         if names:
             lines += [f"{said}: {', '.join(names)}.", ""]
     return lines
@@ -282,6 +297,53 @@ def said(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+Shares = dict[str, dict[tuple[str, str], float]]
+
+
+def shares_of(runs: Mapping[str, Any]) -> Shares:
+    """Contrast losses by boards where all have been run: the share of the best loss's value. The best on average first."""
+    shares: Shares = {}
+    for at, board in BOARDS.items():
+        rows = rows_of(runs, at) if board.kind == "contrast" else []
+        if rows and not waiting_of(runs, at, rows)[1]:
+            values = {row.loss: mean_of(row, board) for row in rows}
+            for loss, value in values.items():
+                shares.setdefault(loss, {})[at] = value / values[rows[0].loss]
+    return dict(sorted(shares.items(), key=lambda item: -statistics.mean(item[1].values())))
+
+
+def overview(shares: Shares) -> list[str]:
+    """A section of the page: which contrast losses are good on all boards."""
+    boards = [at for at in BOARDS if any(at in of for of in shares.values())]
+    if not boards:
+        return []
+    lines = ["## Contrast losses on all boards", "", f"![The same as a picture]({PICTURE.name})", ""]
+    lines += ["NDCG@20 in per cent of the best loss on that board, ordered by the mean. Each board counts once.", ""]
+    head = ["loss", "mean", *(" ".join(at) for at in boards)]
+    lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for loss, of in shares.items():
+        cells = [f"{100 * of[at]:.0f}" if at in of else "failed" for at in boards]
+        lines.append(f"| {' | '.join([loss, f'{100 * statistics.mean(of.values()):.1f}', *cells])} |")
+    return [*lines, ""]
+
+
+def draw(shares: Shares) -> None:
+    """The overview as a picture."""
+    figure = Figure(figsize=(7.2, 0.24 * len(shares) + 1.2), layout="constrained")
+    axes, losses = figure.subplots(), list(shares)[::-1]
+    for place, at in enumerate(at for at in BOARDS if any(at in of for of in shares.values())):
+        drawn_at = [(100 * shares[loss][at], height) for height, loss in enumerate(losses) if at in shares[loss]]
+        look = {"color": COLOURS[place], "marker": "osD^v"[place]}
+        axes.plot(*zip(*drawn_at, strict=True), linestyle="none", label=" ".join(at), **look)
+    axes.set_yticks(range(len(losses)), losses)
+    axes.set(xlabel="NDCG@20, % of the best loss on the board")
+    axes.grid(visible=True, color="#dddddd")
+    axes.set_axisbelow(True)
+    figure.legend(frameon=False, loc="outside upper center", ncols=len(BOARDS))
+    with write_atomically(PICTURE) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+
+
 def page(runs: Mapping[str, Any]) -> str:
     """All boards."""
     beside = {
@@ -290,7 +352,7 @@ def page(runs: Mapping[str, Any]) -> str:
         for name in LOSSES.names(kind)
         if why_not(name)
     }
-    lines = [HEAD]
+    lines = [HEAD, *overview(shares_of(runs))]
     for at in BOARDS:
         lines += of_board(runs, at)
     left_out = "; ".join(f"{name} ({why})" for name, why in beside.items())
@@ -326,6 +388,7 @@ def main() -> None:
     text = page(store.runs)
     print(text)
     if options.results == RESULTS:
+        draw(shares_of(store.runs))
         write_text(PAGE, text)
 
 
