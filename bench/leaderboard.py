@@ -73,7 +73,8 @@ once a split. A row is made again by `python bench/leaderboard.py` and its last 
 and splits.
 
 A few settings are no search: a loss with five parameters is tuned less well by them than one with one, and differences within
-the spread of the splits say nothing. The order is that of these data, these models and these budgets.
+the spread of the splits say nothing. `warp` and `k_os_warp` are one loss where each row has one positive, as on these boards:
+their distance is what the luck of a few settings is worth. The order is that of these data, these models and these budgets.
 """
 
 Options = dict[str, Any]
