@@ -60,6 +60,18 @@ def test_a_recipe_for_one_model_leaves_another_alone(monkeypatch):
     assert config.model == {"name": "graph_filter", "rank": 256, "alpha": 0.3} and config.training.epochs == 3
 
 
+def test_a_recipe_of_no_model_in_particular_is_for_those_that_have_its_parameters(monkeypatch):
+    recipe = {"model": {"similarity": "dot", "layers": 1}}
+    monkeypatch.setattr(Recommendation, "recipes", {"bpr": recipe, "hinge": {"model": {"name": "mf", "dim": 3}}})
+    of = {name: from_options(("loss", "bpr"), ("model", name)).model for name in ("mf", "lightgcn", "graph_filter")}
+    assert (of["mf"]["similarity"], of["lightgcn"]["similarity"], of["lightgcn"]["layers"]) == ("dot", "dot", 1)
+    assert "layers" not in of["mf"] and "similarity" not in of["graph_filter"]
+    assert from_options(("loss", "bpr"), ("model.similarity", "cosine")).model["similarity"] == "cosine"
+    assert from_options(("loss", "hinge"), ("model", "lightgcn")).model["dim"] == 64
+    with pytest.raises(UnknownName, match="Did you mean 'lightgcn'"):
+        from_options(("loss", "bpr"), ("model", "lightgnc"))
+
+
 def test_a_recipe_of_a_model_chooses_the_loss_unless_one_is_given(monkeypatch):
     recipe = {"loss": {"name": "sampled_softmax", "temperature": 2.0}, "sampler": {"name": "uniform", "n": 7}}
     monkeypatch.setattr(Recommendation, "recipes", {"neumf": recipe})

@@ -140,8 +140,16 @@ def _names(task: Task[Any], given: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _recipe(task: Task[Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """What suits the model and the loss, less the parameters of another model or sampler than the chosen one."""
+    """What suits the model and the loss, less the parameters of another sampler, or named model, than the chosen one.
+
+    Where no model is named, any takes the parameters that it has.
+    """
     recipe = _merged(task.recipes.get(names["model"], {}), task.recipes.get(names["loss"], {}))
+    if "name" not in recipe.get("model", {}):
+        chosen = MODELS.find(names["model"])
+        own = {} if chosen is None else chosen.parameters
+        shared = {key: value for key, value in recipe.get("model", {}).items() if key in own}
+        recipe["model"] = {"name": names["model"], **shared}
     default = {name: task.defaults[name]["name"] for name in task.sections} | {"loss": names["loss"]}
     return {
         section: values
