@@ -53,6 +53,19 @@ def test_any_history_and_an_empty_one():
     assert model.score_history(Ragged(torch.tensor([0]), torch.zeros(0, dtype=torch.int64))).shape == (0, ITEMS)
 
 
+def test_categories_alone_on_several_threads():
+    users, threads = 200, torch.get_num_threads()
+    model = FeatureKNN(users, ITEMS, item_features=FEATURES._replace(numbers=torch.zeros(ITEMS, 0)))
+    known = Ragged(torch.arange(users + 1) * 2, torch.tensor([0, 3]).repeat(users))
+    torch.set_num_threads(2)
+    try:
+        scores = model.score_history(known)
+    finally:
+        torch.set_num_threads(threads)
+    assert (scores == scores[:1]).all()
+    torch.testing.assert_close(scores[0], torch.tensor([1 + 6**-0.5, 2**-0.5, 0.0, 1 + 6**-0.5, 3**-0.5]))
+
+
 def test_state_copies_and_no_features():
     model, users = fitted(), torch.arange(USERS)
     fresh = FeatureKNN(USERS, ITEMS)

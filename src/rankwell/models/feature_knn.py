@@ -88,7 +88,9 @@ class FeatureKNN(HistoryModel):
     def score_history(self, history: Ragged, out: Float[Tensor, "q m"] | None = None) -> Float[Tensor, "q m"]:
         """Scores of every item for each list of item codes (no code twice in a list)."""
         queries = len(history.offsets) - 1
-        known = functional.embedding_bag(history.values, self.scaled, history.offsets[:-1], mode="sum")
+        known = self.scaled.new_zeros(queries, 0)
+        if self.scaled.shape[1]:  # bags of rows without columns are an error on more than one thread
+            known = functional.embedding_bag(history.values, self.scaled, history.offsets[:-1], mode="sum")
         scores = torch.mm(known, self.scaled.T, out=out)
         if not len(self.codes) or not queries:
             return scores

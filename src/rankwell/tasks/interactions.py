@@ -89,6 +89,10 @@ class Recommendation(Task[Interactions]):
     }
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         **{loss: {"model": {"similarity": "dot"}} for loss in INNER_PRODUCTS},
+        **{
+            loss: {"model": {"similarity": "dot"}, "training": {"learning_rate": 0.002}}
+            for loss in ("warp", "k_os_warp")
+        },
         "ultragcn": {"model": {"name": "ultragcn", "similarity": "cosine"}},
         "neumf": {"loss": {"name": "sigmoid"}, "sampler": {"name": "uniform", "n": 4, "shared": False}},
         "ccl": {"training": {"learning_rate": 0.02}},
@@ -97,9 +101,9 @@ class Recommendation(Task[Interactions]):
         "decoupled_softmax": {"loss": {"temperature": 0.1}},
     }
     """bench/LOG.md has what was compared on validation pairs: losses of inner products were better by these on each board of
-    ``bench/leaderboard.py``, with factorisation and with LightGCN. CCL's rate is taken over from MML, and the decoupled
-    softmax's temperature from the sampled one. UltraGCN's inner products and NeuMF's outputs grow without bound under the
-    default loss: NeuMF takes its article's."""
+    ``bench/leaderboard.py``, with factorisation and with LightGCN. WARP's steps grow with the rank, and want a lower rate.
+    CCL's is taken over from MML, and the decoupled softmax's temperature from the sampled one. UltraGCN's inner products and
+    NeuMF's outputs grow without bound under the default loss: NeuMF takes its article's."""
 
     hints: ClassVar[Sequence[str]] = (
         "Try another loss:        {call} train synthetic --loss mml --out runs/mml",
