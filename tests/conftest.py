@@ -57,3 +57,11 @@ def write_transformer():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.write_transformer
+
+
+@pytest.fixture
+def set_threads():
+    """``torch.set_num_threads``, for the test alone."""
+    threads = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(threads)

@@ -145,11 +145,10 @@ def _recipe(task: Task[Any], names: Mapping[str, str]) -> dict[str, Any]:
     Where no model is named, any takes the parameters that it has.
     """
     recipe = _merged(task.recipes.get(names["model"], {}), task.recipes.get(names["loss"], {}))
-    if "name" not in recipe.get("model", {}):
-        chosen = MODELS.find(names["model"])
-        own = {} if chosen is None else chosen.parameters
-        shared = {key: value for key, value in recipe.get("model", {}).items() if key in own}
-        recipe["model"] = {"name": names["model"], **shared}
+    model, chosen = recipe.get("model", {}), MODELS.find(names["model"])
+    if chosen is not None and "name" not in model:
+        own = {key: value for key, value in model.items() if key in chosen.parameters}
+        recipe["model"] = {"name": chosen.name, **own}
     default = {name: task.defaults[name]["name"] for name in task.sections} | {"loss": names["loss"]}
     return {
         section: values

@@ -53,15 +53,12 @@ def test_any_history_and_an_empty_one():
     assert model.score_history(Ragged(torch.tensor([0]), torch.zeros(0, dtype=torch.int64))).shape == (0, ITEMS)
 
 
-def test_categories_alone_on_several_threads():
-    users, threads = 200, torch.get_num_threads()
+def test_categories_alone_on_several_threads(set_threads):
+    set_threads(2)
+    users = 200
     model = FeatureKNN(users, ITEMS, item_features=FEATURES._replace(numbers=torch.zeros(ITEMS, 0)))
     known = Ragged(torch.arange(users + 1) * 2, torch.tensor([0, 3]).repeat(users))
-    torch.set_num_threads(2)
-    try:
-        scores = model.score_history(known)
-    finally:
-        torch.set_num_threads(threads)
+    scores = model.score_history(known)
     assert (scores == scores[:1]).all()
     torch.testing.assert_close(scores[0], torch.tensor([1 + 6**-0.5, 2**-0.5, 0.0, 1 + 6**-0.5, 3**-0.5]))
 

@@ -52,17 +52,8 @@ __all__ = ["Recommendation"]
 SCORE_COPIES, VECTOR_COPIES = 6, 6
 """Tensors of the size of the batch's scores, and of the vectors of its negatives, that a loss and its gradient hold at most."""
 
-INNER_PRODUCTS = (
-    "adversarial_info_nce",
-    "bpr",
-    "contrast_hinge",
-    "k_os_warp",
-    "scaled_cross_entropy",
-    "top1",
-    "variational_bpr",
-    "warp",
-)
-"""Losses whose scale is 1: cosines, which differ by 2 at most, say little to them."""
+DOT: Mapping[str, Any] = {"model": {"similarity": "dot"}}
+"""For losses whose scale is 1: cosines, which differ by 2 at most, say little to them."""
 
 
 class Recommendation(Task[Interactions]):
@@ -88,11 +79,14 @@ class Recommendation(Task[Interactions]):
         },
     }
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        **{loss: {"model": {"similarity": "dot"}} for loss in INNER_PRODUCTS},
-        **{
-            loss: {"model": {"similarity": "dot"}, "training": {"learning_rate": 0.002}}
-            for loss in ("warp", "k_os_warp")
-        },
+        "adversarial_info_nce": DOT,
+        "bpr": DOT,
+        "contrast_hinge": DOT,
+        "scaled_cross_entropy": DOT,
+        "top1": DOT,
+        "variational_bpr": DOT,
+        "warp": {**DOT, "training": {"learning_rate": 0.002}},
+        "k_os_warp": {**DOT, "training": {"learning_rate": 0.002}},
         "ultragcn": {"model": {"name": "ultragcn", "similarity": "cosine"}},
         "neumf": {"loss": {"name": "sigmoid"}, "sampler": {"name": "uniform", "n": 4, "shared": False}},
         "ccl": {"training": {"learning_rate": 0.02}},
