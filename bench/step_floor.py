@@ -50,7 +50,7 @@ def planned(known: Ragged) -> Iterator[tuple[Rows, Rows, Tensor]]:
         for some in torch.randperm(len(users)).split(AHEAD * BATCH)[:-1]:
             of_users, positives = users[some].view(AHEAD, BATCH), known.values[some].view(AHEAD, BATCH)
             pools = torch.randint(ITEMS, (AHEAD, NEGATIVES)).sort(1).values
-            places = [items.places_in_pool(*one) for one in zip(pools, of_users, strict=True)]
+            places = items.places_in_pools(pools, Ragged(torch.arange(AHEAD + 1) * BATCH, of_users.view(-1)))
             yield from zip(
                 distinct(of_users, USERS), distinct(torch.cat([positives, pools], 1), ITEMS), places, strict=True
             )

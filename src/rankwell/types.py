@@ -1,6 +1,7 @@
 """Names for shapes, literals and protocols. Nothing runs here."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
@@ -22,6 +23,7 @@ __all__ = [
     "Mask",
     "Negatives",
     "Offsets",
+    "Overwrite",
     "Ragged",
     "Reduction",
     "SampleScorer",
@@ -77,19 +79,48 @@ class Features(NamedTuple):
     num_categories: int
 
 
-class Negatives(NamedTuple):
+class Negatives:
     """What a sampler hands out, for a batch of ``b`` positives and ``n`` negatives each.
 
     ``ids`` is ``[b, n]``, or ``[n]`` when the whole batch shares one pool. ``log_q`` is the log-probability of *one* draw,
     aligned with ``ids`` or broadcastable to them (None where the sampler states none, as one that asks the model).
-    ``collisions`` is ``[b, n]``, true where the id is a known positive of the row (None where the sampler promises that
-    there is none). ``places`` are the flat places where it is true, from samplers that have them at hand.
+    ``collisions`` is ``[b, n]``, true where the id is a known positive of the row (None where the sampler promises that there
+    is none). ``places`` are the flat places where it is true, from samplers that have them at hand: these may give a function
+    that makes the mask, which is called when somebody asks for it.
     """
 
-    ids: Int[Tensor, "*rows n"]
-    log_q: Float[Tensor, "..."] | None
-    collisions: Bool[Tensor, "b n"] | None
-    places: Int[Tensor, " k"] | None = None
+    __slots__ = ("_collisions", "ids", "log_q", "places")
+
+    def __init__(
+        self,
+        ids: Int[Tensor, "*rows n"],
+        log_q: Float[Tensor, "..."] | None,
+        collisions: Bool[Tensor, "b n"] | Callable[[], Bool[Tensor, "b n"]] | None,
+        places: Int[Tensor, " k"] | None = None,
+    ) -> None:
+        self.ids, self.log_q, self._collisions, self.places = ids, log_q, collisions, places
+
+    @property
+    def collisions(self) -> Bool[Tensor, "b n"] | None:
+        """The mask."""
+        if callable(self._collisions):
+            self._collisions = self._collisions()
+        return self._collisions
+
+    def __iter__(self) -> Iterator[Tensor | None]:
+        """The four, to be unpacked."""
+        yield from (self.ids, self.log_q, self.collisions, self.places)
+
+
+class Overwrite(NamedTuple):
+    """Leave for a loss to write over the scores of negatives, and what is known of them.
+
+    Absent ones are minus infinity already. ``absent`` are their flat places, for losses that count the others; with None the
+    mask tells. No other score is larger in magnitude than ``most``.
+    """
+
+    absent: Int[Tensor, " k"] | None = None
+    most: float = math.inf
 
 
 @runtime_checkable

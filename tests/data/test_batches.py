@@ -16,7 +16,7 @@ def test_a_pass_holds_every_row_once_with_its_index():
     index = torch.cat([batch.index for batch in passed])
     assert sorted(index.tolist()) == list(range(10))
     assert [len(batch.index) for batch in passed] == [4, 4, 2]
-    for users, items, rows, _ in passed:
+    for users, items, rows, *_ in passed:
         assert users.tolist() == [100 + row for row in rows.tolist()]
         assert items.tolist() == [200 + row for row in rows.tolist()]
         assert users.dtype == items.dtype == rows.dtype == torch.int64

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from rankwell.errors import InputError
 from rankwell.losses import LOSSES, LearnedTemperature, bpr_loss, combine, mml_loss, psl_loss, sampled_softmax_loss
+from rankwell.types import Overwrite
 
 IN_PLACE = [entry for entry in LOSSES if "overwrite" in entry.inputs]
 REQUIRED = {"query_ids": torch.tensor([3, 3, 1, 0, 2])}
@@ -27,7 +28,7 @@ def drawn(n: int, dtype: torch.dtype, scale: float = 1.0) -> tuple[Tensor, Tenso
 def both(entry, pos, neg, where, **own):
     """Value and gradients, without and with writing over the scores."""
     own |= {name: x for name, x in REQUIRED.items() if name in entry.inputs}
-    for overwrite in (None, True):
+    for overwrite in (None, Overwrite()):
         a, b = pos.clone().requires_grad_(), neg.clone().requires_grad_()
         given = torch.where(where, b, -torch.inf) if overwrite else b * 1
         value = entry(a, given, where=where, overwrite=overwrite, reduction="none", **own)
@@ -63,11 +64,11 @@ def test_with_a_temperature(entry):
 
 def test_no_margins_and_no_negatives():
     pos, neg = torch.tensor([0.5]), torch.ones(1, 3, requires_grad=True)
-    assert mml_loss(pos, neg * 1, margins=(), margin_weights=(), overwrite=True) == 0.5
+    assert mml_loss(pos, neg * 1, margins=(), margin_weights=(), overwrite=Overwrite()) == 0.5
     for entry in IN_PLACE:
         own = {name: x[:1] for name, x in REQUIRED.items() if name in entry.inputs}
         empty = torch.zeros(1, 0, requires_grad=True)
-        assert entry(pos, empty * 1, overwrite=True, **own) == entry(pos, empty, **own)
+        assert entry(pos, empty * 1, overwrite=Overwrite(), **own) == entry(pos, empty, **own)
 
 
 @pytest.mark.parametrize("above", [0, 1, 2, 64])
@@ -76,7 +77,7 @@ def test_hinges_of_few_blocks_and_of_many(above):
     pos, neg = torch.full((4,), 0.5), torch.full((4, 128), 0.1)
     neg.view(-1)[torch.arange(above) * 97 % 512] = torch.tensor([0.75, 0.95]).repeat(32)[:above]
     plain, over = neg.clone().requires_grad_(), neg.clone().requires_grad_()
-    values = mml_loss(pos, plain, reduction="none"), mml_loss(pos, over * 1, overwrite=True, reduction="none")
+    values = mml_loss(pos, plain, reduction="none"), mml_loss(pos, over * 1, overwrite=Overwrite(), reduction="none")
     torch.testing.assert_close(*values)
     for value in values:
         value.backward(torch.arange(1.0, 5.0))
@@ -90,7 +91,7 @@ def test_a_second_backward_pass_is_an_error(entry):
     own = {name: x for name, x in REQUIRED.items() if name in entry.inputs}
     pos, neg, _ = drawn(7, torch.float32)
     neg.requires_grad_()
-    value = entry(pos, neg * 1, overwrite=True, **own)
+    value = entry(pos, neg * 1, overwrite=Overwrite(), **own)
     value.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         value.backward()
@@ -100,7 +101,7 @@ def test_a_small_temperature():
     """Scores of 1e10 units: the best is still 0 below the exponential, in float32 too."""
     pos, neg, _ = drawn(40, torch.float32)
     plain = sampled_softmax_loss(pos, neg.clone(), temperature=1e-10, reduction="none")
-    over = sampled_softmax_loss(pos, neg.clone(), temperature=1e-10, reduction="none", overwrite=True)
+    over = sampled_softmax_loss(pos, neg.clone(), temperature=1e-10, reduction="none", overwrite=Overwrite())
     torch.testing.assert_close(over, plain, rtol=1e-5, atol=0)
 
 
@@ -108,18 +109,18 @@ def test_a_small_temperature():
 def test_a_score_that_is_no_number_is_not_lost(name):
     neg = torch.zeros(8, 128)
     neg[0, 3] = torch.nan
-    assert LOSSES[name](torch.ones(8), neg, overwrite=True).isnan()
+    assert LOSSES[name](torch.ones(8), neg, overwrite=Overwrite()).isnan()
 
 
 def test_losses_of_several_calls_do_not_write_over():
     pos, neg = torch.tensor([1.0]), torch.tensor([[0.5, 9.0]])
     both = combine({bpr_loss: 1.0, psl_loss: 1.0})
-    assert both(pos, neg.clone(), overwrite=True) == both(pos, neg)
+    assert both(pos, neg.clone(), overwrite=Overwrite()) == both(pos, neg)
     learned, where = LearnedTemperature(loss="sampled_softmax", temperature=1.0), torch.tensor([[True, False]])
     hidden = neg.masked_fill(~where, -torch.inf)
-    torch.testing.assert_close(learned(pos, hidden, where=where, overwrite=True), learned(pos, neg, where=where))
+    torch.testing.assert_close(learned(pos, hidden, where=where, overwrite=Overwrite()), learned(pos, neg, where=where))
 
 
 def test_parameters_are_not_written_over():
     with pytest.raises(InputError, match="overwrite: neg is a parameter"):
-        bpr_loss(torch.ones(1), torch.ones(1, 2, requires_grad=True), overwrite=True)
+        bpr_loss(torch.ones(1), torch.ones(1, 2, requires_grad=True), overwrite=Overwrite())

@@ -40,12 +40,13 @@ def test_pools_with_repeated_items_and_rows():
     lists, known = random_known(101, seed=2)
     known_items = KnownItems(known, 101)
     rows = torch.tensor([6, 0, 5, 3, 1, 2, 4, 3])
-    for seed in range(3):
-        pool = torch.randint(101, (60,), generator=torch.Generator().manual_seed(seed)).sort().values
-        expected = [[item in lists[row] for item in pool.tolist()] for row in rows.tolist()]
-        assert collisions.marked(len(rows), pool, known_items.places_in_pool(pool, rows)).tolist() == expected
-        assert known_items.in_pool(pool, len(rows), *known_items.of(rows)).tolist() == expected
-    assert not len(known_items.places_in_pool(pool, rows[:0]))
+    pools = torch.randint(101, (4, 60), generator=torch.Generator().manual_seed(0)).sort(1).values
+    parts = Ragged(torch.tensor([0, 8, 8, 11, 19]), torch.cat([rows, rows[2:5], rows]))
+    found = known_items.places_in_pools(pools, parts)
+    for pool, own, places in zip(pools, parts.values.split(parts.offsets.diff().tolist()), found, strict=True):
+        expected = [[item in lists[row] for item in pool.tolist()] for row in own.tolist()]
+        assert collisions.marked(len(own), pool, places).tolist() == expected
+        assert known_items.in_pool(pool, len(own), *known_items.of(own)).tolist() == expected
 
 
 @pytest.mark.parametrize("seed", range(4))

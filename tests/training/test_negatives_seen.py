@@ -189,7 +189,8 @@ def test_every_so_many_steps_and_evenly_spaced_rows():
         neg = torch.full((7, 3), -1.0)
         neg[[0, 3, 6]] = 1.0
         neg.requires_grad_()
-        observer(shown(torch.zeros(7), neg, step=step))
+        if observer.looks(step):
+            observer(shown(torch.zeros(7), neg, step=step))
         if step != 3:  # which is never carried out
             neg.sum().backward()
     found = observer.finish()

@@ -16,7 +16,7 @@ from rankwell.registry import Input
 from rankwell.samplers import SAMPLERS, InBatchSampler, MixedSampler, UniformSampler
 from rankwell.training import ContrastObjective
 from rankwell.training.smoothing import Smoothing
-from rankwell.types import Contrast, Negatives, Ragged
+from rankwell.types import Contrast, Negatives, Overwrite, Ragged
 
 USERS, ITEMS = 4, 12
 KNOWN = Ragged(torch.tensor([0, 1, 2, 3, 4]), torch.tensor([5, 0, 11, 7]))
@@ -144,7 +144,7 @@ def test_bsl_pools_the_positives_of_a_user():
     """Two rows of one user: with query_ids both see the mean of their exponentials."""
     batch = SimpleNamespace(users=torch.tensor([1, 1]), items=torch.tensor([0, 4]), index=torch.tensor([0, 1]))
     model = Given()
-    pool = POOL._replace(collisions=None)
+    pool = Negatives(POOL.ids, POOL.log_q, None)
     pooled = ContrastObjective(
         model, partial(bsl_loss, temperature=0.5), Chosen(pool), seed=0, inputs={"query_ids": Input("list")}
     )
@@ -171,7 +171,7 @@ def test_the_miner_narrows_what_the_sampler_left():
 def test_the_miner_looks_at_the_model_s_own_scores():
     """The correction by log q would make another negative the hardest of some row."""
     plain, _, _ = play(miner=hardest(1))
-    rare = POOL._replace(log_q=torch.tensor([-1.0, -9.0, -30.0]))
+    rare = Negatives(POOL.ids, torch.tensor([-1.0, -9.0, -30.0]), POOL.collisions)
     record = Record()
     objective = ContrastObjective(Given(), record, Chosen(rare), seed=8, correct=True, miner=hardest(1))
     next(objective.plays(BATCH, epoch=3, step=6))
@@ -199,7 +199,7 @@ def test_a_miner_of_positives_narrows_them():
         users=torch.tensor([2, 0]), items=torch.tensor([[11, 4], [5, 6]]), index=torch.tensor([0, 1])
     )
     record, model = Record(), Several()
-    pool = POOL._replace(collisions=None)
+    pool = Negatives(POOL.ids, POOL.log_q, None)
     next(ContrastObjective(model, record, Chosen(pool), seed=0, miner=easy_positive()).plays(batch, epoch=0, step=0))
     assert record.given["pos_where"].equal(torch.nn.functional.one_hot(record.pos.argmax(-1), 2).bool())
     assert record.given["where"].all()
@@ -273,7 +273,7 @@ def test_the_default_temperature_is_one():
 
 def test_a_sampler_that_states_no_log_q_is_not_corrected():
     plain, record = Record(), Record()
-    for loss, pool, correct in ((plain, POOL, False), (record, POOL._replace(log_q=None), True)):
+    for loss, pool, correct in ((plain, POOL, False), (record, Negatives(POOL.ids, None, POOL.collisions), True)):
         next(ContrastObjective(Given(), loss, Chosen(pool), seed=8, correct=correct).plays(BATCH, epoch=3, step=6))
     assert record.neg.equal(plain.neg)
 
@@ -353,8 +353,8 @@ def test_scores_are_handed_over_only_where_nobody_needs_them_later():
     entry = as_contrast(LOSSES["sampled_softmax"])
     handed = []
 
-    def loss(pos: Tensor, neg: Tensor, *, overwrite: bool | None = None, **given: Any) -> Tensor:
-        handed.append(bool(overwrite))
+    def loss(pos: Tensor, neg: Tensor, *, overwrite: Overwrite | None = None, **given: Any) -> Tensor:
+        handed.append(overwrite is not None)
         return entry.function(pos, neg, overwrite=overwrite, **given)
 
     def played(model: nn.Module, inputs: Any = entry.inputs, smoothing: float = 0.0, **own: Any) -> bool:

@@ -13,7 +13,7 @@ from rankwell.losses.pairwise import logistic_loss
 from rankwell.losses.registry import OVERWRITE, Neg, Pos, Temperature, contrast_loss
 from rankwell.losses.styles import contrast
 from rankwell.registry import Input, Search
-from rankwell.types import Mask, Reduction, Weights
+from rankwell.types import Mask, Overwrite, Reduction, Weights
 
 __all__ = ["bpr_loss", "bsl_loss", "decoupled_softmax_loss", "in_softmax", "sampled_softmax_loss"]
 
@@ -27,7 +27,7 @@ def bpr_loss(
     where: Mask | None = None,
     weights: Weights | None = None,
     reduction: Reduction = "mean",
-    overwrite: bool | None = None,
+    overwrite: Overwrite | None = None,
 ) -> Tensor:
     r"""Bayesian personalised ranking: logistic loss of the gap between each positive and each negative.
 
@@ -44,7 +44,7 @@ def bpr_loss(
     (``bench/results/negatives.txt``); on Beauty with 256, at equal tuning, 0.0588 and 0.0643 (``docs/leaderboard.md``).
 
     Args:
-        overwrite: whether ``neg`` may be written over. Absent negatives are then minus infinity already, and the value is
+        overwrite: leave to write over ``neg``. Absent negatives are then minus infinity already, and the value is
             differentiated once.
 
     >>> bpr_loss(torch.tensor([0.0]), torch.tensor([[0.0, 0.0]]))  # log 2
@@ -58,8 +58,8 @@ def bpr_loss(
         return rows_loss(pos, neg, pos_where=pos_where, where=where, weights=weights, reduction=reduction)
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights, overwrite=overwrite)
     # torch's default threshold, 20, is too low for float64.
-    sums = _softplus_in_place if rows.overwrite else lambda x: functional.softplus(x, threshold=40).sum(-1)
-    gaps = rows.given_neg.sub_(rows.pos) if rows.overwrite else rows.neg - rows.pos
+    sums = _softplus_in_place if rows.overwrite is not None else lambda x: functional.softplus(x, threshold=40).sum(-1)
+    gaps = rows.given_neg.sub_(rows.pos) if rows.overwrite is not None else rows.neg - rows.pos
     terms = sums(gaps) / rows.count_neg().clamp(min=1)
     return rows.reduce(rows.mean_pos(rows.weights * terms[..., None]), reduction)
 
@@ -86,7 +86,7 @@ def sampled_softmax_loss(
     where: Mask | None = None,
     weights: Weights | None = None,
     reduction: Reduction = "mean",
-    overwrite: bool | None = None,
+    overwrite: Overwrite | None = None,
     temperature: Temperature = 1.0,
 ) -> Tensor:
     r"""Cross-entropy of the softmax over the positive and the negatives, the positive in the denominator.
@@ -107,7 +107,7 @@ def sampled_softmax_loss(
     (``bench/results/negatives.txt``).
 
     Args:
-        overwrite: whether ``neg`` may be written over. Absent negatives are then minus infinity already, and the value is
+        overwrite: leave to write over ``neg``. Absent negatives are then minus infinity already, and the value is
             differentiated once.
         temperature: what scores are divided by; lower minds the hardest negatives more. Near 0.1 for cosine scores.
 
@@ -127,10 +127,12 @@ def sampled_softmax_loss(
 
 def in_softmax(rows: Rows, temperature: float, scale: float = 1.0) -> Tensor:
     """Cross-entropy of the softmax, the positives in the denominator beside ``scale`` times the negatives; one a row."""
-    scores = rows.pos / temperature
+    scores, of_neg = rows.pos / temperature, rows.logsumexp_neg(temperature)
+    of_neg = of_neg + math.log(scale) if scale != 1 else of_neg
+    if scores.shape[-1] == 1:  # the same by fewer operators, and exact where it is small; torch's threshold is too low
+        return rows.sum_pos(functional.softplus(of_neg[..., None] - scores, threshold=40))
     of_pos = Dense(scores, rows.pos_where).logsumexp(scores)
-    of_all = torch.logaddexp(of_pos, rows.logsumexp_neg(temperature) + math.log(scale))
-    return rows.sum_pos(of_all[..., None] - scores)
+    return rows.sum_pos(torch.logaddexp(of_pos, of_neg)[..., None] - scores)
 
 
 @contrast_loss(paper="yeh2022", complexity="m + n", softmax=True, inputs=OVERWRITE)
@@ -142,7 +144,7 @@ def decoupled_softmax_loss(
     where: Mask | None = None,
     weights: Weights | None = None,
     reduction: Reduction = "mean",
-    overwrite: bool | None = None,
+    overwrite: Overwrite | None = None,
     temperature: Temperature = 1.0,
 ) -> Tensor:
     r"""Softmax loss whose denominator holds the negatives only.
@@ -160,7 +162,7 @@ def decoupled_softmax_loss(
     NDCG@20 0.0673 on Beauty, sampled softmax 0.0643, and both 0.2994 on ml-latest-small (``docs/leaderboard.md``).
 
     Args:
-        overwrite: whether ``neg`` may be written over. Absent negatives are then minus infinity already, and the value is
+        overwrite: leave to write over ``neg``. Absent negatives are then minus infinity already, and the value is
             differentiated once.
         temperature: what scores are divided by; lower minds the hardest negatives more. Near 0.1 for cosine scores.
 
@@ -189,7 +191,7 @@ def bsl_loss(
     weights: Weights | None = None,
     reduction: Reduction = "mean",
     query_ids: Tensor | None = None,
-    overwrite: bool | None = None,
+    overwrite: Overwrite | None = None,
     temperature: Temperature = 0.1,
     ratio: Annotated[float, Search(0.5, 2.0)] = 1.2,
     form: Literal["code", "paper"] = "code",
@@ -217,7 +219,7 @@ def bsl_loss(
 
     Args:
         query_ids: ``[*batch]``, whose row it is: pools the positives of equal ids.
-        overwrite: whether ``neg`` may be written over. Absent negatives are then minus infinity already, and the value is
+        overwrite: leave to write over ``neg``. Absent negatives are then minus infinity already, and the value is
             differentiated once.
         temperature: what scores are divided by; the positives' temperature in the paper's form. Published for cosine
             scores: 0.11 (Yelp), 0.08 (Gowalla).

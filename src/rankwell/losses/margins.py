@@ -14,7 +14,7 @@ from rankwell.kernels.operators import batch_operator
 from rankwell.lists import Rows, check_finite, in_chunks, open_rows, with_slopes
 from rankwell.losses.registry import OVERWRITE, Neg, Pos, contrast_loss
 from rankwell.registry import Search
-from rankwell.types import Mask, Reduction, Weights
+from rankwell.types import Mask, Overwrite, Reduction, Weights
 
 __all__ = ["ccl_loss", "mml_loss"]
 
@@ -34,7 +34,7 @@ def ccl_loss(
     where: Mask | None = None,
     weights: Weights | None = None,
     reduction: Reduction = "mean",
-    overwrite: bool | None = None,
+    overwrite: Overwrite | None = None,
     margin: Annotated[float, Search(0.0, 1.0)] = 0.9,
     neg_weight: Annotated[float, Search(1.0, 1000.0, log=True)] = 150.0,
 ) -> Tensor:
@@ -55,7 +55,7 @@ def ccl_loss(
     (``bench/results/mml_claim.txt``).
 
     Args:
-        overwrite: whether ``neg`` may be written over. Absent negatives are then minus infinity already, and the value is
+        overwrite: leave to write over ``neg``. Absent negatives are then minus infinity already, and the value is
             differentiated once.
         margin: the cosine above which a negative is pushed.
         neg_weight: :math:`\lambda`, the weight of the negatives' mean.
@@ -84,7 +84,7 @@ def mml_loss(
     where: Mask | None = None,
     weights: Weights | None = None,
     reduction: Reduction = "mean",
-    overwrite: bool | None = None,
+    overwrite: Overwrite | None = None,
     margins: Annotated[tuple[float, ...], Search(0.0, 0.99, ascending=True)] = (0.7, 0.8, 0.9),
     margin_weights: Annotated[tuple[float, ...], Search(0.01, 1.0, log=True)] = (0.10, 0.15, 0.75),
     pos_weight: Annotated[float, Search(0.1, 10.0, log=True)] = 1.0,
@@ -110,7 +110,7 @@ def mml_loss(
     four settings SciFact's NDCG@10 fell, at best from 0.6239 to 0.6065 (``bench/results/scifact.txt``).
 
     Args:
-        overwrite: whether ``neg`` may be written over. Absent negatives are then minus infinity already, and the value is
+        overwrite: leave to write over ``neg``. Absent negatives are then minus infinity already, and the value is
             differentiated once.
         margins: :math:`m_k`, cosines. The defaults are those published for Gowalla; for Yelp2018 it is margins
             (.6, .7, .8, .9), margin weights (.05, .15, .20, .60) and ``neg_weight=400``.
@@ -151,7 +151,7 @@ def _pull_and_push(
     weights = rows.weights.expand_as(rows.pos)
     # Not 1 - s: dropout after the normalisation can bring a cosine above 1.
     pull = rows.mean_pos(weights * torch.relu(1 - rows.pos))
-    sums = _hinges_in_place if rows.overwrite and margins and rows.neg.numel() else _HingeSums.apply
+    sums = _hinges_in_place if rows.overwrite is not None and margins and rows.neg.numel() else _HingeSums.apply
     push = sums(rows.neg, list(margins), list(margin_weights)) / rows.count_neg().clamp(min=1)
     return pos_weight * pull + neg_weight * rows.mean_pos(weights) * push
 

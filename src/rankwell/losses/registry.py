@@ -66,8 +66,9 @@ Targets: TypeAlias = Int[Tensor, "..."] | IdLists
 """Ids of right items: ``[*batch]``, ``[*batch, p]``, or ragged lists, one a row."""
 
 OVERWRITE = {"overwrite": Input("scalar", "flag")}
-"""The input of contrast losses that can work in the negatives' own memory: whether ``neg`` is theirs to write over. It is then
-minus infinity at absent negatives already, and is differentiated once. Giving a parameter is an error."""
+"""The input of contrast losses that can work in the negatives' own memory: :class:`~rankwell.types.Overwrite` where ``neg`` is
+theirs to write over. It is then minus infinity at absent negatives already, and is differentiated once. Giving a parameter is
+an error."""
 
 Temperature: TypeAlias = Annotated[float, Search(0.01, 1.0, log=True)]
 """What scores, most often cosines, are divided by."""

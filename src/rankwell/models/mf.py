@@ -94,7 +94,9 @@ class MatrixFactorisation(nn.Module):
             dropped = self._kept((len(queries), self.dim), generator)
             unit = self.similarity == "cosine"
             if negatives.ndim == 1:
-                return contrast_product(self.users, self.items, queries, positives, negatives, unit=unit, kept=dropped)
+                most = 1 / (1 - self.dropout)
+                rows = self.users, self.items, queries, positives, negatives
+                return contrast_product(*rows, unit=unit, kept=dropped, most=most)
             users = self._vectors(self.users, queries)
             ids = torch.cat([positives[:, None], negatives], 1)
             scores = own_product(users if dropped is None else users * dropped, self.items, ids, unit=unit)

@@ -17,7 +17,7 @@ from rankwell.samplers.positives import (
     RarityPositives,
     UniformPositives,
 )
-from rankwell.samplers.registry import SAMPLERS, Sampler
+from rankwell.samplers.registry import SAMPLERS, Foresighted, Sampler
 from rankwell.samplers.srns import SRNSSampler
 from rankwell.samplers.uniform import UniformSampler
 from rankwell.samplers.weighted import WeightedSampler
@@ -29,6 +29,7 @@ __all__ = [
     "ByGroupSampler",
     "CachedSampler",
     "DNSSampler",
+    "Foresighted",
     "GenNiSampler",
     "HardnessPositives",
     "InBatchSampler",

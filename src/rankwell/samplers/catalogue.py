@@ -18,6 +18,9 @@ __all__ = ["CatalogueSampler", "draw_pool"]
 AT_ONCE = 1 << 15
 """Draws of pools made at once, for steps to come."""
 
+PAIRS_AT_ONCE = 1 << 19
+"""Known pairs that are looked through at once, for steps to come: some 20 megabytes while it lasts."""
+
 ROWS, AGAIN = 3, 6
 """Keep the draws of rows, and what replaces known items among them, apart from what else is keyed by seed and epoch."""
 
@@ -61,6 +64,8 @@ class CatalogueSampler:
         uniform = torch.full((1,), -math.log(num_items), device=device)
         self._log_q = uniform if whole is None else (whole.double() / whole.sum()).log().float()
         self._known = KnownItems(known, num_items)
+        self._coming = Ragged(torch.zeros(1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)), 0, 0
+        self._found: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         if self.collisions == "redraw":
             ones = torch.ones(num_items, dtype=torch.int64, device=device)
             self._unknown = UnknownItems(self._known, ones if whole is None else whole)
@@ -79,11 +84,11 @@ class CatalogueSampler:
     ) -> Negatives:
         """Negatives for the rows of a batch; positives and scorer are not looked at."""
         if self.shared:
-            ids = draw_pool(self._table or self.num_items, self.n, self.seed, epoch, step, like=samples)
+            ids = self._pool(epoch, step, samples)
             if self.collisions == "keep":
                 return Negatives(ids, self._log_q_of(ids), None)
-            places = self._known.places_in_pool(ids, queries)
-            return Negatives(ids, self._log_q_of(ids), marked(len(queries), ids, places), places)
+            places = self._places(ids, queries, epoch, step)
+            return Negatives(ids, self._log_q_of(ids), functools.partial(marked, len(queries), ids, places), places)
         places = torch.arange(self.n, device=samples.device)
         bits = keyed.words(keyed.mix(self.seed, epoch, ROWS), samples[:, None], places)
         ids = keyed.high(bits, self.num_items) if self._table is None else self._table.draw(bits)
@@ -97,6 +102,39 @@ class CatalogueSampler:
         owners = queries[rows]
         ids[rows, columns] = self._unknown.find(owners, keyed.high(again, self._unknown.left[owners]))
         return Negatives(ids, self._log_q_of(ids) - self._log_share[queries, None], None)
+
+    def expect(self, rows: Ragged, *, epoch: int, step: int) -> None:
+        """Batches to come: the rows of each from this step on. A pool's known items are then found for several at once."""
+        self._coming = rows, epoch, step
+
+    def _places(self, pool: Tensor, rows: Tensor, epoch: int, step: int) -> Tensor:
+        """Where rows know what is in the pool."""
+        if (epoch, step) not in self._found:
+            self._found = self._look_ahead(epoch, step)
+        expected, places = self._found.pop((epoch, step), (None, None))
+        if expected is not None and places is not None and torch.equal(expected, rows):
+            return places
+        one = Ragged(torch.tensor([0, len(rows)], device=rows.device), rows)
+        return self._known.places_in_pools(pool[None], one)[0]
+
+    def _look_ahead(self, epoch: int, step: int) -> dict[tuple[int, int], tuple[Tensor, Tensor]]:
+        """By epoch and step, the rows that are expected and their places, as far as what they know does not take much room."""
+        coming, of_epoch, first = self._coming
+        if epoch != of_epoch or not 0 <= step - first < len(coming.offsets) - 1:
+            return {}
+        bounds = coming.offsets[step - first :]
+        rows, bounds = coming.values[bounds[0] :], bounds - bounds[0]
+        pairs = self._known.sizes.index_select(0, rows).cumsum(0).index_select(0, bounds[1:] - 1)
+        count = max(1, int((pairs <= PAIRS_AT_ONCE).sum()))
+        several = Ragged(bounds[: count + 1], rows[: bounds[count]])
+        steps = range(step, step + count)
+        pools = torch.stack([self._pool(epoch, each, rows) for each in steps])
+        parts = torch.split(several.values, several.offsets.diff().tolist())
+        found = zip(parts, self._known.places_in_pools(pools, several), strict=True)
+        return {(epoch, each): of_step for each, of_step in zip(steps, found, strict=True)}
+
+    def _pool(self, epoch: int, step: int, like: Tensor) -> Tensor:
+        return draw_pool(self._table or self.num_items, self.n, self.seed, epoch, step, like=like)
 
     def _log_q_of(self, ids: Tensor) -> Tensor:
         return self._log_q if self._table is None else self._log_q[ids]

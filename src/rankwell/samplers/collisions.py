@@ -1,6 +1,7 @@
 """What rows know, in compact structures: known positives are found, marked, or drawn around."""
 
 import functools
+import itertools
 from typing import Literal, TypeAlias
 
 import torch
@@ -92,14 +93,27 @@ class KnownItems:
         Time O(k + n + what is marked), and the n × num_rows bytes that hold it.
         """
         there = self._met(pool, items)
-        return marked(num_rows, pool, _columns(pool, places.index_select(0, there), items.index_select(0, there)))
+        columns = _columns(pool, places.index_select(0, there), items.index_select(0, there), len(pool))
+        return marked(num_rows, pool, columns)
 
-    def places_in_pool(self, pool: Int[Tensor, " n"], rows: Int[Tensor, " b"]) -> Int[Tensor, " k"]:
-        """The flat places of ``[b, n]`` where the row knows what stands in a column of the sorted pool."""
-        lists = take_lists(self.known, rows)
-        there = self._met(pool, lists.values)
-        places = torch.searchsorted(lists.offsets, there, right=True) - 1  # of few pairs, not of all
-        return _columns(pool, places, lists.values.index_select(0, there))
+    def places_in_pools(self, pools: Int[Tensor, "s n"], rows: Ragged) -> tuple[Int[Tensor, " k"], ...]:
+        """For each sorted pool and its list of rows, the flat places of ``[rows, n]`` where a row knows what is in a column.
+
+        For all pools by as many operators as for one. Time and memory O(s (m + n) + what the rows know), m items.
+        """
+        count, n = pools.shape
+        lists, numbers = take_lists(self.known, rows.values), torch.arange(count + 1, device=pools.device)
+        # Items of the second pool are told from those of the first by the number of all items, and so on.
+        pairs, keys = lists.values, (pools + numbers[:-1, None] * self.num_items).view(-1)
+        for number, (a, b) in enumerate(itertools.pairwise(lists.offsets.index_select(0, rows.offsets).tolist())):
+            pairs[a:b] += number * self.num_items
+        drawn = torch.zeros(count * self.num_items, dtype=torch.bool, device=pools.device).index_fill_(0, keys, True)
+        there = drawn.index_select(0, pairs).nonzero().squeeze(1)
+        of = torch.searchsorted(lists.offsets, there, right=True) - 1  # of few pairs, not of all
+        places = _columns(keys, of, pairs.index_select(0, there), n)
+        bounds = (rows.offsets + numbers) * n  # each pool's columns are n further on
+        cut = torch.searchsorted(places, bounds).tolist()
+        return tuple(places[a:b] - first for a, b, first in zip(cut, cut[1:], bounds.tolist(), strict=False))
 
     def _met(self, pool: Tensor, items: Tensor) -> Tensor:
         """Which of the items stand in the pool."""
@@ -133,13 +147,13 @@ def marked(num_rows: int, pool: Int[Tensor, " n"], places: Int[Tensor, " k"]) ->
     return found
 
 
-def _columns(pool: Tensor, places: Tensor, items: Tensor) -> Tensor:
-    """Flat places of these rows and the columns that hold the item, as many as it was drawn times."""
+def _columns(pool: Tensor, places: Tensor, items: Tensor, n: int) -> Tensor:
+    """Flat places, in rows of n, of these rows and the columns that hold the item, as many as it was drawn times."""
     first = torch.searchsorted(pool, items)
     times = torch.searchsorted(pool, items, right=True) - first
     which = torch.repeat_interleave(times)
     further = torch.arange(len(which), device=pool.device) - (times.cumsum(0) - times).index_select(0, which)
-    return (places * len(pool) + first).index_select(0, which).add_(further)
+    return (places * n + first).index_select(0, which).add_(further)
 
 
 def _slots(items: Tensor, starts: Tensor, masks: Tensor) -> Tensor:

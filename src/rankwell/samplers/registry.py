@@ -1,15 +1,15 @@
 """The names of samplers, and the call that all of them answer to."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Int
 from torch import Tensor
 
 from rankwell.registry import Input, Registry
-from rankwell.types import Negatives, Scorer
+from rankwell.types import Negatives, Ragged, Scorer
 
-__all__ = ["SAMPLERS", "Sampler", "sampler"]
+__all__ = ["SAMPLERS", "Foresighted", "Sampler", "sampler"]
 
 
 class Sampler(Protocol):
@@ -44,6 +44,15 @@ class Sampler(Protocol):
             positives: the rows' positives, for samplers that need them (in the batch, by group).
             scorer: the model, for samplers that ask it.
         """
+        ...
+
+
+@runtime_checkable
+class Foresighted(Protocol):
+    """A sampler that looks up for several batches at once what it would for one, and hands out the same."""
+
+    def expect(self, rows: Ragged, *, epoch: int, step: int) -> None:
+        """The queries of the batches from this step on, a list for each."""
         ...
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from rankwell.errors import ConfigError
 from rankwell.generators import Embedded, Generator, Made
 from rankwell.similarity import by_row, normalise
-from rankwell.types import Mask, Negatives, Scorer, VectorModel
+from rankwell.types import Negatives, Scorer, VectorModel
 
 __all__ = ["Scored", "check_vectors", "generated"]
 
@@ -19,21 +19,18 @@ class Scored(NamedTuple):
 
     pos: Float[Tensor, "b *m"]
     neg: Float[Tensor, "b n"]
-    ids: Int[Tensor, "*b n"] | None
-    """None for negatives that are no items."""
-    log_q: Float[Tensor, "..."] | None
-    """Along the negatives; minus log n where none is stated, which corrects nothing."""
+    drawn: Negatives
+    """What was sampled; with a generator, log q and collisions are those of all negatives, log q minus log n where none is
+    stated, which corrects nothing."""
     n: int
     """How many negatives state a log q."""
-    collisions: Mask | None
-    """True where a negative is not to count."""
+    ids: Int[Tensor, "*b n"] | None
+    """None for negatives that are no items."""
     seen: Embedded | None = None
     """What a generator saw and made, if there was one."""
     made: Made | None = None
     own: bool = False
     """Whether the negatives' scores are a product that nobody else keeps, so that the loss may write over them."""
-    places: Int[Tensor, " k"] | None = None
-    """Where ``collisions`` is true, if the sampler said so."""
 
 
 def check_vectors(model: Any, needs: str) -> None:
@@ -87,7 +84,8 @@ def generated(
     queries = looked.queries[:, None] if several else looked.queries
     pos, neg = (looked.positives * queries).sum(-1), torch.cat([scores for scores, _, _ in parts], 1)
     where, (log_q, n) = _where(parts), _log_q(parts)
-    return Scored(pos, neg, None, log_q, n, None if where is None else ~where, seen, made)
+    together = Negatives(drawn.ids, log_q, None if where is None else ~where)
+    return Scored(pos, neg, together, n, None, seen, made)
 
 
 def _where(parts: list[tuple[Tensor, Tensor | None, Tensor | None]]) -> Tensor | None:

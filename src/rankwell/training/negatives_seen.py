@@ -109,28 +109,31 @@ class NegativesSeen(nn.Module):
         for name, size in sizes.items():
             self.register_buffer(name, torch.zeros(size, dtype=torch.float64, device=order.device))
 
+    def looks(self, step: int) -> bool:
+        """Whether it is a step to look at."""
+        return step % self.every == 0
+
     def forward(self, seen: Contrast) -> None:
         """Look at a step, once its gradient is known."""
-        if seen.step % self.every == 0:
-            rows, n = seen.neg.shape
-            some = slice(None, None, math.ceil(rows / max(self.scores // max(n, 1), 1)) or 1)
-            ids = seen.ids if seen.ids is None or seen.ids.ndim == 1 else seen.ids[some]
-            parts = (None if each is None else each[some] for each in (seen.collisions, seen.where, seen.pos_where))
-            collisions, where, pos_where = parts
-            # Nothing of the graph: a hook that held its own tensor would keep the step's memory. And a copy, for the loss
-            # may write over the scores.
-            looked = seen._replace(
-                users=seen.users[some],
-                positives=seen.positives[some],
-                ids=ids,
-                log_q=None,
-                collisions=collisions,
-                pos=seen.pos.detach()[some],
-                neg=seen.neg.detach()[some].clone(),
-                where=where,
-                pos_where=pos_where,
-            )
-            seen.neg.register_hook(functools.partial(self._add, looked, some))  # type: ignore[no-untyped-call]
+        rows, n = seen.neg.shape
+        some = slice(None, None, math.ceil(rows / max(self.scores // max(n, 1), 1)) or 1)
+        ids = seen.ids if seen.ids is None or seen.ids.ndim == 1 else seen.ids[some]
+        parts = (None if each is None else each[some] for each in (seen.collisions, seen.where, seen.pos_where))
+        collisions, where, pos_where = parts
+        # Nothing of the graph: a hook that held its own tensor would keep the step's memory. And a copy, for the loss may
+        # write over the scores.
+        looked = seen._replace(
+            users=seen.users[some],
+            positives=seen.positives[some],
+            ids=ids,
+            log_q=None,
+            collisions=collisions,
+            pos=seen.pos.detach()[some],
+            neg=seen.neg.detach()[some].clone(),
+            where=where,
+            pos_where=pos_where,
+        )
+        seen.neg.register_hook(functools.partial(self._add, looked, some))  # type: ignore[no-untyped-call]
 
     def finish(self) -> dict[str, Any] | None:
         """The figures since the last call, and sums that begin anew; None where nothing was observed."""

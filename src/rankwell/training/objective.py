@@ -1,5 +1,6 @@
 """Objectives: the only place where a model meets a loss."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
@@ -14,11 +15,11 @@ from rankwell.generators import Generator, Updated
 from rankwell.lists import reduce
 from rankwell.miners import Miner
 from rankwell.registry import Input
-from rankwell.samplers import Positives, PositiveSampler, Sampler
+from rankwell.samplers import Foresighted, Positives, PositiveSampler, Sampler
 from rankwell.training.generated import Scored, check_vectors, generated
 from rankwell.training.smoothing import Smoothing
 from rankwell.transforms import correct_log_q
-from rankwell.types import Auxiliary, Contrast, Scorer, VectorModel
+from rankwell.types import Auxiliary, Contrast, Overwrite, Scorer, VectorModel
 
 __all__ = ["Contrast", "ContrastModel", "ContrastObjective", "Objective", "Observer", "Play", "own_term"]
 
@@ -84,6 +85,10 @@ class ContrastModel(Protocol):
 class Observer(Protocol):
     """Looks on while an objective trains, and changes nothing. With state, it is a module: checkpoints then keep it."""
 
+    def looks(self, step: int) -> bool:
+        """Whether it looks at this step of an epoch."""
+        ...
+
     def __call__(self, seen: Contrast) -> None:
         """Before the loss of a step, which may write over ``seen.neg``: keep a copy. A hook on it gets the gradient."""
         ...
@@ -145,8 +150,9 @@ class ContrastObjective:
         self.groups = {"model": self.model}
         if isinstance(self.sampler, nn.Module) and self.sampler.state_dict():
             self.groups["sampler"] = self.sampler  # so that checkpoints keep what it has seen
-        if isinstance(self.observer, nn.Module):
-            self.groups["observer"] = self.observer
+        observer: object = self.observer
+        if isinstance(observer, nn.Module):
+            self.groups["observer"] = observer
         self._beside: tuple[str, ...] = ()
         if self.generator is not None:
             check_vectors(self.model, "a generator makes negatives of")
@@ -167,24 +173,35 @@ class ContrastObjective:
         """One play: the mean loss of the batch."""
         items, pos_where = self._positives(batch, epoch)
         scored = self._scored(batch, items, epoch, step)
-        pos, neg, ids, log_q, n, collisions, seen, made, *_ = scored
-        masks = {"where": None if collisions is None else ~collisions}
+        pos, neg, drawn, n, ids, seen, made, _ = scored
+        looked = self.observer is not None and neg.requires_grad and self.observer.looks(step)
+        hands_over = self._hands_over(scored)
+        by_place = hands_over and drawn.places is not None and not self.miner.steps
+        masks: dict[str, Tensor | None] = {}
+        if looked or not by_place:  # else a mask as long as the scores, which is not needed, is not made
+            masks["where"] = None if drawn.collisions is None else ~drawn.collisions
         if pos_where is not None:
             masks["pos_where"] = pos_where
         if self.miner.steps:
-            drawn = keyed.generator(self.seed, epoch, step, MINING, device=batch.users.device)
-            mined = self.miner.masks(pos, neg, where=masks["where"], pos_where=pos_where, generator=drawn)
+            generator = keyed.generator(self.seed, epoch, step, MINING, device=batch.users.device)
+            mined = self.miner.masks(pos, neg, where=masks["where"], pos_where=pos_where, generator=generator)
             masks = {"where": mined.where} if pos.ndim < neg.ndim else mined._asdict()
-        kept = masks["where"], masks.get("pos_where")
-        before = Contrast(batch.users, items, ids, log_q, collisions, pos, neg, *kept, epoch=epoch, step=step)
-        if self.observer is not None and neg.requires_grad:
-            self.observer(before)
-        handed = self._handed_over(scored, masks["where"])
-        if self.correct and log_q is not None:
-            if handed and log_q.numel() == 1:  # only differences count, and the positives are few
-                pos = pos - correct_log_q(torch.zeros_like(log_q), log_q, n, self.temperature)
+        if looked or not hands_over:
+            collisions, kept = drawn.collisions, (masks["where"], masks.get("pos_where"))
+            before = Contrast(batch.users, items, ids, drawn.log_q, collisions, pos, neg, *kept, epoch=epoch, step=step)
+        if looked:
+            self.observer(before)  # type: ignore[misc]
+        handed = None
+        if hands_over:
+            handed = _handed_over(neg, drawn.places if by_place else None, masks.get("where"))
+            if by_place:
+                masks.pop("where", None)
+        if self.correct and drawn.log_q is not None:
+            if handed and drawn.log_q.numel() == 1:  # only differences count, and the positives are few
+                pos = pos - correct_log_q(torch.zeros_like(drawn.log_q), drawn.log_q, n, self.temperature)
             else:
-                neg = correct_log_q(neg, log_q, n, self.temperature, overwrite=handed)
+                neg = correct_log_q(neg, drawn.log_q, n, self.temperature, overwrite=handed is not None)
+                handed = handed and handed._replace(most=math.inf)
         weights = None if self.weights is None else self.weights[batch.index]
         if weights is not None and pos.ndim == neg.ndim:
             weights = weights[:, None]  # of a row's positives: all weigh as its own
@@ -192,7 +209,7 @@ class ContrastObjective:
         extra = {name: value for name, value in offered.items() if name in self.inputs}
         extra |= {name: fill(before) for name, fill in self.fills.items() if name in self.inputs}
         if handed:
-            extra["overwrite"] = True
+            extra["overwrite"] = handed
         loss = self.smoothing.of_rows(self.loss, epoch, step)
         value, rows = self._value(loss, batch, pos, neg, {**masks, "weights": weights, **extra})
         if made is not None and made.penalty is not None:
@@ -204,22 +221,15 @@ class ContrastObjective:
         if seen is not None and isinstance(maker, Updated):
             maker.update(seen)
 
-    def _handed_over(self, scored: Scored, where: Tensor | None) -> bool:
-        """Whether the loss may write over the negatives' scores; if so, absent ones are now minus infinity.
+    def _hands_over(self, scored: Scored) -> bool:
+        """Whether the loss may write over the negatives' scores.
 
         That is where it can, where the scores are nobody else's (a view's hooks would be lost), and where nobody needs them
         later: not a model with a term of its own, nor smoothing, which calls the loss twice.
         """
         late = isinstance(self.model, Auxiliary) or bool(self.smoothing.epsilon) or bool(self.fills)
         made = type(scored.neg.grad_fn).__name__
-        if "overwrite" not in self.inputs or late or not scored.own or made not in PRODUCTS:
-            return False
-        neg = scored.neg.detach()
-        if scored.places is not None and not self.miner.steps:
-            neg.view(-1).index_fill_(0, scored.places, -torch.inf)  # few places, where a mask is as long as the scores
-        elif where is not None:
-            neg.masked_fill_(~where, -torch.inf)
-        return True
+        return "overwrite" in self.inputs and not late and scored.own and made in PRODUCTS
 
     def _value(
         self, loss: Callable[..., Tensor], batch: Any, pos: Tensor, neg: Tensor, given: dict[str, Any]
@@ -242,6 +252,9 @@ class ContrastObjective:
 
     def _scored(self, batch: Any, items: Tensor, epoch: int, step: int) -> Scored:
         """The model's scores of positives, and of negatives that were sampled or made of such."""
+        coming = getattr(batch, "coming", None)
+        if coming is not None and isinstance(self.sampler, Foresighted):
+            self.sampler.expect(coming, epoch=epoch, step=step)
         drawn = self.sampler(
             batch.users,
             batch.index,
@@ -255,9 +268,17 @@ class ContrastObjective:
             batch = batch if items is batch.items else batch._replace(items=items)
             return generated(self.model, self.generator, batch, drawn, epoch=epoch, step=step, dropout=dropout)
         pos, neg = self.model.contrast_scores(batch.users, items, drawn.ids, generator=dropout)  # type: ignore[operator]
-        scored = Scored(pos, neg, drawn.ids, drawn.log_q, neg.shape[-1], drawn.collisions)
-        return scored._replace(own=isinstance(self.model, VectorModel), places=drawn.places)
+        return Scored(pos, neg, drawn, neg.shape[-1], drawn.ids, own=isinstance(self.model, VectorModel))
 
     def _offered(self, users: Tensor, key: int) -> dict[str, Any]:
         """The declared extra inputs that batch and data can fill."""
         return dict(zip(self.offers, (users, self.model.num_items, key), strict=True))
+
+
+def _handed_over(neg: Tensor, places: Tensor | None, where: Tensor | None) -> Overwrite:
+    """Leave to write over these scores, of which absent ones are minus infinity from now on."""
+    if places is not None:
+        neg.detach().view(-1).index_fill_(0, places, -torch.inf)  # few places, where a mask is as long as the scores
+    elif where is not None:
+        neg.detach().masked_fill_(~where, -torch.inf)
+    return Overwrite(places, getattr(neg.grad_fn, "most", math.inf))

@@ -13,8 +13,11 @@ from rankwell.training.norms import limit_norms
 
 __all__ = ["RowAdam"]
 
-CHUNK_NUMBERS = 1 << 16
-"""Weights that are worked on at once: with moments and gradients they stay in a core's cache."""
+CHUNK_NUMBERS = 1 << 17
+"""Weights that are worked on at once: with moments and gradients they stay in the cache."""
+
+FEW = 8
+"""One repeated row in so many is few: then repeated ones are worked on again, which is faster than to leave them out."""
 
 
 class RowAdam(Optimizer):
@@ -98,6 +101,7 @@ class RowAdam(Optimizer):
             first, second = moments.unbind(1)
             first.lerp_(slopes, 1 - beta1)
             second.mul_(beta2).addcmul_(slopes, slopes, value=1 - beta2)
+            _put(state["moments"], chosen, moments)  # at once, while their places are in the cache
             # Not of 0: roots of zeros, as of denormal numbers, take the processor ten times as long.
             spread = second.add(smallest).sqrt_().add_(group["eps"] * correction2)
             weights = table.index_select(0, chosen)
@@ -106,21 +110,32 @@ class RowAdam(Optimizer):
             weights.addcdiv_(first, spread, value=-group["lr"] * correction2 / correction1)
             if group["max_norm"]:
                 limit_norms(weights, group["max_norm"])
-            state["moments"].index_copy_(0, chosen, moments)
-            table.index_copy_(0, chosen, weights)
+            _put(table, chosen, weights)
 
     def _distinct(self, table: Tensor, rows: Tensor, row_grads: Tensor) -> tuple[Tensor, Tensor]:
-        """Each row once, with the sum of its gradients; without a sort or a search."""
+        """Rows with the sum of all gradients of each, without a sort or a search; one that occurs again is the same again."""
         if table not in self._slots:
             self._slots[table] = torch.zeros(len(table), dtype=torch.int64, device=table.device)
         slots, places = self._slots[table], torch.arange(len(rows), device=rows.device)
-        slots.index_copy_(0, rows, places)  # any one of the occurrences will do
-        kept = slots.index_select(0, rows)
-        again = (kept != places).nonzero().squeeze(1)
+        # The last of the occurrences, not any one of them: threads that write race, and sums depend on their order.
+        slots.scatter_reduce_(0, rows, places, "amax", include_self=False)
+        last = slots.index_select(0, rows)
+        again = (last != places).nonzero().squeeze(1)
         if not len(again):
             return rows, row_grads
-        once = (kept == places).nonzero().squeeze(1)
+        if FEW * len(again) < len(rows):
+            of, sums = last.index_select(0, again), row_grads.clone()
+            sums.index_add_(0, of, row_grads.index_select(0, again))
+            return rows, sums.index_copy_(0, again, sums.index_select(0, of))
+        once = (last == places).nonzero().squeeze(1)
         slots.index_copy_(0, rows.index_select(0, once), places[: len(once)])
         sums = row_grads.index_select(0, once)
         sums.index_add_(0, slots.index_select(0, rows.index_select(0, again)), row_grads.index_select(0, again))
         return rows.index_select(0, once), sums
+
+
+def _put(table: Tensor, rows: Tensor, values: Tensor) -> None:
+    """Write rows, by sixteen bytes where their length is a multiple: torch copies number by number."""
+    if values.shape[-1] * values.element_size() % 16 == 0 and values.numel():
+        table, values = table.view(torch.complex128), values.view(torch.complex128)
+    table.index_put_((rows,), values)

@@ -89,8 +89,7 @@ class SequenceObjective(ContrastObjective):
         right = model.item_vectors(items)
         pos = (states * right).sum(-1) if items.ndim == 1 else by_row(states, right)
         neg = by_row(states, model.item_vectors(drawn.ids))
-        scored = Scored(pos, neg, drawn.ids, drawn.log_q, neg.shape[-1], drawn.collisions)
-        return scored._replace(own=True, places=drawn.places)
+        return Scored(pos, neg, drawn, neg.shape[-1], drawn.ids, own=True)
 
 
 class EventScorer:

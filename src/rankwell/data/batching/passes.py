@@ -17,17 +17,23 @@ __all__ = ["BATCHES", "Batch", "Batches", "PairBatches", "in_blocks", "num_batch
 
 B = TypeVar("B")
 
+AHEAD = 1 << 15
+"""Rows that are looked up at once, for batches to come."""
+
 
 class Batch(NamedTuple):
     """Users and items ``[b]``, int64, and ``index`` ``[b]``: each pair's row in the data, the key for samplers.
 
     ``weights`` ``[b]`` are what the values of rows are multiplied by before their mean is taken, None where all count alike.
+    ``coming`` are the users of this batch and of those that follow, a list for each, where that is known: a sampler can look
+    up for all of them at once.
     """
 
     users: Int[Tensor, " b"]
     items: Int[Tensor, " b"]
     index: Int[Tensor, " b"]  # type: ignore[assignment]  # hides tuple.index, which nobody calls on a batch
     weights: Float[Tensor, " b"] | None = None
+    coming: Ragged | None = None
 
 
 class Batches(nn.Module, Generic[B]):
@@ -105,11 +111,24 @@ class PairBatches(Batches[Batch]):
 
     def batch(self, index: Int[Tensor, " b"]) -> Batch:
         """The pairs of these rows."""
-        return Batch(self.users[index], self.items[index], index, self.weights(index))
+        # index_select, for tensor indexing takes several times as long.
+        return Batch(self.users.index_select(0, index), self.items.index_select(0, index), index, self.weights(index))
 
     def weights(self, index: Int[Tensor, " b"]) -> Float[Tensor, " b"] | None:  # noqa: ARG002
         """What the values of these rows are to be multiplied by; None where all count alike."""
         return None
+
+    def _batches(self, rows: Ragged, start: int) -> Iterator[Batch]:
+        """Looked up for some batches at a time, and handed out one by one."""
+        at_once = max(1, AHEAD // self.batch_size)
+        for first in range(start, len(rows.offsets) - 1, at_once):
+            bounds = rows.offsets[first : first + at_once + 1]
+            together = self.batch(rows.values[bounds[0] : bounds[-1]])
+            coming: Ragged | None = Ragged(bounds - bounds[0], together.users)
+            for a, b in itertools.pairwise((bounds - bounds[0]).tolist()):
+                weights = None if together.weights is None else together.weights[a:b]
+                yield Batch(together.users[a:b], together.items[a:b], together.index[a:b], weights, coming)
+                coming = None
 
 
 BATCHES: Registry[Callable[..., PairBatches]] = Registry("batch", {"interactions": ("pairs", "batch_size", "seed")})
