@@ -3,6 +3,7 @@
 import functools
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Int, Real
 from torch import Tensor
@@ -156,4 +157,6 @@ def _pools(
     keys = [keyed.mix(seed, epoch, step) for step in range(block * steps, (block + 1) * steps)]
     bits = keyed.words(0, torch.tensor(keys, device=device)[:, None], torch.arange(n, device=device))
     ids = keyed.high(bits, source) if isinstance(source, int) else source.draw(bits)
+    if ids.device.type == "cpu":
+        return torch.from_numpy(np.sort(ids.numpy()))  # a tenth of the time
     return ids.sort().values

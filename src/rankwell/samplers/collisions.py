@@ -21,6 +21,9 @@ draws of a row, ``mask`` for a pool."""
 FILTER_SLOTS, MOST_SLOTS = 16, 1 << 26
 """Slots of the filter for each known pair, and for all of them (a byte each; up to twice that, as sizes are powers of two)."""
 
+BLOCK = 8
+"""Known items that are looked up together."""
+
 _ODD = 0x9E3779B97F4A7C15 - (1 << 64)
 
 
@@ -102,18 +105,36 @@ class KnownItems:
         For all pools by as many operators as for one. Time and memory O(s (m + n) + what the rows know), m items.
         """
         count, n = pools.shape
-        lists, numbers = take_lists(self.known, rows.values), torch.arange(count + 1, device=pools.device)
-        # Items of the second pool are told from those of the first by the number of all items, and so on.
-        pairs, keys = lists.values, (pools + numbers[:-1, None] * self.num_items).view(-1)
-        for number, (a, b) in enumerate(itertools.pairwise(lists.offsets.index_select(0, rows.offsets).tolist())):
-            pairs[a:b] += number * self.num_items
-        drawn = torch.zeros(count * self.num_items, dtype=torch.bool, device=pools.device).index_fill_(0, keys, True)
-        there = drawn.index_select(0, pairs).nonzero().squeeze(1)
-        of = torch.searchsorted(lists.offsets, there, right=True) - 1  # of few pairs, not of all
-        places = _columns(keys, of, pairs.index_select(0, there), n)
-        bounds = (rows.offsets + numbers) * n  # each pool's columns are n further on
-        cut = torch.searchsorted(places, bounds).tolist()
-        return tuple(places[a:b] - first for a, b, first in zip(cut, cut[1:], bounds.tolist(), strict=False))
+        lists = take_lists(self._blocks, rows.values)
+        # A column is told by its distance from the end, so that 0 is none and the largest is an item's first.
+        left = torch.arange(n, 0, -1, dtype=torch.int16 if n < 1 << 15 else torch.int32, device=pools.device)
+        table = left.new_zeros(self.num_items + 1)
+        found = left.new_empty(lists.values.shape)
+        bounds = lists.offsets.index_select(0, rows.offsets).tolist()
+        for pool, (a, b) in zip(pools, itertools.pairwise(bounds), strict=True):
+            table.scatter_reduce_(0, pool, left, "amax")
+            torch.index_select(table, 0, lists.values[a:b].view(-1), out=found[a:b].view(-1))
+            table.index_fill_(0, pool, 0)
+        words = found.view(-1, 8 // left.element_size())  # of eight bytes, most of which are 0
+        some = words.view(torch.int64).squeeze(1).nonzero().squeeze(1)
+        hits = words.index_select(0, some)
+        word, place = hits.nonzero(as_tuple=True)
+        blocks = some.index_select(0, word) // (BLOCK // words.shape[1])
+        row = torch.repeat_interleave(lists.offsets.diff()).index_select(0, blocks)
+        pool_of = torch.repeat_interleave(rows.offsets.diff())  # of each row
+        column = (pool_of.index_select(0, row) + 1) * n - hits[word, place]  # of all pools, side by side
+        places = [row * n + column]
+        again = torch.zeros_like(pools, dtype=torch.bool)
+        again[:, :-1] = pools[:, 1:] == pools[:, :-1]
+        while len(more := again.view(-1).index_select(0, column).nonzero().squeeze(1)):
+            row, column = row.index_select(0, more), column.index_select(0, more) + 1
+            places.append(row * n + column)
+        starts = (rows.offsets + torch.arange(count + 1, device=pools.device)) * n
+        cuts = [torch.searchsorted(each, starts).tolist() for each in places]
+        return tuple(
+            torch.cat([each[cut[k] : cut[k + 1]] for each, cut in zip(places, cuts, strict=True)]) - start
+            for k, start in enumerate(starts[:-1].tolist())
+        )
 
     def _met(self, pool: Tensor, items: Tensor) -> Tensor:
         """Which of the items stand in the pool."""
@@ -125,6 +146,16 @@ class KnownItems:
     @functools.cached_property
     def _in_pool(self) -> Tensor:
         return torch.zeros(self.num_items, dtype=torch.bool, device=self.pairs.device)
+
+    @functools.cached_property
+    def _blocks(self) -> Ragged:
+        """Each row's items in blocks, padded by the number of all items: fewer and longer things to look up."""
+        sizes = (self.sizes + BLOCK - 1) // BLOCK
+        offsets = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+        ranks = torch.arange(len(self.rows), device=sizes.device) - self.known.offsets.index_select(0, self.rows)
+        blocks = torch.full((int(offsets[-1]), BLOCK), self.num_items, dtype=torch.int32, device=sizes.device)
+        blocks.view(-1).index_copy_(0, offsets.index_select(0, self.rows) * BLOCK + ranks, self.known.values.int())
+        return Ragged(offsets, blocks)
 
     @functools.cached_property
     def _filter(self) -> tuple[Tensor, Tensor, Tensor]:

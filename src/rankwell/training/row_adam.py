@@ -95,8 +95,11 @@ class RowAdam(Optimizer):
         correction1, correction2 = 1 - beta1 ** state["step"], math.sqrt(1 - beta2 ** state["step"])
         rows, row_grads = self._distinct(table, grad._indices()[0], grad._values())
         smallest = torch.finfo(table.dtype).tiny
-        together = max(1, CHUNK_NUMBERS // table.shape[1]) if table.device.type == "cpu" else max(1, len(rows))
-        for chosen, slopes in zip(torch.split(rows, together), torch.split(row_grads, together), strict=True):
+        together = CHUNK_NUMBERS // table.shape[1] or 1
+        chunks: Iterable[tuple[Tensor, Tensor]] = [(rows, row_grads)]
+        if table.device.type == "cpu" and len(rows) > together:
+            chunks = zip(torch.split(rows, together), torch.split(row_grads, together), strict=True)
+        for chosen, slopes in chunks:
             moments = state["moments"].index_select(0, chosen)
             first, second = moments.unbind(1)
             first.lerp_(slopes, 1 - beta1)
