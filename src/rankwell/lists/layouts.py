@@ -71,12 +71,16 @@ class Dense:
 
     def sum(self, x: Tensor) -> Tensor:
         """Sums along the last axis."""
+        if self.where is None and x.shape[-1] == 1:
+            return x.squeeze(-1)
         return (x if self.where is None else torch.where(self.where, x, 0)).sum(-1)
 
     def mean(self, x: Tensor) -> Tensor:
         """Means along the last axis."""
         n = self._like.shape[-1]
-        return self.sum(x) / (max(n, 1) if self.where is None else self.count().clamp(min=1))
+        if self.where is None:
+            return self.sum(x) / n if n > 1 else self.sum(x)
+        return self.sum(x) / self.count().clamp(min=1)
 
     def logsumexp(self, x: Tensor) -> Tensor:
         """Logsumexp along the last axis."""

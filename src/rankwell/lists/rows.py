@@ -37,6 +37,8 @@ class Rows(NamedTuple):
     where: Mask | None
     weights: Tensor
     """Of the positives, broadcastable to ``pos``."""
+    even: bool
+    """Whether these are all 1, where a product is spared."""
     overwrite: Overwrite | None = None
     """Where the negatives are the loss's to write over, once; absent ones are minus infinity already."""
 
@@ -49,8 +51,14 @@ class Rows(NamedTuple):
         return neg
 
     def mean_pos(self, x: Tensor) -> Tensor:
-        """Means over the valid positives of each row; 0 where there are none."""
-        return _masked_mean(x, self.pos_where)
+        """Means over the valid positives of each row, of weighted terms; 0 where there are none."""
+        return Dense(self.pos, self.pos_where).mean(x if self.even else self.weights * x)
+
+    def by_mean_weight(self, values: Tensor) -> Tensor:
+        """Values of rows, times the mean weight of their valid positives; 0 where there are none."""
+        if self.even and self.pos_where is None and self.pos.shape[-1]:
+            return values
+        return values * Dense(self.pos, self.pos_where).mean(self.weights.expand_as(self.pos))
 
     def count_neg(self) -> Tensor:
         """How many valid negatives each row has, ``[*b]``."""
@@ -62,7 +70,7 @@ class Rows(NamedTuple):
 
     def sum_pos(self, x: Tensor) -> Tensor:
         """Weighted sums over the valid positives of each row."""
-        return Dense(self.pos, self.pos_where).sum(self.weights * x)
+        return Dense(self.pos, self.pos_where).sum(x if self.even else self.weights * x)
 
     def logsumexp_neg(self, temperature: float, *, absent: float = -torch.inf) -> Tensor:
         """Logsumexp of the negatives divided by the temperature; ``absent`` in rows that have none."""
@@ -86,10 +94,6 @@ class Rows(NamedTuple):
         return reduce(values, Dense(self.pos, self.pos_where).some(), reduction)
 
 
-def _masked_mean(x: Tensor, where: Mask | None) -> Tensor:
-    return Dense(x, where).sum(x) / Dense(x, where).count().clamp(min=1)
-
-
 def open_rows(
     pos: Tensor,
     neg: Tensor,
@@ -111,7 +115,10 @@ def open_rows(
             f"pos must be [*b] or [*b, m] and neg [*b, n] with the same *b: got pos {shape(pos)}, neg {shape(neg)}."
         )
     pos, neg = in_full_precision(pos), in_full_precision(neg)
-    weights = pos.new_ones(()) if weights is None else fits(weights, "weights", pos).to(pos.dtype)
+    even, weights = (
+        weights is None,
+        pos.new_ones(()) if weights is None else fits(weights, "weights", pos).to(pos.dtype),
+    )
     if pos_where is not None:
         pos_where = fits(pos_where, "pos_where", pos).expand(pos.shape)
         pos, weights = torch.where(pos_where, pos, 0), torch.where(pos_where, weights, 0)
@@ -125,7 +132,7 @@ def open_rows(
         raise InputError(
             "overwrite: neg is a parameter, whose values would be lost. Leave overwrite out, or give a copy."
         )
-    return Rows(pos, neg, pos_where, where, weights, overwrite)
+    return Rows(pos, neg, pos_where, where, weights, even, overwrite)
 
 
 class _Absent(torch.autograd.Function):

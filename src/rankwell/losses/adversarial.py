@@ -140,8 +140,8 @@ def gan_discriminator_loss(
     """
     charge = _charge(form)
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
-    of_real = rows.mean_pos(rows.weights * charge(-rows.pos))
-    of_generated = rows.mean_pos(rows.weights.expand_as(rows.pos)) * _mean_neg(charge, rows)
+    of_real = rows.mean_pos(charge(-rows.pos))
+    of_generated = rows.by_mean_weight(_mean_neg(charge, rows))
     return rows.reduce(of_real + of_generated, reduction)
 
 
@@ -196,7 +196,7 @@ def gan_generator_loss(
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
     # Never taken: it makes the value a function of the positives, so that autograd finds their gradient, 0.
     shares = torch.where(torch.zeros_like(rows.pos, dtype=torch.bool), rows.pos, rows.weights)
-    return rows.reduce(rows.mean_pos(shares) * _mean_neg(_PRICES[form], rows), reduction)
+    return rows.reduce(Dense(rows.pos, rows.pos_where).mean(shares) * _mean_neg(_PRICES[form], rows), reduction)
 
 
 def _softplus(x: Tensor) -> Tensor:

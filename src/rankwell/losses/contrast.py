@@ -1,7 +1,9 @@
 """Contrast losses: the positives of a row against its negatives, by a logistic or a softmax."""
 
+# mypy: allow-untyped-calls
+
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -61,7 +63,7 @@ def bpr_loss(
     sums = _softplus_in_place if rows.overwrite is not None else lambda x: functional.softplus(x, threshold=40).sum(-1)
     gaps = rows.given_neg.sub_(rows.pos) if rows.overwrite is not None else rows.neg - rows.pos
     terms = sums(gaps) / rows.count_neg().clamp(min=1)
-    return rows.reduce(rows.mean_pos(rows.weights * terms[..., None]), reduction)
+    return rows.reduce(rows.mean_pos(terms[..., None]), reduction)
 
 
 def _softplus_in_place(x: Tensor) -> Tensor:
@@ -249,7 +251,7 @@ def bsl_loss(
     hot = temperature * ratio if form == "paper" else temperature
     push = rows.logsumexp_neg(hot, absent=0.0) - rows.count_neg().clamp(min=1).log()
     values = ratio * push - pull if form == "code" else hot * push - temperature * pull
-    return rows.reduce(values * rows.mean_pos(rows.weights.expand_as(rows.pos)), reduction)
+    return rows.reduce(rows.by_mean_weight(values), reduction)
 
 
 def _pooled(total: Tensor, count: Tensor, query_ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -259,20 +261,37 @@ def _pooled(total: Tensor, count: Tensor, query_ids: Tensor) -> tuple[Tensor, Te
     if query_ids.is_floating_point() or query_ids.dtype == torch.bool:
         raise InputError(f"query_ids must be integers: got {query_ids.dtype}.")
     group = _group_numbers(query_ids.reshape(-1))
-    flat = total.reshape(-1)
-    # As many groups as rows at most: shapes do not depend on the ids.
-    top = (
-        torch.full_like(flat, torch.finfo(flat.dtype).min)
-        .scatter_reduce(0, group, flat.detach(), "amax")
-        .gather(0, group)
-    )
-    terms = torch.zeros_like(flat).scatter_add(0, group, (flat - top).exp()).gather(0, group)
-    counts = torch.zeros_like(flat).scatter_add(0, group, count.reshape(-1).to(flat.dtype)).gather(0, group)
-    return (top + terms.log()).reshape(total.shape), counts.reshape(total.shape)
+    pooled: Tensor = _PooledLogSumExp.apply(total.reshape(-1), group)
+    return pooled.reshape(total.shape), _sums(count.reshape(-1).to(total.dtype), group).reshape(total.shape)
+
+
+class _PooledLogSumExp(torch.autograd.Function):
+    """Logsumexp of the numbers of each group, at each of its members. What differentiates it can be differentiated again."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, group: Tensor) -> Tensor:
+        # As many groups as rows at most: shapes do not depend on the ids.
+        top = torch.full_like(x, torch.finfo(x.dtype).min).scatter_reduce(0, group, x, "amax").gather(0, group)
+        return top + _sums((x - top).exp(), group).log()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs, output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        x, group, value = ctx.saved_tensors
+        return (x - value).exp() * _sums(grad, group), None
+
+
+def _sums(x: Tensor, group: Tensor) -> Tensor:
+    """Sums over groups, at each member."""
+    return torch.zeros_like(x).scatter_add(0, group, x).gather(0, group)
 
 
 def _group_numbers(ids: Tensor) -> Tensor:
     """For each id ``[n]`` the number of its value among the distinct ones."""
     ascending, order = ids.sort(stable=True)
-    steps = torch.cat([ascending.new_zeros(1), (ascending[1:] != ascending[:-1]).to(ascending.dtype)])
-    return torch.zeros_like(order).scatter(0, order, steps[: len(ids)].cumsum(0).to(order.dtype))
+    return torch.zeros_like(order).scatter(0, order[1:], (ascending[1:] != ascending[:-1]).cumsum(0))

@@ -148,12 +148,11 @@ def mml_loss(
 def _pull_and_push(
     rows: Rows, margins: tuple[float, ...], margin_weights: tuple[float, ...], pos_weight: float, neg_weight: float
 ) -> Tensor:
-    weights = rows.weights.expand_as(rows.pos)
     # Not 1 - s: dropout after the normalisation can bring a cosine above 1.
-    pull = rows.mean_pos(weights * torch.relu(1 - rows.pos))
+    pull = rows.mean_pos(torch.relu(1 - rows.pos))
     sums = _hinges_in_place if rows.overwrite is not None and margins and rows.neg.numel() else _HingeSums.apply
     push = sums(rows.neg, list(margins), list(margin_weights)) / rows.count_neg().clamp(min=1)
-    return pos_weight * pull + neg_weight * rows.mean_pos(weights) * push
+    return pos_weight * pull + neg_weight * rows.by_mean_weight(push)
 
 
 def _hinge_sums(x: Tensor, margins: list[float], weights: list[float]) -> Tensor:

@@ -91,7 +91,7 @@ def _of_top(scores: Tensor, where: Mask | None, share: float) -> tuple[Tensor, T
 
 def _weigh(values: Tensor, rows: Rows) -> Tensor:
     """Times the mean weight of the positives; 0 in rows without negatives."""
-    weighed = values * rows.mean_pos(rows.weights.expand_as(rows.pos))
+    weighed = rows.by_mean_weight(values)
     return torch.where(rows.count_neg() > 0, weighed, 0)
 
 
@@ -169,7 +169,9 @@ def llpauc_value(
     above = Dense(q, rows.where).sum(smooth_neg) / rows.count_neg().clamp(min=1)
     between = 1 - s_pos + s_neg - gamma.square() + theta_a * (a + gamma) - theta_b * (b - 1 - gamma)
     between = between.squeeze(-1) if between.ndim else between
-    return rows.reduce(_weigh(between - rows.mean_pos(smooth_pos) / alpha + above / beta, rows), reduction)
+    return rows.reduce(
+        _weigh(between - Dense(rows.pos, rows.pos_where).mean(smooth_pos) / alpha + above / beta, rows), reduction
+    )
 
 
 @stateful_loss(name="min_max_llpauc", paper="shi2024", complexity="m + n")

@@ -63,7 +63,7 @@ def contrast_hinge_loss(
         )
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
     terms = torch.relu(rows.neg - (rows.pos - margin)).sum(-1) / rows.count_neg().clamp(min=1)
-    return rows.reduce(rows.mean_pos(rows.weights * terms[..., None]), reduction)
+    return rows.reduce(rows.mean_pos(terms[..., None]), reduction)
 
 
 @contrast_loss(paper="yang2024simce", complexity="m + n")
@@ -107,7 +107,7 @@ def simce_loss(
     check_at_least(margin, "margin")
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
     terms = torch.relu(rows.max_neg()[..., None] - (rows.pos - margin))
-    return rows.reduce(rows.mean_pos(rows.weights * terms), reduction)
+    return rows.reduce(rows.mean_pos(terms), reduction)
 
 
 @contrast_loss(
@@ -166,6 +166,6 @@ def gbce_loss(
     count = rows.count_neg().to(rows.pos.dtype)
     beta = 1 - calibration * (1 - count / (size - 1))
     # torch's default threshold, 20, is too low for float64.
-    pull = rows.mean_pos(rows.weights * functional.softplus(-rows.pos, threshold=40))
-    push = rows.mean_pos(rows.weights.expand_as(rows.pos)) * functional.softplus(rows.neg, threshold=40).sum(-1)
+    pull = rows.mean_pos(functional.softplus(-rows.pos, threshold=40))
+    push = rows.by_mean_weight(functional.softplus(rows.neg, threshold=40).sum(-1))
     return rows.reduce((beta * pull + push) / (count + 1), reduction)

@@ -64,7 +64,7 @@ def top1_loss(
     shares = _shares(rows) if average == "softmax" else _equal_shares(rows)
     above = gap_sums(partial(_soft_count, constant=average == "mean"), rows, _mean_weights(rows), shares)
     square = torch.sigmoid(_absent_to_zero(rows).clamp(-FLAT, FLAT).square())
-    of_neg = rows.mean_pos(rows.weights.expand_as(rows.pos)) * (shares * square).sum(-1)
+    of_neg = rows.by_mean_weight((shares * square).sum(-1))
     return rows.reduce(above + of_neg, reduction)
 
 
@@ -109,7 +109,7 @@ def bpr_max_loss(
     check_at_least(neg_penalty, "neg_penalty")
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
     values = gap_sums(_max_logistic, rows, _mean_weights(rows))
-    penalty = rows.mean_pos(rows.weights.expand_as(rows.pos)) * _mean_square(rows, _shares(rows))
+    penalty = rows.by_mean_weight(_mean_square(rows, _shares(rows)))
     return rows.reduce(values + neg_penalty * penalty, reduction)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rankwell.errors import ConfigError
-from rankwell.lists import Rows, check_positive, open_rows
+from rankwell.lists import Dense, Rows, check_positive, open_rows
 from rankwell.losses.grid import check_similarity, open_grid
 from rankwell.losses.registry import ContrastLoss, EmbeddingLoss, Items, Neg, Pos, Positives, Queries
 from rankwell.registry import Entry, Parameter, Search
@@ -69,7 +69,8 @@ def _concatenated(
         valid = torch.cat([left, right & left.any(-1, keepdim=True)], -1)
     if weights is not None:
         of_pos = rows.weights.expand_as(rows.pos)
-        weights = torch.cat([of_pos, rows.mean_pos(of_pos)[..., None].expand_as(rows.given_neg)], -1)
+        of_neg = Dense(rows.pos, rows.pos_where).mean(of_pos)[..., None]
+        weights = torch.cat([of_pos, of_neg.expand_as(rows.given_neg)], -1)
     labels = torch.cat([torch.ones_like(rows.pos), torch.zeros_like(rows.given_neg)], -1)
     return {"scores": torch.cat([rows.pos, rows.given_neg], -1), "labels": labels, "where": valid, "weights": weights}
 

@@ -71,7 +71,7 @@ def warp_loss(
     size = check_num_items(num_items)
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
     terms = _first_violation(rows, rows.pos, size, margin, rank_weight)
-    return rows.reduce(rows.mean_pos(rows.weights * terms), reduction)
+    return rows.reduce(rows.mean_pos(terms), reduction)
 
 
 @contrast_loss(

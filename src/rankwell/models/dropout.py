@@ -24,5 +24,5 @@ def kept(shape: tuple[int, ...], share: float, generator: torch.Generator, dtype
     size = math.prod(shape)
     words = torch.empty((size + 3) // 4, dtype=torch.int64, device=generator.device)
     bits = words.random_(-(2**63), None, generator=generator).view(torch.int16)[:size]
-    there: Tensor = bits.view(shape) >= round(share * 2**16) - 2**15
-    return there.to(dtype).mul_(1 / (1 - share))
+    there = torch.empty(shape, dtype=dtype, device=generator.device)  # zeros and ones, in one pass
+    return torch.ge(bits.view(shape), round(share * 2**16) - 2**15, out=there).mul_(1 / (1 - share))

@@ -154,6 +154,11 @@ class ContrastObjective:
         if isinstance(observer, nn.Module):
             self.groups["observer"] = observer
         self._beside: tuple[str, ...] = ()
+        # Once, for looking through a protocol takes longer than a small operator.
+        self._scorer = self.model if isinstance(self.model, Scorer) else None
+        self._term = self.model if isinstance(self.model, Auxiliary) else None
+        self._foresighted = self.sampler if isinstance(self.sampler, Foresighted) else None
+        self._of_vectors = isinstance(self.model, VectorModel)
         if self.generator is not None:
             check_vectors(self.model, "a generator makes negatives of")
             if isinstance(self.generator, nn.Module):
@@ -198,7 +203,7 @@ class ContrastObjective:
                 masks.pop("where", None)
         if self.correct and drawn.log_q is not None:
             if handed and drawn.log_q.numel() == 1:  # only differences count, and the positives are few
-                pos = pos - correct_log_q(torch.zeros_like(drawn.log_q), drawn.log_q, n, self.temperature)
+                pos = pos + self.temperature * (math.log(n) + drawn.log_q)
             else:
                 neg = correct_log_q(neg, drawn.log_q, n, self.temperature, overwrite=handed is not None)
                 handed = handed and handed._replace(most=math.inf)
@@ -214,8 +219,8 @@ class ContrastObjective:
         value, rows = self._value(loss, batch, pos, neg, {**masks, "weights": weights, **extra})
         if made is not None and made.penalty is not None:
             value = value + made.penalty
-        if isinstance(self.model, Auxiliary):
-            value = value + own_term(self.model, before, self.seed)
+        if self._term is not None:
+            value = value + own_term(self._term, before, self.seed)
         yield Play(value, beside=self._beside, rows=rows)
         maker: object = self.generator
         if seen is not None and isinstance(maker, Updated):
@@ -227,7 +232,7 @@ class ContrastObjective:
         That is where it can, where the scores are nobody else's (a view's hooks would be lost), and where nobody needs them
         later: not a model with a term of its own, nor smoothing, which calls the loss twice.
         """
-        late = isinstance(self.model, Auxiliary) or bool(self.smoothing.epsilon) or bool(self.fills)
+        late = self._term is not None or bool(self.smoothing.epsilon) or bool(self.fills)
         made = type(scored.neg.grad_fn).__name__
         return "overwrite" in self.inputs and not late and scored.own and made in PRODUCTS
 
@@ -247,28 +252,27 @@ class ContrastObjective:
         """The rows' positives: their own, or several."""
         if self.positives is None:
             return Positives(batch.items, None)
-        scorer = self.model if isinstance(self.model, Scorer) else None
-        return self.positives(batch.users, batch.index, batch.items, epoch=epoch, scorer=scorer)
+        return self.positives(batch.users, batch.index, batch.items, epoch=epoch, scorer=self._scorer)
 
     def _scored(self, batch: Any, items: Tensor, epoch: int, step: int) -> Scored:
         """The model's scores of positives, and of negatives that were sampled or made of such."""
         coming = getattr(batch, "coming", None)
-        if coming is not None and isinstance(self.sampler, Foresighted):
-            self.sampler.expect(coming, epoch=epoch, step=step)
+        if coming is not None and self._foresighted is not None:
+            self._foresighted.expect(coming, epoch=epoch, step=step)
         drawn = self.sampler(
             batch.users,
             batch.index,
             epoch=epoch,
             step=step,
             positives=batch.items,
-            scorer=self.model if isinstance(self.model, Scorer) else None,
+            scorer=self._scorer,
         )
         dropout = keyed.generator(self.seed, epoch, step, DROPOUT, device=batch.users.device)
         if self.generator is not None:
             batch = batch if items is batch.items else batch._replace(items=items)
             return generated(self.model, self.generator, batch, drawn, epoch=epoch, step=step, dropout=dropout)
         pos, neg = self.model.contrast_scores(batch.users, items, drawn.ids, generator=dropout)  # type: ignore[operator]
-        return Scored(pos, neg, drawn, neg.shape[-1], drawn.ids, own=isinstance(self.model, VectorModel))
+        return Scored(pos, neg, drawn, neg.shape[-1], drawn.ids, own=self._of_vectors)
 
     def _offered(self, users: Tensor, key: int) -> dict[str, Any]:
         """The declared extra inputs that batch and data can fill."""
