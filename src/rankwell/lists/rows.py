@@ -204,20 +204,24 @@ def _logsumexp_in_place(x: Tensor, temperature: float, most: float) -> Tensor:
     Where no score is far from 0, exponentials are safe without taking away the maximum: two passes fewer.
     """
     terms = x.detach()
-    top = None if most <= FAR * temperature else terms.amax(-1)
-    if top is not None:
+    if most <= FAR * temperature:
+        total = terms.mul_(1 / temperature).exp_().sum(-1)
+        values = total.log()
+    else:
+        top = terms.amax(-1)
         terms.sub_(top.masked_fill_(top == -torch.inf, 0)[..., None])
-    total = _exponentials(terms, temperature).sum(-1)
-    values = total.log() if top is None else top.div_(temperature).add_(total.log())
+        total = _exponentials(terms, temperature).sum(-1)
+        values = top.div_(temperature).add_(total.log())
     return with_slopes(x, values, terms, total.masked_fill_(total == 0, 1).mul_(temperature))
 
 
 def with_slopes(x: Tensor, values: Tensor, slopes: Tensor, over: Tensor | float = 1.0) -> Tensor:
     """Values ``[*b]`` of the rows of ``x``, whose slopes are ``slopes / over`` and may stand in the memory of ``x``.
 
-    They are differentiated once: the gradient then stands there.
+    They are differentiated once: the gradient then stands there. A product that made ``x`` may take the slopes as they are, and
+    multiplies what it makes of them, which is smaller, by what belongs to the rows: its node has ``of_rows``, None so far.
     """
-    made: Tensor = _WithSlopes.apply(x, values, slopes, over)
+    made: Tensor = _WithSlopes.apply(x, values, slopes, over, x.grad_fn if hasattr(x.grad_fn, "of_rows") else None)
     return made
 
 
@@ -234,13 +238,19 @@ class _WithSlopes(torch.autograd.Function):
     """One matrix from the scores to their gradient, where each new one would leave the cache."""
 
     @staticmethod
-    def forward(ctx: Any, _: Tensor, values: Tensor, slopes: Tensor, over: Tensor | float) -> Tensor:
-        ctx.over = over
+    def forward(ctx: Any, x: Tensor, values: Tensor, slopes: Tensor, over: Tensor | float, product: Any) -> Tensor:
+        ctx.over, ctx.product, ctx.watched = over, product, bool(x._backward_hooks)
         ctx.save_for_backward(slopes)  # so that a second backward pass is an error: the first one writes over it
         return values.clone()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (slopes,) = ctx.saved_tensors
-        return slopes.mul_((grad / ctx.over)[..., None]), None, None, None
+        of_rows = (grad / ctx.over)[..., None]
+        if ctx.product is None:
+            slopes.mul_(of_rows)
+        else:
+            ctx.product.of_rows = slopes, of_rows
+        by_x = slopes * of_rows if ctx.product is not None and ctx.watched else slopes
+        return by_x, None, None, None, None

@@ -16,10 +16,6 @@ __all__ = ["contrast_product", "own_product"]
 SHORTEST = 1e-8
 """As :func:`~rankwell.similarity.normalise` has it."""
 
-BLOCKS = 4
-"""Blocks of rows that the products of a backward pass are made in on a processor: threads share a batch of products better
-than one whose result is narrow."""
-
 CHUNK_NUMBERS = 1 << 17
 """Entries of item vectors that are looked up at once: half a megabyte, which stays in a core's cache."""
 
@@ -74,7 +70,7 @@ class _ContrastProduct(torch.autograd.Function):
         of_queries = rows[:b] if kept is None else rows[:b] * kept
         of_items = rows[b:]
         ctx.save_for_backward(rows, lengths, kept, of_queries, queries, ids)
-        ctx.shapes, ctx.most = (users.shape, items.shape), most
+        ctx.shapes, ctx.most, ctx.of_rows = (users.shape, items.shape), most, None
         return (of_queries * of_items[:b]).sum(-1), of_queries @ of_items[b:].T
 
     @staticmethod
@@ -83,7 +79,12 @@ class _ContrastProduct(torch.autograd.Function):
         rows, lengths, kept, of_queries, queries, ids = ctx.saved_tensors
         b = len(queries)
         grad, by_pos = torch.empty_like(rows), by_pos[:, None]
-        _products(by_neg, of_queries, rows[2 * b :], grad[:b], grad[2 * b :])
+        if ctx.of_rows is None:
+            _products(by_neg, of_queries, rows[2 * b :], grad[:b], grad[2 * b :])
+        else:
+            slopes, of_rows = ctx.of_rows
+            _products(slopes, of_queries * of_rows, rows[2 * b :], grad[:b], grad[2 * b :])
+            grad[:b].mul_(of_rows)
         grad[:b].addcmul_(rows[b : 2 * b], by_pos)
         torch.mul(of_queries, by_pos, out=grad[b : 2 * b])
         if kept is not None:
@@ -100,15 +101,21 @@ class _ContrastProduct(torch.autograd.Function):
 
 
 def _products(slopes: Tensor, queries: Tensor, items: Tensor, by_queries: Tensor, by_items: Tensor) -> None:
-    """Slopes ``[b, n]`` times items, and transposed times queries, into the last two."""
-    b, n = slopes.shape
-    if slopes.device.type != "cpu" or b % BLOCKS or not slopes.is_contiguous():
+    """Slopes ``[b, n]`` times items, and transposed times queries, into the last two.
+
+    On a processor each thread makes a product of its own rows: threads share one product badly if the result is narrow.
+    """
+    (b, n), threads = slopes.shape, torch.get_num_threads()
+    if slopes.device.type != "cpu" or b % threads or not slopes.is_contiguous():
         torch.mm(slopes, items, out=by_queries)
         torch.mm(slopes.T, queries, out=by_items)
         return
-    of_queries, of_slopes = queries.view(BLOCKS, -1, queries.shape[1]), slopes.view(BLOCKS, -1, n)
-    torch.bmm(of_slopes, items.expand(BLOCKS, -1, -1), out=by_queries.view_as(of_queries))
-    by_items.copy_(torch.bmm(of_queries.transpose(1, 2), of_slopes).sum(0).T)
+    of_queries, of_slopes = queries.view(threads, -1, queries.shape[1]), slopes.view(threads, -1, n)
+    torch.bmm(of_slopes, items.expand(threads, -1, -1), out=by_queries.view_as(of_queries))
+    first, *more = torch.bmm(of_queries.transpose(1, 2), of_slopes).unbind()
+    for each in more:
+        first += each
+    by_items.copy_(first.T)
 
 
 def own_product(
