@@ -59,43 +59,45 @@ class _ContrastProduct(torch.autograd.Function):
         kept: Tensor | None,
         most: float,
     ) -> tuple[Tensor, Tensor]:
-        b = len(queries)
         ids = torch.cat([positives, negatives])
-        rows, lengths = users.new_empty(b + len(ids), users.shape[1]), None
-        torch.index_select(users, 0, queries, out=rows[:b])
-        torch.index_select(items, 0, ids, out=rows[b:])
+        sizes = len(queries), len(positives), len(negatives)
+        rows, lengths = users.new_empty(sum(sizes), users.shape[1]), None
+        of_queries, of_positives, of_pool = rows.split_with_sizes(sizes)
+        torch.index_select(users, 0, queries, out=of_queries)
+        torch.index_select(items, 0, ids, out=rows[len(queries) :])
         if unit:
             lengths = torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp_(min=SHORTEST)
             rows.div_(lengths)
-        of_queries = rows[:b] if kept is None else rows[:b] * kept
-        of_items = rows[b:]
+        if kept is not None:
+            of_queries = of_queries * kept
         ctx.save_for_backward(rows, lengths, kept, of_queries, queries, ids)
-        ctx.shapes, ctx.most, ctx.of_rows = (users.shape, items.shape), most, None
-        return (of_queries * of_items[:b]).sum(-1), of_queries @ of_items[b:].T
+        ctx.sizes, ctx.shapes, ctx.most, ctx.of_rows = sizes, (users.shape, items.shape), most, None
+        return (of_queries * of_positives).sum(-1), of_queries @ of_pool.T
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by_pos: Tensor, by_neg: Tensor) -> tuple[Tensor | None, ...]:
         rows, lengths, kept, of_queries, queries, ids = ctx.saved_tensors
-        b = len(queries)
+        _, of_positives, of_pool = rows.split_with_sizes(ctx.sizes)
         grad, by_pos = torch.empty_like(rows), by_pos[:, None]
+        by_queries, by_positives, by_pool = grad.split_with_sizes(ctx.sizes)
         if ctx.of_rows is None:
-            _products(by_neg, of_queries, rows[2 * b :], grad[:b], grad[2 * b :])
+            _products(by_neg, of_queries, of_pool, by_queries, by_pool)
         else:
             slopes, of_rows = ctx.of_rows
-            _products(slopes, of_queries * of_rows, rows[2 * b :], grad[:b], grad[2 * b :])
-            grad[:b].mul_(of_rows)
-        grad[:b].addcmul_(rows[b : 2 * b], by_pos)
-        torch.mul(of_queries, by_pos, out=grad[b : 2 * b])
+            _products(slopes, of_queries * of_rows, of_pool, by_queries, by_pool)
+            by_queries.mul_(of_rows)
+        by_queries.addcmul_(of_positives, by_pos)
+        torch.mul(of_queries, by_pos, out=by_positives)
         if kept is not None:
-            grad[:b].mul_(kept)
+            by_queries.mul_(kept)
         if lengths is not None:
             along = (grad * rows).sum(-1, keepdim=True)
             along.masked_fill_(lengths <= SHORTEST, 0)  # where the length is a constant, nothing is projected away
             grad.addcmul_(rows, along, value=-1).div_(lengths)
         of_users, of_items = (
             torch.sparse_coo_tensor(at[None], of, shape, check_invariants=False)
-            for at, of, shape in zip((queries, ids), (grad[:b], grad[b:]), ctx.shapes, strict=True)
+            for at, of, shape in zip((queries, ids), (by_queries, grad[len(queries) :]), ctx.shapes, strict=True)
         )
         return of_users, of_items, None, None, None, None, None, None
 
