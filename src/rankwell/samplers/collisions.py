@@ -57,6 +57,7 @@ class KnownItems:
         self.sizes = known.offsets.diff()
         self.rows = torch.repeat_interleave(self.sizes)
         self.pairs = self.rows * num_items + known.values
+        self._zeros: dict[torch.dtype, Tensor] = {}
         inside = ((known.values >= 0) & (known.values < num_items)).all()
         if not bool(inside) or bool((self.pairs.diff() <= 0).any()):
             raise InputError(
@@ -108,21 +109,21 @@ class KnownItems:
         lists = take_lists(self._blocks, rows.values)
         # A column is told by its distance from the end, so that 0 is none and the largest is an item's first.
         left = torch.arange(n, 0, -1, dtype=torch.int16 if n < 1 << 15 else torch.int32, device=pools.device)
-        table = left.new_zeros(self.num_items + 1)
+        table = self._nothing(left.dtype)
         found = left.new_empty(lists.values.shape)
         bounds = lists.offsets.index_select(0, rows.offsets).tolist()
         for pool, (a, b) in zip(pools, itertools.pairwise(bounds), strict=True):
             table.scatter_reduce_(0, pool, left, "amax")
             torch.index_select(table, 0, lists.values[a:b].view(-1), out=found[a:b].view(-1))
             table.index_fill_(0, pool, 0)
-        words = found.view(-1, 8 // left.element_size())  # of eight bytes, most of which are 0
-        some = words.view(torch.int64).squeeze(1).nonzero().squeeze(1)
-        hits = words.index_select(0, some)
-        word, place = hits.nonzero(as_tuple=True)
-        blocks = some.index_select(0, word) // (BLOCK // words.shape[1])
-        row = torch.repeat_interleave(lists.offsets.diff()).index_select(0, blocks)
+        some = found.view(torch.int64).view(-1).nonzero().squeeze(1)  # of eight bytes, most of which are 0
+        wide = 8 // left.element_size()
+        hits = found.view(-1, wide).index_select(0, some).view(-1)
+        there = hits.nonzero().squeeze(1)
+        block = some.index_select(0, there >> (wide.bit_length() - 1)) >> ((BLOCK // wide).bit_length() - 1)
+        row = torch.repeat_interleave(lists.offsets.diff()).index_select(0, block)
         pool_of = torch.repeat_interleave(rows.offsets.diff())  # of each row
-        column = (pool_of.index_select(0, row) + 1) * n - hits[word, place]  # of all pools, side by side
+        column = (pool_of.index_select(0, row) + 1) * n - hits.index_select(0, there)  # of all pools, side by side
         places = [row * n + column]
         again = torch.zeros_like(pools, dtype=torch.bool)
         again[:, :-1] = pools[:, 1:] == pools[:, :-1]
@@ -138,14 +139,16 @@ class KnownItems:
 
     def _met(self, pool: Tensor, items: Tensor) -> Tensor:
         """Which of the items stand in the pool."""
-        self._in_pool.index_fill_(0, pool, True)
-        met = self._in_pool.index_select(0, items)  # which takes a fraction of the time of indexing
-        self._in_pool.index_fill_(0, pool, False)
+        table = self._nothing(torch.bool).index_fill_(0, pool, True)
+        met = table.index_select(0, items)  # which takes a fraction of the time of indexing
+        table.index_fill_(0, pool, False)
         return met.nonzero().squeeze(1)
 
-    @functools.cached_property
-    def _in_pool(self) -> Tensor:
-        return torch.zeros(self.num_items, dtype=torch.bool, device=self.pairs.device)
+    def _nothing(self, dtype: torch.dtype) -> Tensor:
+        """A zero for each item and for none; who sets some sets them back."""
+        if dtype not in self._zeros:
+            self._zeros[dtype] = torch.zeros(self.num_items + 1, dtype=dtype, device=self.pairs.device)
+        return self._zeros[dtype]
 
     @functools.cached_property
     def _blocks(self) -> Ragged:
