@@ -76,11 +76,9 @@ class Rows(NamedTuple):
         """Logsumexp of the negatives divided by the temperature; ``absent`` in rows that have none."""
         if not self.given_neg.shape[-1]:
             return self.given_neg.new_full(self.given_neg.shape[:-1], absent)
-        value: Tensor
         if self.overwrite is not None:
-            value = _logsumexp_in_place(self.given_neg, temperature, self.overwrite.most)
-        else:
-            value = _ScaledLogSumExp.apply(self.given_neg, self.where, temperature)[0]
+            return _logsumexp_in_place(self.given_neg, temperature, self.overwrite.most, absent)
+        value: Tensor = _ScaledLogSumExp.apply(self.given_neg, self.where, temperature)[0]
         return value if absent == -torch.inf else torch.where(value == -torch.inf, absent, value)
 
     def max_neg(self) -> Tensor:
@@ -198,8 +196,8 @@ def _exponentials(gaps: Tensor, temperature: float) -> Tensor:
     return gaps.mul_(1 / (temperature * math.log(2))).exp2_()
 
 
-def _logsumexp_in_place(x: Tensor, temperature: float, most: float) -> Tensor:
-    """Logsumexp of ``x`` / temperature along the last axis, which leaves the exponentials in ``x``.
+def _logsumexp_in_place(x: Tensor, temperature: float, most: float, absent: float) -> Tensor:
+    """Logsumexp of ``x`` / temperature along the last axis, which leaves the exponentials in ``x``; ``absent`` of nothing.
 
     Where no score is far from 0, exponentials are safe without taking away the maximum: two passes fewer.
     """
@@ -212,7 +210,8 @@ def _logsumexp_in_place(x: Tensor, temperature: float, most: float) -> Tensor:
         terms.sub_(top.masked_fill_(top == -torch.inf, 0)[..., None])
         total = _exponentials(terms, temperature).sum(-1)
         values = top.div_(temperature).add_(total.log())
-    return with_slopes(x, values, terms, total.masked_fill_(total == 0, 1).mul_(temperature))
+    none = total == 0
+    return with_slopes(x, values.masked_fill_(none, absent), terms, total.masked_fill_(none, 1).mul_(temperature))
 
 
 def with_slopes(x: Tensor, values: Tensor, slopes: Tensor, over: Tensor | float = 1.0) -> Tensor:

@@ -244,46 +244,55 @@ def bsl_loss(
     check_positive(ratio, "ratio")
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights, overwrite=overwrite)
     of_pos = Dense(rows.pos, rows.pos_where)
-    total, count = of_pos.logsumexp(rows.pos / temperature), of_pos.count()
+    pull = of_pos.logsumexp(rows.pos / temperature)
+    count = of_pos.count() if pos.ndim == neg.ndim or pos_where is not None else None
     if query_ids is not None:
-        total, count = _pooled(total, count, query_ids)
-    pull = total - count.clamp(min=1).log()
+        pull = _pooled(pull, count, query_ids)
+    elif count is not None:
+        pull = pull - count.clamp(min=1).log()
     hot = temperature * ratio if form == "paper" else temperature
     push = rows.logsumexp_neg(hot, absent=0.0) - rows.count_neg().clamp(min=1).log()
     values = ratio * push - pull if form == "code" else hot * push - temperature * pull
     return rows.reduce(rows.by_mean_weight(values), reduction)
 
 
-def _pooled(total: Tensor, count: Tensor, query_ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Logsumexp and number of positives over all rows with the row's id, by one sort."""
+def _pooled(total: Tensor, count: Tensor | None, query_ids: Tensor) -> Tensor:
+    """Log of the mean exponential of the positives of all rows with the row's id, by one sort.
+
+    From the rows' logsumexps and their numbers of positives, None for one each.
+    """
     if query_ids.shape != total.shape:
         raise InputError(f"query_ids must be one a row: got {tuple(query_ids.shape)} for rows {tuple(total.shape)}.")
     if query_ids.is_floating_point() or query_ids.dtype == torch.bool:
         raise InputError(f"query_ids must be integers: got {query_ids.dtype}.")
-    group = _group_numbers(query_ids.reshape(-1))
-    pooled: Tensor = _PooledLogSumExp.apply(total.reshape(-1), group)
-    return pooled.reshape(total.shape), _sums(count.reshape(-1).to(total.dtype), group).reshape(total.shape)
+    ones = torch.ones_like(total) if count is None else count.to(total.dtype)
+    pooled: Tensor = _PooledLogMeanExp.apply(total.reshape(-1), ones.reshape(-1), _group_numbers(query_ids.reshape(-1)))
+    return pooled.reshape(total.shape)
 
 
-class _PooledLogSumExp(torch.autograd.Function):
-    """Logsumexp of the numbers of each group, at each of its members. What differentiates it can be differentiated again."""
+class _PooledLogMeanExp(torch.autograd.Function):
+    """Log of the sum of exponentials over the sum of counts of each group, at each of its members.
+
+    What differentiates it can be differentiated again.
+    """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, group: Tensor) -> Tensor:
+    def forward(x: Tensor, count: Tensor, group: Tensor) -> Tensor:
         # As many groups as rows at most: shapes do not depend on the ids.
         top = torch.full_like(x, torch.finfo(x.dtype).min).scatter_reduce(0, group, x, "amax").gather(0, group)
-        return top + _sums((x - top).exp(), group).log()
+        return top + (_sums((x - top).exp(), group) / _sums(count, group).clamp(min=1)).log()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(*inputs, output)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        x, group, value = ctx.saved_tensors
-        return (x - value).exp() * _sums(grad, group), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        x, count, group, value = ctx.saved_tensors
+        shares = (x - value).exp() / _sums(count, group).clamp(min=1)
+        return shares * _sums(grad, group), None, None
 
 
 def _sums(x: Tensor, group: Tensor) -> Tensor:
