@@ -10,6 +10,7 @@ steps, of which the median is shown.
 
 import argparse
 import itertools
+import multiprocessing
 import time
 from collections.abc import Callable
 
@@ -70,32 +71,42 @@ def typical(seconds: list[float]) -> float:
     return torch.tensor(seconds).view(-1, TOGETHER).mean(1).median().item()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=768)
-    steps = parser.parse_args().steps
+def measure(loss: str, steps: int) -> None:
+    """In a process of its own, as a training is."""
     keep_freed_memory()  # as fit does
     generator = torch.Generator().manual_seed(0)
     known = Ragged(
         torch.arange(USERS + 1) * DEGREE,
         torch.rand(USERS, ITEMS // 8, generator=generator).topk(DEGREE).indices.sort(1).values.flatten() * 8,
     )
+    floor, once = products(), step(loss, known, cosine=loss != "bpr")
+    seconds: dict[str, list[float]] = {"products": [], "step": []}
+    for number in range(steps + TOGETHER):
+        for name, run in (("products", floor), ("step", once)):
+            started = time.perf_counter()
+            run()
+            if number >= TOGETHER:
+                seconds[name].append(time.perf_counter() - started)
+    products_ms, step_ms = (typical(values) * 1e3 for values in seconds.values())
+    print(
+        f"{loss:>18}  step {step_ms:6.2f} ms  products {products_ms:5.2f} ms  ratio {step_ms / products_ms:5.2f}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=768)
+    steps = parser.parse_args().steps // TOGETHER * TOGETHER
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads,"
-        f" medians over {steps // TOGETHER} times {TOGETHER} steps interleaved with the products"
+        f" medians over {steps // TOGETHER} times {TOGETHER} steps interleaved with the products",
+        flush=True,
     )
-    floor = products()
     for loss in ("bpr", "sampled_softmax", "decoupled_softmax", "bsl", "ccl", "mml"):
-        once = step(loss, known, cosine=loss != "bpr")
-        seconds: dict[str, list[float]] = {"products": [], "step": []}
-        for number in range(steps + 10):
-            for name, run in (("products", floor), ("step", once)):
-                started = time.perf_counter()
-                run()
-                if number >= 10:
-                    seconds[name].append(time.perf_counter() - started)
-        products_ms, step_ms = (typical(values) * 1e3 for values in seconds.values())
-        print(f"{loss:>18}  step {step_ms:6.2f} ms  products {products_ms:5.2f} ms  ratio {step_ms / products_ms:5.2f}")
+        process = multiprocessing.get_context("spawn").Process(target=measure, args=(loss, steps))
+        process.start()
+        process.join()
 
 
 if __name__ == "__main__":
