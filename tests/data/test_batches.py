@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from rankwell.data import batches, num_batches
+from rankwell.data.batching import passes
 from rankwell.errors import ConfigError, InputError
 
 PAIRS = torch.arange(10) + 100, torch.arange(10) + 200
@@ -20,6 +21,19 @@ def test_a_pass_holds_every_row_once_with_its_index():
         assert users.tolist() == [100 + row for row in rows.tolist()]
         assert items.tolist() == [200 + row for row in rows.tolist()]
         assert users.dtype == items.dtype == rows.dtype == torch.int64
+
+
+@pytest.mark.parametrize("ahead", [1, 4, 8, 100])
+def test_the_first_of_some_batches_tells_the_users_of_all(ahead, monkeypatch):
+    monkeypatch.setattr(passes, "AHEAD", ahead)
+    passed, at_once = run(start=1, batch_size=3), max(1, ahead // 3)
+    for step, batch in enumerate(passed):
+        if step % at_once:
+            assert batch.coming is None
+        else:
+            some = [one.users for one in passed[step : step + at_once]]
+            assert batch.coming.values.equal(torch.cat(some))
+            assert batch.coming.offsets.diff().tolist() == [len(users) for users in some]
 
 
 def test_order_is_keyed_by_seed_and_epoch_only():

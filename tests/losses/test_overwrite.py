@@ -25,13 +25,14 @@ def drawn(n: int, dtype: torch.dtype, scale: float = 1.0) -> tuple[Tensor, Tenso
     return pos, neg, where
 
 
-def both(entry, pos, neg, where, **own):
+def both(entry, pos, neg, where, leave=None, **own):
     """Value and gradients, without and with writing over the scores."""
     own |= {name: x for name, x in REQUIRED.items() if name in entry.inputs}
-    for overwrite in (None, Overwrite()):
+    for overwrite in (None, leave or Overwrite()):
         a, b = pos.clone().requires_grad_(), neg.clone().requires_grad_()
         given = torch.where(where, b, -torch.inf) if overwrite else b * 1
-        value = entry(a, given, where=where, overwrite=overwrite, reduction="none", **own)
+        told = None if overwrite and overwrite.absent is not None else where
+        value = entry(a, given, where=told, overwrite=overwrite, reduction="none", **own)
         value.backward(torch.arange(1.0, 6.0, dtype=pos.dtype))
         yield value.detach(), a.grad, b.grad, given.detach()
 
@@ -44,6 +45,14 @@ def test_values_and_gradients_are_the_same(entry, n, scale):
     for got, wanted in zip(over[:3], plain[:3], strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-12)
     assert not over[3].equal(plain[3])  # it was indeed written over
+
+
+@pytest.mark.parametrize("entry", IN_PLACE, ids=lambda entry: entry.name)
+def test_places_instead_of_a_mask_and_scores_that_are_not_far(entry):
+    pos, neg, where = drawn(128, torch.float64, 1.2)
+    plain, over = both(entry, pos, neg, where, leave=Overwrite((~where).view(-1).nonzero().squeeze(1), most=1.2))
+    for got, wanted in zip(over[:3], plain[:3], strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("entry", IN_PLACE, ids=lambda entry: entry.name)

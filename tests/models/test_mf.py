@@ -84,10 +84,13 @@ def test_gradients_are_sparse_and_equal_the_dense_ones(similarity, shared):
 @pytest.mark.parametrize("similarity", ["dot", "cosine"])
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("numbers", [1, 1 << 17])
-def test_scores_of_a_step_are_those_of_its_vectors_one_by_one(similarity, dropout, shared, numbers, monkeypatch):
+@pytest.mark.parametrize(("numbers", "threads"), [(1, 1), (1 << 17, 2), (1 << 17, 3)])
+def test_scores_of_a_step_are_those_of_its_vectors_one_by_one(
+    similarity, dropout, shared, numbers, threads, monkeypatch, set_threads
+):
     """Values and gradients of the functions that do it all at once, in chunks too; a vector of zeros among them."""
     monkeypatch.setattr(contrast_product, "CHUNK_NUMBERS", numbers)
+    set_threads(threads)  # three rows: a block for each of three threads, but not of two
     own, wanted = (built(similarity=similarity, dropout=dropout).double() for _ in range(2))
     for model in (own, wanted):
         model.items.data[8] = 0

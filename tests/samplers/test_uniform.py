@@ -44,6 +44,25 @@ def test_what_cannot_be_asked_for():
         sampler(n=0)
 
 
+@pytest.mark.parametrize("pairs", [1, 40, 1 << 19])
+def test_what_is_expected_is_found_at_once_and_the_same(pairs, monkeypatch):
+    """However many steps are looked through together, from whatever step on, and with other rows than were expected."""
+    monkeypatch.setattr(catalogue, "PAIRS_AT_ONCE", pairs)
+    plain, foresighted = sampler(n=30), sampler(n=30)
+    rows = Ragged(torch.tensor([0, 4, 8, 11, 15]), torch.randint(2, (15,), generator=torch.Generator().manual_seed(0)))
+    parts = list(torch.split(rows.values, rows.offsets.diff().tolist()))
+    foresighted.expect(rows, epoch=2, step=5)
+    parts[2] = 1 - parts[2]  # not those that were expected
+    masked = 0
+    for step in (5, 6, 7, 8, 9, 6):  # beyond the last, and again
+        own = parts[min(step - 5, 3)]
+        wanted, got = (one(own, own, epoch=2, step=step) for one in (plain, foresighted))
+        assert got.ids.equal(wanted.ids) and got.collisions.equal(wanted.collisions)
+        assert sorted(got.places.tolist()) == got.collisions.view(-1).nonzero().squeeze(1).tolist()
+        masked += len(got.places)
+    assert masked
+
+
 def test_is_registered():
     entry = SAMPLERS["uniform"]
     assert entry.function is UniformSampler

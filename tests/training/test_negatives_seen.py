@@ -260,6 +260,17 @@ def test_weights_are_the_same_with_and_without(kind):
         assert (each["collision_rate"] > 0) == (kind != "rows")
 
 
+@pytest.mark.parametrize("name", ["bpr", "sampled_softmax", "mml"])
+def test_weights_are_the_same_where_scores_are_written_over(name):
+    """Only a step that is looked at makes the mask, and the gradient of the scores as such."""
+    entry, models = LOSSES[name], []
+    for observer in (NegativesSeen(KNOWN, ITEMS, every=2), None):
+        of = replace(objective(observer), loss=entry.function, inputs=entry.inputs)
+        train(of, None)
+        models.append(of.model)
+    assert models[0].users.equal(models[1].users) and models[0].items.equal(models[1].items)
+
+
 @pytest.mark.parametrize("kind", ["pool", "rows", "batch"])
 def test_losses_that_write_over_scores_are_seen_alike(kind):
     entry, found = LOSSES["sampled_softmax"], []
