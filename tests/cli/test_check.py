@@ -25,7 +25,7 @@ def careless_loss(pos, neg, *, pos_where=None, where=None, weights=None, reducti
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights)
     gaps = rows.pos[..., :, None] - rows.neg[..., None, :]
     terms = -torch.log(1e-10 + torch.sigmoid(gaps)).sum(-1) / rows.count_neg().clamp(min=1)[..., None]
-    return rows.reduce(rows.mean_pos(rows.weights * terms), reduction)
+    return rows.reduce(rows.mean_pos(terms), reduction)
 """
 
 

@@ -105,23 +105,19 @@ class KnownItems:
 
         For all pools by as many operators as for one. Time and memory O(s (m + n) + what the rows know), m items.
         """
-        count, n = pools.shape
-        lists = take_lists(self._blocks, rows.values)
-        # A column is told by its distance from the end, so that 0 is none and the largest is an item's first.
-        left = torch.arange(n, 0, -1, dtype=torch.int16 if n < 1 << 15 else torch.int32, device=pools.device)
-        table = self._nothing(left.dtype)
-        found = left.new_empty(lists.values.shape)
-        bounds = lists.offsets.index_select(0, rows.offsets).tolist()
-        for pool, (a, b) in zip(pools, itertools.pairwise(bounds), strict=True):
-            table.scatter_reduce_(0, pool, left, "amax")
-            torch.index_select(table, 0, lists.values[a:b].view(-1), out=found[a:b].view(-1))
-            table.index_fill_(0, pool, 0)
-        some = found.view(torch.int64).view(-1).nonzero().squeeze(1)  # of eight bytes, most of which are 0
+        (count, n), items = pools.shape, self._blocks.values
+        starts, ends = (self._blocks.offsets.index_select(0, at) for at in (rows.values, rows.values + 1))
+        offsets = torch.cat([starts.new_zeros(1), (ends - starts).cumsum(0)])  # of the rows' blocks, taken together
+        owner = torch.repeat_interleave(ends - starts)
+        place = torch.arange(len(owner), device=owner.device).add_((starts - offsets[:-1]).index_select(0, owner))
+        left = self._left(pools, items.index_select(0, place), offsets.index_select(0, rows.offsets).tolist())
+        # Nearly all are 0, so those that are not are looked for by eight bytes first.
         wide = 8 // left.element_size()
-        hits = found.view(-1, wide).index_select(0, some).view(-1)
+        some = left.view(torch.int64).view(-1).nonzero().squeeze(1)
+        hits = left.view(-1, wide).index_select(0, some).view(-1)
         there = hits.nonzero().squeeze(1)
         block = some.index_select(0, there >> (wide.bit_length() - 1)) >> ((BLOCK // wide).bit_length() - 1)
-        row = torch.repeat_interleave(lists.offsets.diff()).index_select(0, block)
+        row = owner.index_select(0, block)
         pool_of = torch.repeat_interleave(rows.offsets.diff())  # of each row
         column = (pool_of.index_select(0, row) + 1) * n - hits.index_select(0, there)  # of all pools, side by side
         places = [row * n + column]
@@ -130,12 +126,23 @@ class KnownItems:
         while len(more := again.view(-1).index_select(0, column).nonzero().squeeze(1)):
             row, column = row.index_select(0, more), column.index_select(0, more) + 1
             places.append(row * n + column)
-        starts = (rows.offsets + torch.arange(count + 1, device=pools.device)) * n
-        cuts = [torch.searchsorted(each, starts).tolist() for each in places]
+        firsts = (rows.offsets + torch.arange(count + 1, device=pools.device)) * n
+        cuts = [torch.searchsorted(each, firsts).tolist() for each in places]
         return tuple(
-            torch.cat([each[cut[k] : cut[k + 1]] for each, cut in zip(places, cuts, strict=True)]) - start
-            for k, start in enumerate(starts[:-1].tolist())
+            torch.cat([each[cut[k] : cut[k + 1]] for each, cut in zip(places, cuts, strict=True)]) - first
+            for k, first in enumerate(firsts[:-1].tolist())
         )
+
+    def _left(self, pools: Int[Tensor, "s n"], items: Int[Tensor, "k block"], bounds: list[int]) -> Int[Tensor, "k block"]:
+        """Where items first stand in their sorted pool: how many columns are left from there on, 0 where they do not."""
+        n = pools.shape[1]
+        left = torch.arange(n, 0, -1, dtype=torch.int16 if n < 1 << 15 else torch.int32, device=pools.device)
+        table, found = self._nothing(left.dtype), left.new_empty(items.shape)
+        for pool, (a, b) in zip(pools, itertools.pairwise(bounds), strict=True):
+            table.scatter_reduce_(0, pool, left, "amax")  # the first of equal items has the most columns left
+            torch.index_select(table, 0, items[a:b].view(-1), out=found[a:b].view(-1))
+            table.index_fill_(0, pool, 0)
+        return found
 
     def _met(self, pool: Tensor, items: Tensor) -> Tensor:
         """Which of the items stand in the pool."""
