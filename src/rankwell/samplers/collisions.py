@@ -133,7 +133,9 @@ class KnownItems:
             for k, first in enumerate(firsts[:-1].tolist())
         )
 
-    def _left(self, pools: Int[Tensor, "s n"], items: Int[Tensor, "k block"], bounds: list[int]) -> Int[Tensor, "k block"]:
+    def _left(
+        self, pools: Int[Tensor, "s n"], items: Int[Tensor, "k block"], bounds: list[int]
+    ) -> Int[Tensor, "k block"]:
         """Where items first stand in their sorted pool: how many columns are left from there on, 0 where they do not."""
         n = pools.shape[1]
         left = torch.arange(n, 0, -1, dtype=torch.int16 if n < 1 << 15 else torch.int32, device=pools.device)

@@ -16,8 +16,9 @@ __all__ = ["RowAdam"]
 CHUNK_NUMBERS = 1 << 17
 """Weights that are worked on at once: with moments and gradients they stay in the cache."""
 
-FEW = 8
-"""One repeated row in so many is few: then repeated ones are worked on again, which is faster than to leave them out."""
+FEW_NUMBERS = 1 << 14
+"""Below so many weights of repeated rows these are worked on again, which is faster than to leave them out. They are summed by
+one thread, in their order: torch shares twice as many among threads, which race."""
 
 
 class RowAdam(Optimizer):
@@ -99,13 +100,8 @@ class RowAdam(Optimizer):
         # Both corrections in the step's size and in epsilon, which saves a pass over the rows.
         beta1, beta2 = group["betas"]
         correction1, correction2 = 1 - beta1 ** state["step"], math.sqrt(1 - beta2 ** state["step"])
-        rows, row_grads = self._distinct(table, grad._indices()[0], grad._values())
         smallest = torch.finfo(table.dtype).tiny
-        together = CHUNK_NUMBERS // table.shape[1] or 1
-        chunks: Iterable[tuple[Tensor, Tensor]] = [(rows, row_grads)]
-        if table.device.type == "cpu" and len(rows) > together:
-            chunks = zip(torch.split(rows, together), torch.split(row_grads, together), strict=True)
-        for chosen, slopes in chunks:
+        for chosen, slopes in self._chunks(table, grad._indices()[0], grad._values()):
             moments = state["moments"].index_select(0, chosen)
             first, second = moments.unbind(1)
             first.lerp_(slopes, 1 - beta1)
@@ -121,8 +117,12 @@ class RowAdam(Optimizer):
                 limit_norms(weights, group["max_norm"])
             _put(table, chosen, weights)
 
-    def _distinct(self, table: Tensor, rows: Tensor, row_grads: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows with the sum of all gradients of each, without a sort or a search; one that occurs again is the same again."""
+    def _chunks(self, table: Tensor, rows: Tensor, row_grads: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
+        """Rows with the sum of all gradients of each, found without a sort or a search, in chunks that stay in the cache.
+
+        Within a chunk a row may occur again, with the same sum.
+        """
+        together = max(1, CHUNK_NUMBERS // table.shape[1]) if table.device.type == "cpu" else max(1, len(rows))
         if table not in self._slots:
             self._slots[table] = torch.zeros(len(table), dtype=torch.int64, device=table.device)
         slots, places = self._slots[table], torch.arange(len(rows), device=rows.device)
@@ -130,17 +130,18 @@ class RowAdam(Optimizer):
         slots.scatter_reduce_(0, rows, places, "amax", include_self=False)
         last = slots.index_select(0, rows)
         again = (last != places).nonzero().squeeze(1)
-        if not len(again):
-            return rows, row_grads
-        if FEW * len(again) < len(rows):
+        if len(rows) <= together and not len(again):
+            return [(rows, row_grads)]
+        if len(rows) <= together and len(again) * table.shape[1] < FEW_NUMBERS:
             of, sums = last.index_select(0, again), row_grads.clone()
-            sums.index_add_(0, of, row_grads.index_select(0, again))
-            return rows, sums.index_copy_(0, again, sums.index_select(0, of))
+            sums.index_put_((of,), row_grads.index_select(0, again), accumulate=True)
+            return [(rows, sums.index_copy_(0, again, sums.index_select(0, of)))]
         once = (last == places).nonzero().squeeze(1)
         slots.index_copy_(0, rows.index_select(0, once), places[: len(once)])
         sums = row_grads.index_select(0, once)
         sums.index_add_(0, slots.index_select(0, rows.index_select(0, again)), row_grads.index_select(0, again))
-        return rows.index_select(0, once), sums
+        chosen = rows.index_select(0, once)
+        return zip(torch.split(chosen, together), torch.split(sums, together), strict=True)
 
 
 def _put(table: Tensor, rows: Tensor, values: Tensor) -> None:

@@ -125,9 +125,13 @@ class PairBatches(Batches[Batch]):
             bounds = rows.offsets[first : first + at_once + 1]
             together = self.batch(rows.values[bounds[0] : bounds[-1]])
             coming: Ragged | None = Ragged(bounds - bounds[0], together.users)
-            for a, b in itertools.pairwise((bounds - bounds[0]).tolist()):
-                weights = None if together.weights is None else together.weights[a:b]
-                yield Batch(together.users[a:b], together.items[a:b], together.index[a:b], weights, coming)
+            sizes = bounds.diff().tolist()
+            parts = (
+                [None] * len(sizes) if each is None else each.split_with_sizes(sizes)
+                for each in (together.users, together.items, together.index, together.weights)
+            )
+            for users, items, rows_of, weights in zip(*parts, strict=True):
+                yield Batch(users, items, rows_of, weights, coming)
                 coming = None
 
 
