@@ -9,6 +9,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from rankwell.errors import InputError, UnknownName
+from rankwell.kernels.few import few_nonzero
 from rankwell.lists import take_lists
 from rankwell.types import Ragged
 
@@ -111,15 +112,11 @@ class KnownItems:
         owner = torch.repeat_interleave(ends - starts)
         place = torch.arange(len(owner), device=owner.device).add_((starts - offsets[:-1]).index_select(0, owner))
         left = self._left(pools, items.index_select(0, place), offsets.index_select(0, rows.offsets).tolist())
-        # Nearly all are 0, so those that are not are looked for by eight bytes first.
-        wide = 8 // left.element_size()
-        some = left.view(torch.int64).view(-1).nonzero().squeeze(1)
-        hits = left.view(-1, wide).index_select(0, some).view(-1)
-        there = hits.nonzero().squeeze(1)
-        block = some.index_select(0, there >> (wide.bit_length() - 1)) >> ((BLOCK // wide).bit_length() - 1)
-        row = owner.index_select(0, block)
+        there = few_nonzero(left)
+        row = owner.index_select(0, there >> (BLOCK.bit_length() - 1))
         pool_of = torch.repeat_interleave(rows.offsets.diff())  # of each row
-        column = (pool_of.index_select(0, row) + 1) * n - hits.index_select(0, there)  # of all pools, side by side
+        # The column of all pools, side by side.
+        column = (pool_of.index_select(0, row) + 1) * n - left.view(-1).index_select(0, there)
         places = [row * n + column]
         again = torch.zeros_like(pools, dtype=torch.bool)
         again[:, :-1] = pools[:, 1:] == pools[:, :-1]
