@@ -183,7 +183,7 @@ def _hinges_in_place(x: Tensor, margins: list[float], weights: list[float]) -> T
     width = n if n % BLOCK else BLOCK
     slopes = x.detach().view(-1, width)
     some = (~(slopes.amax(-1) <= min(margins))).nonzero().squeeze(1)  # those with a NaN, too
-    if 4 * len(some) > len(slopes):
+    if 2 * len(some) > len(slopes):
         sums = _turned_to_slopes(slopes.view(rows, n), margins, weights)
     else:
         few = slopes.index_select(0, some)
