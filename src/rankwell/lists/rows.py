@@ -113,10 +113,8 @@ def open_rows(
             f"pos must be [*b] or [*b, m] and neg [*b, n] with the same *b: got pos {shape(pos)}, neg {shape(neg)}."
         )
     pos, neg = in_full_precision(pos), in_full_precision(neg)
-    even, weights = (
-        weights is None,
-        pos.new_ones(()) if weights is None else fits(weights, "weights", pos).to(pos.dtype),
-    )
+    even = weights is None
+    weights = pos.new_ones(()) if weights is None else fits(weights, "weights", pos).to(pos.dtype)
     if pos_where is not None:
         pos_where = fits(pos_where, "pos_where", pos).expand(pos.shape)
         pos, weights = torch.where(pos_where, pos, 0), torch.where(pos_where, weights, 0)
@@ -238,7 +236,8 @@ class _WithSlopes(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, values: Tensor, slopes: Tensor, over: Tensor | float, product: Any) -> Tensor:
-        ctx.over, ctx.product, ctx.watched = over, product, bool(x._backward_hooks)
+        ctx.over, ctx.product = over, product
+        ctx.watched = bool(x._backward_hooks)  # somebody looks at the gradient
         ctx.save_for_backward(slopes)  # so that a second backward pass is an error: the first one writes over it
         return values.clone()
 

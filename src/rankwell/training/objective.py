@@ -114,7 +114,7 @@ class ContrastObjective:
     ``inputs`` are the declared extra inputs that the loss takes: it goes without those that are not required and that nobody
     offers. ``fills`` makes some of them, by name, of what the step puts before the loss. ``weights`` holds one number for each
     row of the data. The sampler gets the positives of the batch, and the model if it is a :class:`~rankwell.types.Scorer`. The
-    ``observer`` is shown what each step puts before the loss.
+    ``observer`` is shown what the steps that it looks at put before the loss.
 
     A ``generator`` makes negatives of the vectors of what was sampled. Its own are corrected only where they state a log q, and
     n then counts both kinds. Its parameters fall with the model's; what it takes in from a step comes when that is done.
