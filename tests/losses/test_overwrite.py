@@ -6,6 +6,7 @@ from torch import Tensor
 
 from rankwell.errors import InputError
 from rankwell.losses import LOSSES, LearnedTemperature, bpr_loss, combine, mml_loss, psl_loss, sampled_softmax_loss
+from rankwell.models.contrast_product import contrast_product
 from rankwell.types import Overwrite
 
 IN_PLACE = [entry for entry in LOSSES if "overwrite" in entry.inputs]
@@ -80,9 +81,9 @@ def test_no_margins_and_no_negatives():
         assert entry(pos, empty * 1, overwrite=Overwrite(), **own) == entry(pos, empty, **own)
 
 
-@pytest.mark.parametrize("above", [0, 1, 2, 64])
-def test_hinges_of_few_blocks_and_of_many(above):
-    """Of eight blocks none, one, two or all have a score above the margins: all are worked on where many have."""
+@pytest.mark.parametrize("above", [0, 1, 2, 16, 64])
+def test_hinges_above_which_few_scores_are_and_many(above):
+    """Of 64 blocks; where more than a quarter have a score above the margins, all are worked on."""
     pos, neg = torch.full((4,), 0.5), torch.full((4, 128), 0.1)
     neg.view(-1)[torch.arange(above) * 97 % 512] = torch.tensor([0.75, 0.95]).repeat(32)[:above]
     plain, over = neg.clone().requires_grad_(), neg.clone().requires_grad_()
@@ -92,6 +93,44 @@ def test_hinges_of_few_blocks_and_of_many(above):
         value.backward(torch.arange(1.0, 5.0))
     torch.testing.assert_close(over.grad, plain.grad)
     assert int((over.grad > 0).sum()) == above
+
+
+@pytest.mark.parametrize("entry", IN_PLACE, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.parametrize("scale", [0.02, 0.2, 1.0])
+def test_a_product_takes_the_slopes_as_they_are(entry, watched, scale):
+    """Gradients of both tables, and of the scores for who looks at it, are those of operators one by one."""
+    draw = torch.Generator().manual_seed(2)
+    users, items = (scale * torch.randn(rows, 4, generator=draw).double() for rows in (5, 300))
+    queries, positives, negatives = torch.arange(5), torch.arange(5), torch.arange(5, 197)
+    own, seen, found = {name: x for name, x in REQUIRED.items() if name in entry.inputs}, [], []
+    for at_once in (True, False):
+        p, q = users.clone().requires_grad_(), items.clone().requires_grad_()
+        if at_once:
+            pos, neg = contrast_product(p, q, queries, positives, negatives, unit=False, kept=None)
+        else:
+            pos, neg = (p * q[:5]).sum(-1), p @ q[negatives].T
+        if watched:
+            neg.register_hook(lambda grad: seen.append(grad.clone()))
+        value = entry(pos, neg, overwrite=Overwrite() if at_once else None, **own)
+        value.backward()
+        found.append((value.detach(), p.grad.to_dense(), q.grad.to_dense()))
+    for got, wanted in [*zip(*found, strict=True), *[seen] * watched]:
+        torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("far", [100.0, 1e4, torch.inf])
+def test_bpr_of_far_gaps(far):
+    """A negative far ahead costs its gap, one far behind nothing; 32 share a logarithm."""
+    neg = torch.zeros(2, 64, requires_grad=True)
+    ahead = torch.zeros(2, 64).index_fill(1, torch.arange(3), -far)
+    ahead[1, 5:9] = min(far, 1e4)
+    value = bpr_loss(torch.zeros(2), neg + ahead, overwrite=Overwrite(), reduction="none")
+    value.sum().backward()
+    log2 = 61 * torch.log(torch.tensor(2.0))
+    torch.testing.assert_close(64 * value[0].detach(), log2)
+    torch.testing.assert_close(64 * value[1].detach(), log2 * 57 / 61 + 4 * min(far, 1e4))
+    assert not neg.grad[:, :3].any() and neg.grad[1, 5:9].eq(1 / 64).all()
 
 
 @pytest.mark.parametrize("entry", IN_PLACE, ids=lambda entry: entry.name)

@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from rankwell.errors import InputError
-from rankwell.lists.blocks import BLOCK_ITEMS
 from rankwell.lists.edges import check_types, fits, in_full_precision, reduce, shape
 from rankwell.lists.layouts import Dense
 from rankwell.types import Mask, Overwrite, Reduction, Values, Weights
@@ -22,6 +21,9 @@ __all__ = [
     "open_rows",
     "with_slopes",
 ]
+
+CHUNK_ITEMS = 1 << 18
+"""Scores of a chunk: a megabyte. An operator on less takes longer to start than to run."""
 
 FAR = 16.0
 """Exponents up to which exponentials are summed as they are: in float32 exact to 2e-6, and far from overflow."""
@@ -212,43 +214,57 @@ def _logsumexp_in_place(x: Tensor, temperature: float, most: float, absent: floa
     return with_slopes(x, values.masked_fill_(none, absent), terms, total.masked_fill_(none, 1).mul_(temperature))
 
 
-def with_slopes(x: Tensor, values: Tensor, slopes: Tensor, over: Tensor | float = 1.0) -> Tensor:
+def with_slopes(
+    x: Tensor, values: Tensor, slopes: Tensor, over: Tensor | float = 1.0, places: Tensor | None = None
+) -> Tensor:
     """Values ``[*b]`` of the rows of ``x``, whose slopes are ``slopes / over`` and may stand in the memory of ``x``.
 
-    They are differentiated once: the gradient then stands there. A product that made ``x`` may take the slopes as they are, and
-    multiplies what it makes of them, which is smaller, by what belongs to the rows: its node has ``of_rows``, None so far.
+    With ``places``, flat and ascending, these are slopes of the scores there, ``[k]``; all others are 0. They are
+    differentiated once: the gradient then stands where they were. A product that made ``x`` may take the slopes as they are,
+    and multiplies what it makes of them, which is smaller, by what belongs to the rows: its node has ``slopes``, None so far.
     """
-    made: Tensor = _WithSlopes.apply(x, values, slopes, over, x.grad_fn if hasattr(x.grad_fn, "of_rows") else None)
+    made: Tensor = _WithSlopes.apply(
+        x, values, slopes, over, places, x.grad_fn if hasattr(x.grad_fn, "slopes") else None
+    )
     return made
 
 
-def in_chunks(x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """The rows of ``[*b, n]`` in chunks that stay in the cache, each beside room for as many numbers."""
+def in_chunks(x: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Some rows of ``[*b, n]`` at a time, as stay in the cache, each beside room for as many numbers."""
     rows = x.view(x.shape[:-1].numel(), x.shape[-1])
-    step = max(1, BLOCK_ITEMS // max(rows.shape[1], 1))
+    step = max(1, CHUNK_ITEMS // max(rows.shape[1], 1))
     spare = torch.empty_like(rows[:step])
-    for part in rows.split(step):
-        yield part, spare[: len(part)]
+    for start in range(0, len(rows), step):
+        some = slice(start, start + step)
+        yield some, rows[some], spare[: len(rows[some])]
 
 
 class _WithSlopes(torch.autograd.Function):
     """One matrix from the scores to their gradient, where each new one would leave the cache."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, values: Tensor, slopes: Tensor, over: Tensor | float, product: Any) -> Tensor:
-        ctx.over, ctx.product = over, product
+    def forward(
+        ctx: Any, x: Tensor, values: Tensor, slopes: Tensor, over: Tensor | float, places: Tensor | None, product: Any
+    ) -> Tensor:
+        ctx.over, ctx.product, ctx.shape = over, product, x.shape
         ctx.watched = bool(x._backward_hooks)  # somebody looks at the gradient
-        ctx.save_for_backward(slopes)  # so that a second backward pass is an error: the first one writes over it
+        ctx.save_for_backward(
+            slopes, places
+        )  # so that a second backward pass is an error: the first one writes over it
         return values.clone()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        (slopes,) = ctx.saved_tensors
+        slopes, places = ctx.saved_tensors
         of_rows = (grad / ctx.over)[..., None]
-        if ctx.product is None:
-            slopes.mul_(of_rows)
+        if ctx.product is not None:
+            ctx.product.slopes = slopes, of_rows, places
+            if not ctx.watched:  # nobody does
+                return grad.new_zeros(()).expand(ctx.shape), None, None, None, None, None
+        if places is not None:
+            of_places = slopes * of_rows.view(-1).index_select(0, places // ctx.shape[-1])
+            by_x = grad.new_zeros(ctx.shape.numel()).index_copy_(0, places, of_places).view(ctx.shape)
         else:
-            ctx.product.of_rows = slopes, of_rows
-        by_x = slopes * of_rows if ctx.product is not None and ctx.watched else slopes
-        return by_x, None, None, None, None
+            by_x = slopes.mul_(of_rows) if ctx.product is None else slopes * of_rows
+        return by_x, None, None, None, None, None

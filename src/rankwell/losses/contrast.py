@@ -19,6 +19,9 @@ from rankwell.types import Mask, Overwrite, Reduction, Weights
 
 __all__ = ["bpr_loss", "bsl_loss", "decoupled_softmax_loss", "in_softmax", "sampled_softmax_loss"]
 
+FACTORS = 32
+"""Numbers of a half to one that are multiplied, and then have one logarithm: their product is far from underflow."""
+
 
 @contrast_loss(paper="rendle2009", complexity="m n", inputs=OVERWRITE)
 def bpr_loss(
@@ -59,24 +62,31 @@ def bpr_loss(
         rows_loss = contrast(logistic_loss)
         return rows_loss(pos, neg, pos_where=pos_where, where=where, weights=weights, reduction=reduction)
     rows = open_rows(pos, neg, pos_where=pos_where, where=where, weights=weights, overwrite=overwrite)
-    # torch's default threshold, 20, is too low for float64.
-    sums = _softplus_in_place if rows.overwrite is not None else lambda x: functional.softplus(x, threshold=40).sum(-1)
-    gaps = rows.given_neg.sub_(rows.pos) if rows.overwrite is not None else rows.neg - rows.pos
-    terms = sums(gaps) / rows.count_neg().clamp(min=1)
+    if rows.overwrite is not None:
+        sums = _softplus_in_place(rows.given_neg, rows.pos)
+    else:  # torch's default threshold, 20, is too low for float64
+        sums = functional.softplus(rows.neg - rows.pos, threshold=40).sum(-1)
+    terms = sums / rows.count_neg().clamp(min=1)
     return rows.reduce(rows.mean_pos(terms[..., None]), reduction)
 
 
-def _softplus_in_place(x: Tensor) -> Tensor:
-    """Sums of softplus along the last axis, which leave its slopes in ``x``. To 1e-7 a term in float32, not of the term."""
-    slopes = x.detach()
-    sums, one = [], x.new_ones(())
-    for part, room in in_chunks(slopes):
-        torch.clamp(part, min=0, out=room)
-        sums.append(room.sum(-1))
+def _softplus_in_place(neg: Tensor, pos: Tensor) -> Tensor:
+    """Sums over the negatives of the softplus of gaps, which leave their slopes in ``neg``. To 1e-7 a term in float32, not of
+    the term."""
+    slopes, above, one = neg.detach(), pos.detach().view(-1, 1), neg.new_ones(())
+    values, totals = torch.empty_like(above[:, 0]), torch.empty_like(above)
+    n = neg.shape[-1]
+    factors = FACTORS if n % FACTORS == 0 else 1
+    for some, part, room in in_chunks(slopes):
+        torch.clamp(part.sub_(above[some]), min=0, out=room)
+        torch.sum(room, -1, out=values[some])
         part.sigmoid_()  # the softplus is the relu less the logarithm of the larger of the sigmoid and its complement
         torch.maximum(part, torch.sub(one, part, out=room), out=room)
-        sums[-1] -= room.log_().sum(-1)
-    return with_slopes(x, torch.cat(sums).view(x.shape[:-1]), slopes)
+        values[some] -= room.view(len(room), factors, n // factors).prod(1).log_().sum(-1)
+        torch.sum(part, -1, keepdim=True, out=totals[some])
+    values = values.view(neg.shape[:-1])
+    of_pos = with_slopes(pos, torch.zeros_like(values), totals.view(pos.shape), -1.0)
+    return with_slopes(neg, values, slopes) + of_pos
 
 
 @contrast_loss(paper="wu2024", complexity="m + n", softmax=True, inputs=OVERWRITE)
@@ -265,13 +275,15 @@ def _pooled(total: Tensor, count: Tensor | None, query_ids: Tensor) -> Tensor:
         raise InputError(f"query_ids must be one a row: got {tuple(query_ids.shape)} for rows {tuple(total.shape)}.")
     if query_ids.is_floating_point() or query_ids.dtype == torch.bool:
         raise InputError(f"query_ids must be integers: got {query_ids.dtype}.")
+    group = _group_numbers(query_ids.reshape(-1))
     ones = torch.ones_like(total) if count is None else count.to(total.dtype)
-    pooled: Tensor = _PooledLogMeanExp.apply(total.reshape(-1), ones.reshape(-1), _group_numbers(query_ids.reshape(-1)))
+    counts = _sums(ones.reshape(-1), group).clamp(min=1)
+    pooled: Tensor = _PooledLogMeanExp.apply(total.reshape(-1), counts, group)
     return pooled.reshape(total.shape)
 
 
 class _PooledLogMeanExp(torch.autograd.Function):
-    """Log of the sum of exponentials over the sum of counts of each group, at each of its members.
+    """Log of the sum of exponentials over the count of each group, at each of its members.
 
     What differentiates it can be differentiated again.
     """
@@ -279,10 +291,10 @@ class _PooledLogMeanExp(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, count: Tensor, group: Tensor) -> Tensor:
+    def forward(x: Tensor, counts: Tensor, group: Tensor) -> Tensor:
         # As many groups as rows at most: shapes do not depend on the ids.
         top = torch.full_like(x, torch.finfo(x.dtype).min).scatter_reduce(0, group, x, "amax").gather(0, group)
-        return top + (_sums((x - top).exp(), group) / _sums(count, group).clamp(min=1)).log()
+        return top + (_sums((x - top).exp(), group) / counts).log()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -290,9 +302,8 @@ class _PooledLogMeanExp(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        x, count, group, value = ctx.saved_tensors
-        shares = (x - value).exp() / _sums(count, group).clamp(min=1)
-        return shares * _sums(grad, group), None, None
+        x, counts, group, value = ctx.saved_tensors
+        return (x - value).exp() / counts * _sums(grad, group), None, None
 
 
 def _sums(x: Tensor, group: Tensor) -> Tensor:
@@ -302,5 +313,5 @@ def _sums(x: Tensor, group: Tensor) -> Tensor:
 
 def _group_numbers(ids: Tensor) -> Tensor:
     """For each id ``[n]`` the number of its value among the distinct ones."""
-    ascending, order = ids.sort(stable=True)
+    ascending, order = ids.sort()
     return torch.zeros_like(order).scatter(0, order[1:], (ascending[1:] != ascending[:-1]).cumsum(0))

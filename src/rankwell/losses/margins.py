@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from rankwell.errors import InputError
+from rankwell.kernels.few import true_places
 from rankwell.kernels.operators import batch_operator
 from rankwell.lists import Rows, check_finite, in_chunks, open_rows, with_slopes
 from rankwell.losses.registry import OVERWRITE, Neg, Pos, contrast_loss
@@ -18,8 +19,8 @@ from rankwell.types import Mask, Overwrite, Reduction, Weights
 
 __all__ = ["ccl_loss", "mml_loss"]
 
-BLOCK = 64
-"""Scores that are passed over together where all are below the margins."""
+BLOCK = 8
+"""Scores of which the highest is looked at first: nearly all are below the margins."""
 
 CHUNK_ITEMS = 1 << 16
 """Scores worked on at once: a quarter of a megabyte a temporary, small enough for the cache."""
@@ -178,32 +179,41 @@ def _hinge_slopes(x: Tensor, scale: Tensor, margins: list[float], weights: list[
 
 
 def _hinges_in_place(x: Tensor, margins: list[float], weights: list[float]) -> Tensor:
-    """The sums, which leave their slopes in ``x``. A block of scores below all margins, as most are, costs one look."""
+    """The sums, with slopes of the few scores above the lowest margin; of many, these are left in ``x``."""
     n, rows = x.shape[-1], x.shape[:-1].numel()
-    width = n if n % BLOCK else BLOCK
-    slopes = x.detach().view(-1, width)
-    some = (~(slopes.amax(-1) <= min(margins))).nonzero().squeeze(1)  # those with a NaN, too
-    if 2 * len(some) > len(slopes):
-        sums = _turned_to_slopes(slopes.view(rows, n), margins, weights)
-    else:
-        few = slopes.index_select(0, some)
-        of_few = _turned_to_slopes(few, margins, weights)
-        slopes.zero_().index_copy_(0, some, few)
-        sums = x.new_zeros(rows).index_add_(0, some // (n // width), of_few)
-    return with_slopes(x, sums.view(x.shape[:-1]), x.detach())
+    scores = x.detach().view(-1)
+    places = _few_above(scores, min(margins))
+    if places is None:
+        sums = _turned_to_slopes(scores.view(rows, n), margins, weights)
+        return with_slopes(x, sums.view(x.shape[:-1]), x.detach())
+    slopes = scores.take(places)
+    of_places = _turned_to_slopes(slopes[:, None], margins, weights)
+    sums = x.new_zeros(rows).index_add_(0, places // n, of_places)
+    return with_slopes(x, sums.view(x.shape[:-1]), slopes, places=places)
+
+
+def _few_above(x: Tensor, margin: float) -> Tensor | None:
+    """Ascending places of what is above the margin, or NaN, if that is little. What is below costs one look."""
+    if len(x) % BLOCK:
+        return None
+    tops = x.view(BLOCK, -1).amax(0)
+    some = true_places((tops <= margin).logical_not_())
+    if 4 * len(some) > len(tops):
+        return None
+    places = (some + torch.arange(0, len(x), len(tops), device=x.device)[:, None]).view(-1)
+    return places.index_select(0, true_places((x.take(places) <= margin).logical_not_()))
 
 
 def _turned_to_slopes(x: Tensor, margins: list[float], weights: list[float]) -> Tensor:
     """The sums of rows; where these stood, their slopes are then."""
-    sums = [x.new_zeros(0)]
-    for part, room in in_chunks(x):
-        total, above = part.new_zeros(len(part)), torch.zeros_like(part)
+    sums = x.new_zeros(len(x))
+    for some, part, room in in_chunks(x):
+        above = torch.zeros_like(part)
         for margin, weight in zip(margins, weights, strict=True):
-            total.add_(torch.sub(part, margin, out=room).relu_().sum(-1), alpha=weight)
+            sums[some].add_(torch.sub(part, margin, out=room).relu_().sum(-1), alpha=weight)
             above.add_(room.gt_(0), alpha=weight)
         part.copy_(above)
-        sums.append(total)
-    return torch.cat(sums)
+    return sums
 
 
 def _chunks(x: Tensor) -> Iterator[tuple[slice, Tensor]]:

@@ -11,6 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from rankwell.kernels.few import few_products
+
 __all__ = ["contrast_product", "own_product"]
 
 SHORTEST = 1e-8
@@ -71,7 +73,7 @@ class _ContrastProduct(torch.autograd.Function):
         if kept is not None:
             of_queries = of_queries * kept
         ctx.save_for_backward(rows, lengths, kept, of_queries, queries, ids)
-        ctx.sizes, ctx.shapes, ctx.most, ctx.of_rows = sizes, (users.shape, items.shape), most, None
+        ctx.sizes, ctx.shapes, ctx.most, ctx.slopes = sizes, (users.shape, items.shape), most, None
         return (of_queries * of_positives).sum(-1), of_queries @ of_pool.T
 
     @staticmethod
@@ -81,11 +83,16 @@ class _ContrastProduct(torch.autograd.Function):
         _, of_positives, of_pool = rows.split_with_sizes(ctx.sizes)
         grad, by_pos = torch.empty_like(rows), by_pos[:, None]
         by_queries, by_positives, by_pool = grad.split_with_sizes(ctx.sizes)
-        if ctx.of_rows is None:
+        if ctx.slopes is None:
             _products(by_neg, of_queries, of_pool, by_queries, by_pool)
         else:
-            slopes, of_rows = ctx.of_rows
-            _products(slopes, of_queries * of_rows, of_pool, by_queries, by_pool)
+            slopes, of_rows, places = ctx.slopes
+            scaled = of_queries * of_rows
+            if places is None:
+                _products(slopes, scaled, of_pool, by_queries, by_pool)
+            else:
+                for by, made in zip((by_queries, by_pool), few_products(places, slopes, scaled, of_pool), strict=True):
+                    by.copy_(made)
             by_queries.mul_(of_rows)
         by_queries.addcmul_(of_positives, by_pos)
         torch.mul(of_queries, by_pos, out=by_positives)
